@@ -1,0 +1,125 @@
+"""The open registry of modalities: the only place where the library lists them.
+
+A `Modality` is a declarative, JSON-able spec. It travels inside checkpoints, so weights load anywhere; the code that
+turns a raw file into features (its *processor*) does not travel and must be registered in the process that uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from polysense.errors import ConfigError, UnregisteredModalityError
+
+JsonValue = Any  # str | int | float | bool | None | list | dict, as json.loads gives it
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """What a model has to know of one sense, without knowing its files.
+
+    Attributes:
+        name: identifier; features of the sense are called `{name}_values` and its embeddings `embeddings[name]`.
+        kind: tokenizer kind: "grid", "frames", "spectrogram", "points", "text", or one registered by the user.
+        channels: values per pixel, per spectrogram cell or per point.
+        group: name of the expert group that serves it; empty means a group of its own.
+        tokenizer: options of the tokenizer (see `polysense.nn.patch_embed`), for example `{"patch_size": 8}`.
+        processor: options of the processor (see `polysense.processing`), for example `{"mean": 0.04}`.
+    """
+
+    name: str
+    kind: str
+    channels: int = 3
+    group: str = ""
+    tokenizer: Mapping[str, JsonValue] = field(default_factory=dict)
+    processor: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or (self.group and not _NAME.fullmatch(self.group)):
+            raise ConfigError(
+                f"{self.name!r} (group {self.group!r}) cannot name a modality",
+                fix="Use lower-case letters, digits and underscores, beginning with a letter.",
+            )
+        if self.channels < 1:
+            raise ConfigError(f"modality {self.name!r} has {self.channels} channels", fix="Give at least one.")
+
+    @property
+    def expert_group(self) -> str:
+        """Key of the expert group that serves this modality."""
+        return self.group or self.name
+
+    @property
+    def values_key(self) -> str:
+        """Name under which processors return, and models take, this modality's features."""
+        return {"image": "pixel_values", "text": "input_ids"}.get(self.name, f"{self.name}_values")
+
+    @property
+    def mask_key(self) -> str:
+        """Name of the mask that says which time steps (or tokens) are real."""
+        return "attention_mask" if self.name == "text" else f"{self.name}_mask"
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, spec: Mapping[str, JsonValue]) -> Modality:
+        """Rebuild a spec from a checkpoint; unknown or mistyped keys raise `ConfigError`."""
+        known = {f.name: f.type for f in fields(cls)}
+        if unknown := sorted(set(spec) - set(known)):
+            raise ConfigError(f"a modality spec has unknown keys {unknown}", fix=f"Known keys: {', '.join(known)}.")
+        expected = {"name": str, "kind": str, "channels": int, "group": str, "tokenizer": Mapping, "processor": Mapping}
+        for key, value in spec.items():
+            if not isinstance(value, expected[key]) or isinstance(value, bool):
+                raise ConfigError(f"modality spec key {key!r} has a value of type {type(value).__name__}",
+                                  fix=f"Give {expected[key].__name__}.")  # fmt: skip
+        return cls(**spec)
+
+
+_SPECS: dict[str, Modality] = {}
+_PROCESSORS: dict[str, type[Any]] = {}
+
+
+def register_modality(modality: Modality, processor: type[Any]) -> Modality:
+    """Make a modality known to every part of the library: processor, encoder, recipes, evaluation, command line.
+
+    Args:
+        modality: the declarative spec.
+        processor: the `polysense.processing.ModalityProcessor` subclass that turns one raw sample into features.
+
+    Returns:
+        The spec, so that the call can be the right-hand side of an assignment.
+
+    Raises:
+        ConfigError: the name is taken by a different spec; registering the same again changes nothing.
+    """
+    known = _SPECS.get(modality.name)
+    if known is not None and (known != modality or _PROCESSORS[modality.name] is not processor):
+        raise ConfigError(
+            f"modality {modality.name!r} is already registered with another spec or processor",
+            fix="Choose another name; two senses cannot share one.",
+        )
+    _SPECS[modality.name], _PROCESSORS[modality.name] = modality, processor
+    return modality
+
+
+def get_modality(name: str) -> Modality:
+    """The registered spec of `name`; `UnregisteredModalityError` names the missing call."""
+    if name not in _SPECS:
+        raise UnregisteredModalityError(name)
+    return _SPECS[name]
+
+
+def get_processor_class(name: str) -> type[Any]:
+    """The registered processor class of `name`; `UnregisteredModalityError` names the missing call."""
+    if name not in _PROCESSORS:
+        raise UnregisteredModalityError(name)
+    return _PROCESSORS[name]
+
+
+def registered_modalities() -> tuple[str, ...]:
+    """Names registered in this process, in order of registration."""
+    return tuple(_SPECS)

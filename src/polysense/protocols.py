@@ -1,0 +1,37 @@
+"""How the systems use one another without importing one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from polysense.outputs import EncodedTokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSpec:
+    """What a consumer has to know of an encoder's tokens before it sees one.
+
+    Attributes:
+        dim: width of a token.
+        grid: (time, height, width) of one sample; time is the default number of steps and may differ per batch.
+        layers: number of hidden layers that `encode_tokens(layer=...)` can return.
+    """
+
+    dim: int
+    grid: tuple[int, int, int]
+    layers: int
+
+
+@runtime_checkable
+class ModalityEncoder(Protocol):
+    """Anything that turns features of a modality into tokens: a `UniAlignModel`, or an adapter of any `AutoModel`."""
+
+    def encode_tokens(self, modality: str, features: Float[Tensor, "batch ..."], layer: int = -1) -> EncodedTokens:
+        """Tokens after hidden layer `layer` (-1: the last; 0: the embeddings), before the output projection."""
+
+    def token_spec(self, modality: str) -> TokenSpec:
+        """Shape of the tokens of `modality`, known without running the encoder."""
