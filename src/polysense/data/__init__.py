@@ -1,0 +1,28 @@
+"""Data sets of samples with undecoded media, and the mixtures that a training run takes its batches from."""
+
+from polysense.data.columns import ColumnDataset, ColumnMapping
+from polysense.data.manifest import Manifest, resolve_inside
+from polysense.data.mixture import Batch, FeatureProcessor, Mixture, SkippedSample, Source
+from polysense.data.prefetch import Prefetcher
+from polysense.data.rng import keyed_rng, sample_rng, step_seed
+from polysense.data.samples import MediaRef, Sample, SampleDataset, Subset
+
+__all__ = [
+    "Batch",
+    "ColumnDataset",
+    "ColumnMapping",
+    "FeatureProcessor",
+    "Manifest",
+    "MediaRef",
+    "Mixture",
+    "Prefetcher",
+    "Sample",
+    "SampleDataset",
+    "SkippedSample",
+    "Source",
+    "Subset",
+    "keyed_rng",
+    "resolve_inside",
+    "sample_rng",
+    "step_seed",
+]
