@@ -16,7 +16,7 @@ _NUMERIC = "biuf"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def in_memory_array(source: Any) -> Shaped[np.ndarray, "..."] | None:
+def in_memory_array(source: Any) -> Shaped[np.ndarray, " ..."] | None:
     """`source` as an array where it is one (NumPy, torch, or a mapping with "array"), else None."""
     if isinstance(source, dict) and "array" in source:
         source = np.asarray(source["array"])
@@ -25,7 +25,7 @@ def in_memory_array(source: Any) -> Shaped[np.ndarray, "..."] | None:
     return source if isinstance(source, np.ndarray) else None
 
 
-def read_npy(opened: MediaFile) -> Shaped[np.ndarray, "..."]:
+def read_npy(opened: MediaFile) -> Shaped[np.ndarray, " ..."]:
     """Read a .npy file of numbers.
 
     Raises:

@@ -14,7 +14,7 @@ import inspect
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -29,9 +29,8 @@ Facts = Mapping[str, Any]
 P = TypeVar("P", bound="ModalityProcessor")
 
 
-def component(**kwargs: Any) -> Any:
-    """Dataclass field for a part that is no JSON option (a tokenizer): handed in, never saved by `to_dict`."""
-    return field(metadata={"component": True}, **kwargs)
+# metadata of a field that is no JSON option but a part handed in (a tokenizer), which `to_dict` leaves out
+COMPONENT: Mapping[str, bool] = types.MappingProxyType({"component": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class ModalityProcessor(ABC):
         """
 
     @abstractmethod
-    def features(self, raw: Any, rng: np.random.Generator | None = None) -> Shaped[Tensor, "..."]:
+    def features(self, raw: Any, rng: np.random.Generator | None = None) -> Shaped[Tensor, " ..."]:
         """Features of one loaded sample; with `rng`, augmented for training by draws from it alone."""
 
     def __call__(
@@ -90,11 +89,13 @@ class ModalityProcessor(ABC):
         facts = [None] * len(sources) if facts is None else facts
         rngs = [None] * len(sources) if rngs is None else rngs
         if not len(facts) == len(rngs) == len(sources):
-            raise FeatureShapeError(f"{len(sources)} sources of {self.modality} came with {len(facts)} facts and "
-                                    f"{len(rngs)} generators", fix="Give one of each per source, or none.")  # fmt: skip
+            raise FeatureShapeError(
+                f"{len(sources)} sources of {self.modality} came with {len(facts)} facts and {len(rngs)} generators",
+                fix="Give one of each per source, or none.",
+            )
         return self.batch([self.features(self.load(s, f), r) for s, f, r in zip(sources, facts, rngs, strict=True)])
 
-    def batch(self, samples: Sequence[Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
+    def batch(self, samples: Sequence[Shaped[Tensor, " ..."]]) -> dict[str, Tensor]:
         """Stack samples under the model's input names; a time axis that differs is padded with zeros and masked.
 
         Raises:
@@ -142,8 +143,11 @@ class ModalityProcessor(ABC):
     def _require(self, holds: bool, option: str, rule: str) -> None:
         """Raise `ConfigError` about `option` unless `holds`."""
         if not holds:
-            raise ConfigError(f"{option} of the {self.modality} processor must be {rule}",
-                              where=f"{self.modality}.{option}", fix="Correct the value in the configuration.")  # fmt: skip
+            raise ConfigError(
+                f"{option} of the {self.modality} processor must be {rule}",
+                where=f"{self.modality}.{option}",
+                fix="Correct the value in the configuration.",
+            )
 
 
 def processor_for(modality: Modality, size: int, **overrides: Any) -> ModalityProcessor:
@@ -164,8 +168,10 @@ def processor_for(modality: Modality, size: int, **overrides: Any) -> ModalityPr
         raise ConfigError(f"{cls.__name__} makes features of kind {cls.kind!r}, and modality {modality.name!r} is "
                           f"declared as {modality.kind!r}", fix="Make the kinds agree.")  # fmt: skip
     if fixed := sorted({"modality", "size", "channels"} & {*modality.processor, *overrides}):
-        raise ConfigError(f"{fixed} of modality {modality.name!r} cannot be processor options",
-                          fix="Change the modality's spec with dataclasses.replace, so that model and processor agree.")  # fmt: skip
+        raise ConfigError(
+            f"{fixed} of modality {modality.name!r} cannot be processor options",
+            fix="Change the modality's spec with dataclasses.replace, so that model and processor agree.",
+        )
     components = {f.name for f in fields(cls) if f.metadata.get("component")}
     options = {**modality.processor, **{k: v for k, v in overrides.items() if k not in components}}
     parts = {k: v for k, v in overrides.items() if k in components}
@@ -173,7 +179,7 @@ def processor_for(modality: Modality, size: int, **overrides: Any) -> ModalityPr
 
 
 def pad_stack(
-    samples: Sequence[Shaped[Tensor, "..."]], *, time_axis: bool, where: str, value: float = 0
+    samples: Sequence[Shaped[Tensor, " ..."]], *, time_axis: bool, where: str, value: float = 0
 ) -> tuple[Shaped[Tensor, "batch ..."], Shaped[Tensor, "batch time"] | None]:
     """Stack samples; where their first axes differ and `time_axis` allows it, pad with `value` and return the mask.
 
@@ -200,7 +206,7 @@ def _is_required(option: Any) -> bool:
 
 
 def _coerced(value: Any, hint: Any, where: str) -> Any:
-    """`value` in the form that the annotation asks for (lists as tuples, one number as a tuple of one, int as float)."""
+    """`value` as the annotation asks for: lists as tuples, one number as a tuple of one, int as float."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:

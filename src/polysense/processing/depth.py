@@ -1,6 +1,8 @@
 """Depth maps as disparity, after ImageBind and ViT-Lens (method-facts 1.5).
 
-    metres = decode(file)    disparity = baseline * focal / clamp(metres, 0.01, 50)    value = clamp(disparity, 0.01, 75) / 75
+    metres = decode(file)
+    disparity = baseline * focal / clamp(metres, 0.01, 50)
+    value = clamp(disparity, 0.01, 75) / 75
 
 Focal length (pixels) and baseline (metres) are facts of the sample; a camera preset stands in where a sample has none.
 """
@@ -116,14 +118,17 @@ class DepthProcessor(GridProcessor):
             focal = float(facts["intrinsics"][0] if "intrinsics" in facts else facts.get("focal", focal))
             baseline = float(facts.get("baseline", baseline))
         except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise MediaError("has camera facts that are no numbers", where=name,
-                             fix="Give intrinsics [fx, fy, cx, cy] in pixels and baseline in metres.") from error  # fmt: skip
+            raise MediaError(
+                "has camera facts that are no numbers",
+                where=name,
+                fix="Give intrinsics [fx, fy, cx, cy] in pixels and baseline in metres.",
+            ) from error
         if not (np.isfinite([focal, baseline]).all() and focal > 0 and baseline > 0):
             raise MediaError(f"has focal length {focal} and baseline {baseline}", where=name,
                              fix="Both must be positive: pixels and metres.")  # fmt: skip
         return focal, baseline
 
 
-def rotate_right_3(values: UInt16[np.ndarray, "..."]) -> UInt16[np.ndarray, "..."]:
+def rotate_right_3(values: UInt16[np.ndarray, " ..."]) -> UInt16[np.ndarray, " ..."]:
     """Undo SUN RGB-D's circular shift: the three lowest bits are the three highest of the distance."""
     return (values >> 3) | (values << 13)

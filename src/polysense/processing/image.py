@@ -86,7 +86,7 @@ class GridProcessor(ModalityProcessor):
         self, raw: Shaped[np.ndarray, "height width channels"], rng: np.random.Generator | None = None
     ) -> Float[Tensor, "channels size size"]:
         """Resize (bicubic), crop and normalise; with `rng`, a random crop and flip instead of the centre."""
-        view = None if rng is None else draw_view(rng, *raw.shape[:2], self.crop_scale, self.flip)
+        view = None if rng is None else draw_view(rng, raw.shape[0], raw.shape[1], self.crop_scale, self.flip)
         values = self._scaled(resized(raw, self.size, view))
         return self._normalised(values if rng is None else self._augmented(values, rng))
 
@@ -96,11 +96,11 @@ class GridProcessor(ModalityProcessor):
         """Place for a subclass's further augmentation of values in physical units."""
         return values
 
-    def _scaled(self, pixels: Shaped[np.ndarray, "... height width channels"]) -> Float[np.ndarray, "..."]:
+    def _scaled(self, pixels: Shaped[np.ndarray, "... height width channels"]) -> Float[np.ndarray, " ..."]:
         values = np.moveaxis(pixels, -1, -3).astype(np.float32)
         return values * np.float32(self.scale) + np.float32(self.offset)
 
-    def _normalised(self, values: Float[np.ndarray, "... channels size size"]) -> Float[Tensor, "..."]:
+    def _normalised(self, values: Float[np.ndarray, "... channels size size"]) -> Float[Tensor, " ..."]:
         mean = np.array(self.mean, np.float32)[:, None, None]
         std = np.array(self.std, np.float32)[:, None, None]
         return torch.from_numpy(np.ascontiguousarray((values - mean) / std))
@@ -122,7 +122,7 @@ class GridProcessor(ModalityProcessor):
                              fix="Store it as a .npy array of height, width, channels.")  # fmt: skip
         return np.asarray(picture.convert(_MODES[self.channels])).reshape(picture.height, picture.width, self.channels)
 
-    def _checked(self, values: Shaped[np.ndarray, "..."], name: str) -> Shaped[np.ndarray, "height width channels"]:
+    def _checked(self, values: Shaped[np.ndarray, " ..."], name: str) -> Shaped[np.ndarray, "height width channels"]:
         values = values[..., None] if values.ndim == 2 else values
         if values.ndim != 3 or values.shape[2] != self.channels:
             raise MediaError(f"has shape {values.shape}, and {self.modality} takes height, width, {self.channels}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polysense.errors import MediaError
 from polysense.processing import media
-from polysense.processing.base import Facts, ModalityProcessor, component, pad_stack
+from polysense.processing.base import COMPONENT, Facts, ModalityProcessor, pad_stack
 
 MAX_TEXT_BYTES = 1 << 20  # bytes of one text file
 
@@ -33,7 +33,7 @@ class TextProcessor(ModalityProcessor):
     time_axis: ClassVar[bool] = True
 
     channels: int = 1
-    tokenizer: PreTrainedTokenizerBase = component()
+    tokenizer: PreTrainedTokenizerBase = field(metadata=COMPONENT)
     max_length: int = 77
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class TextProcessor(ModalityProcessor):
         ids = self.tokenizer(raw, truncation=True, max_length=self.max_length)["input_ids"]
         return torch.tensor(ids, dtype=torch.long)
 
-    def batch(self, samples: Sequence[Shaped[Tensor, "..."]]) -> dict[str, Tensor]:
+    def batch(self, samples: Sequence[Shaped[Tensor, " ..."]]) -> dict[str, Tensor]:
         """`input_ids` padded with the tokenizer's token, and always an `attention_mask` of integers, as in HF."""
         ids, mask = pad_stack(samples, time_axis=True, where=self.modality, value=self.tokenizer.pad_token_id)
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
