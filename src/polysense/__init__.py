@@ -1,0 +1,19 @@
+"""Grow a multimodal model one sense at a time.
+
+Importing the package registers its models with the Auto classes of transformers, and the built-in senses.
+"""
+
+from polysense.modality import Modality, register_modality
+from polysense.models.auto import register_auto_classes
+from polysense.models.unialign import UniAlignConfig, UniAlignModel
+
+__version__ = "0.1.0"
+
+register_auto_classes()
+
+__all__ = [
+    "Modality",
+    "UniAlignConfig",
+    "UniAlignModel",
+    "register_modality",
+]

@@ -1,0 +1,71 @@
+"""How every model of this library is loaded: judged first, read completely or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self, cast
+
+from huggingface_hub import snapshot_download
+from transformers import PreTrainedModel
+
+from polysense.errors import CheckpointError
+from polysense.safety import check_checkpoint_folder
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
+_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+_LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+
+
+def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
+    """The local folder of a checkpoint, fetched from the Hub if need be, after `check_checkpoint_folder`.
+
+    Args:
+        arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
+    """
+    hub = {key: arguments.pop(key) for key in _HUB_ARGUMENTS if key in arguments}
+    subfolder = arguments.pop("subfolder", "") or ""
+    if Path(name_or_path).exists():
+        folder = Path(name_or_path) / subfolder
+        check_checkpoint_folder(folder)
+        return folder
+    hub = {key: value for key, value in hub.items() if value is not None}
+    snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)
+    check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
+    return Path(snapshot) / subfolder
+
+
+class PolysenseModel(PreTrainedModel):
+    """Base of our models: `from_pretrained` refuses unsafe folders and anything short of a complete match."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Self:
+        """As in transformers, from a folder or the Hub, with safetensors only.
+
+        Raises:
+            UnsafeFileError: a pickle, code or an escaping path, before anything is read.
+            CheckpointError: a weight is missing, unexpected or of another shape.
+        """
+        folder = local_folder(pretrained_model_name_or_path, kwargs)
+        wants_info = kwargs.pop("output_loading_info", False)
+        kwargs.pop("trust_remote_code", None)
+        kwargs.pop("use_safetensors", None)
+        try:
+            loaded = super().from_pretrained(
+                folder, *args, output_loading_info=True, use_safetensors=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except Exception as error:
+            if type(error).__module__.startswith("polysense"):
+                raise
+            raise CheckpointError(
+                f"the checkpoint cannot be loaded ({type(error).__name__}: {error})", where=folder,
+                fix="Use a folder that save_pretrained of this class wrote.",
+            ) from error  # fmt: skip
+        model, info = loaded
+        faults = {fault: info[fault] for fault in _LOADING_FAULTS if info.get(fault)}
+        if faults:
+            listing = "; ".join(f"{fault} {sorted(map(str, keys))[:3]}" for fault, keys in faults.items())
+            raise CheckpointError(
+                f"the weights do not fit the config ({listing})", where=folder,
+                fix="Load it with the class and config that it was saved with.",
+            )  # fmt: skip
+        return cast(Self, (model, info) if wants_info else model)

@@ -1,0 +1,96 @@
+"""Configuration of UniAlign."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPConfig, PreTrainedConfig
+
+from polysense.errors import ConfigError
+from polysense.modality import Modality
+
+_LIMITS = {"num_experts": 64, "expert_rank": 1024}
+_CLIP_LIMITS = {
+    "hidden_size": 16_384, "intermediate_size": 65_536, "num_hidden_layers": 128, "num_attention_heads": 256,
+    "vocab_size": 1_000_000, "max_position_embeddings": 8_192, "image_size": 2_048, "patch_size": 256,
+    "projection_dim": 16_384, "num_channels": 64,
+}  # fmt: skip
+
+
+@strict
+class UniAlignConfig(PreTrainedConfig):
+    """What a UniAlign model is made of.
+
+    Attributes:
+        clip_config: the frozen base, any Hugging Face CLIP.
+        modalities: name to `Modality` spec (as a dict) of every sense beyond image and text, in order of addition.
+        expert_site: "linear" puts experts on fc1 and fc2 (method-facts 1.1), "block" beside the whole FFN (Eq. 7).
+        num_experts: experts per group and site.
+        top_k: experts used per token; `None` uses all that the token may see.
+        expert_rank, expert_alpha: rank r and scale alpha of every expert (section 3.3: 4 and 32).
+        expert_init: "lora" (B zero) or "svd" (leading singular triplets, subtracted at run time; needs "linear").
+        routing: "group" (Eq. 5) or "global" (Eq. 6).
+        visible_groups: with global routing, the groups whose experts each group's router may choose. A sense added
+            later is masked for the older ones until `unmask_experts`.
+        image_experts: give images an expert group too; without it the image path is the base's, bit for bit.
+        unified_text: encode text through the shared encoder instead of CLIP's text tower (method-facts 1.4).
+        image_tokenized: senses that are read through the image tokenizer as well, both embeddings averaged (Table 3,
+            starred row, does so for depth).
+        train_logit_scale: let the temperature train; frozen at the base's value otherwise.
+    """
+
+    model_type = "unialign"
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {"clip_config": CLIPConfig}
+
+    clip_config: dict[str, Any] | PreTrainedConfig | None = None
+    modalities: dict[str, Any] | None = None
+    expert_site: Literal["linear", "block"] = "linear"
+    num_experts: int = 2
+    top_k: int | None = None
+    expert_rank: int = 4
+    expert_alpha: int | float = 32.0
+    expert_init: Literal["lora", "svd"] = "lora"
+    routing: Literal["group", "global"] = "group"
+    visible_groups: dict[str, Any] | None = None
+    image_experts: bool = False
+    unified_text: bool = False
+    image_tokenized: list[str] | tuple[str, ...] = ()
+    train_logit_scale: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.modalities = dict(self.modalities or {})
+        self.visible_groups = dict(self.visible_groups or {})
+        self.image_tokenized = list(self.image_tokenized)
+        super().__post_init__(**kwargs)
+        self._check_sizes()
+        for name, spec in self.modalities.items():
+            if Modality.from_dict(spec).name != name:
+                raise ConfigError(f"modality {name!r} is stored under another's name", where="config.json: modalities",
+                                  fix="Use the checkpoint as it was saved.")  # fmt: skip
+        if unknown := [name for name in self.image_tokenized if name not in self.modalities]:
+            raise ConfigError(f"image_tokenized names {unknown}, which the model does not have",
+                              fix=f"Known senses: {', '.join(self.modalities) or 'none'}.")  # fmt: skip
+        if self.expert_init == "svd" and self.expert_site == "block":
+            raise ConfigError("expert_init svd needs a matrix to decompose, which expert_site block does not have",
+                              fix="Use expert_site: linear or expert_init: lora.")  # fmt: skip
+
+    def _check_sizes(self) -> None:
+        """Refuse sizes that no CLIP has: a hostile config must not make us allocate."""
+        sizes = [("", name, getattr(self, name), limit) for name, limit in _LIMITS.items()]
+        for part in (self.clip_config.text_config, self.clip_config.vision_config):
+            present = ((name, getattr(part, name, None), limit) for name, limit in _CLIP_LIMITS.items())
+            sizes += [(f"{part.base_config_key}.", name, value, limit) for name, value, limit in present]
+        for prefix, name, value, limit in sizes:
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if any(number is not None and not 1 <= number <= limit for number in numbers):
+                raise ConfigError(f"{prefix}{name} is {value}", where="UniAlignConfig",
+                                  fix=f"Use a value from 1 to {limit}.")  # fmt: skip
+
+    @property
+    def senses(self) -> dict[str, Modality]:
+        """Specs of the senses beyond image and text."""
+        return {name: Modality.from_dict(spec) for name, spec in self.modalities.items()}
+
+
+__all__ = ["UniAlignConfig"]

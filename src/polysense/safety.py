@@ -1,0 +1,114 @@
+"""What is refused before a checkpoint folder is read: pickles, code, and paths that lead outside it.
+
+A folder may come from anyone. transformers joins the file names of an index without looking at them and obeys some
+class names of a config; so the folder is judged here, first, from its bytes and not from its file endings.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from polysense.errors import CheckpointError, UnsafeFileError
+
+_PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
+_MAX_JSON_BYTES = 32 << 20
+_MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
+_CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code"}
+_SAVE_AGAIN = "Save the model again with save_pretrained and use that folder."
+_DO_NOT_USE = "Do not use this folder unless you trust its author; ask for one that save_pretrained wrote."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of bounded size.
+
+    Raises:
+        CheckpointError: missing, larger than 32 MiB, no JSON, or no object.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise CheckpointError("the file is larger than any config", where=path, fix=_DO_NOT_USE)
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError("the file is missing", where=path, fix=_SAVE_AGAIN) from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"the file cannot be read as JSON ({error})", where=path, fix=_SAVE_AGAIN) from error
+    if not isinstance(value, dict):
+        raise CheckpointError("the file does not hold a JSON object", where=path, fix=_SAVE_AGAIN)
+    return value
+
+
+def check_file_name(name: object, *, where: str) -> str:
+    """A plain file name: no folder, no parent, no drive. Raises `UnsafeFileError`."""
+    if not isinstance(name, str) or not name or name in {".", ".."} or any(mark in name for mark in "/\\:\0"):
+        raise UnsafeFileError(f"{name!r} is not a plain file name", where=where, fix=_DO_NOT_USE)
+    return name
+
+
+def _check_weights_file(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith(_PICKLE_STARTS):
+        raise UnsafeFileError("the file is a pickle, whatever its name says", where=path,
+                              fix="Convert the weights to safetensors in a sandbox; pickles can run code.")  # fmt: skip
+    header, size = int.from_bytes(start[:8], "little"), path.stat().st_size
+    if len(start) < 9 or header > min(_MAX_HEADER_BYTES, size - 8) or start[8:] != b"{":
+        raise CheckpointError("the file is truncated or no safetensors file", where=path, fix=_SAVE_AGAIN)
+
+
+def _check_no_code(value: Any, path: Path, depth: int = 0) -> None:
+    """Refuse configs that name code to be run, at any level, and configs nested beyond reason."""
+    if depth > 32:
+        raise UnsafeFileError("the file is nested more than 32 levels deep", where=path, fix=_DO_NOT_USE)
+    if isinstance(value, dict):
+        if bad := sorted(key for key in value if key in _CODE_KEYS or str(key).endswith("_internal")):
+            raise UnsafeFileError(f"the keys {bad} name code to be run", where=path, fix=_DO_NOT_USE)
+        for item in value.values():
+            _check_no_code(item, path, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_no_code(item, path, depth + 1)
+
+
+def _check_links(folder: Path) -> None:
+    root = folder.resolve()
+    for entry in folder.rglob("*"):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+            raise UnsafeFileError("the link leads outside the folder", where=entry, fix=_DO_NOT_USE)
+
+
+def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
+    """Refuse a model folder that is unsafe or plainly incomplete, before anything in it is loaded.
+
+    Args:
+        own_links: links may only lead inside the folder. False for the Hub client's cache, whose snapshots are links
+            into its own store of blobs.
+
+    Raises:
+        UnsafeFileError: a pickle, a config that names code, a file name or link leading outside.
+        CheckpointError: a missing or truncated file.
+    """
+    if not folder.is_dir():
+        raise CheckpointError("there is no such folder", where=folder, fix="Give the folder that holds config.json.")
+    if own_links:
+        _check_links(folder)
+    read_json(folder / "config.json")
+    for path in folder.glob("*.json"):
+        _check_no_code(read_json(path), path)
+    index = folder / "model.safetensors.index.json"
+    shards = {"model.safetensors"}
+    if index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise CheckpointError("the index has no weight_map", where=index, fix=_SAVE_AGAIN)
+        shards = {check_file_name(name, where=f"{index}: {key}") for key, name in weight_map.items()}
+    for name in sorted(shards):
+        if not (folder / name).is_file():
+            pickles = [path.name for path in folder.iterdir() if path.suffix in _PICKLE_NAMES]
+            if pickles:
+                raise UnsafeFileError(f"only pickled weights are here ({', '.join(sorted(pickles))})", where=folder,
+                                      fix="Convert them to safetensors in a sandbox; pickles can run code.")  # fmt: skip
+            raise CheckpointError(f"{name} is missing", where=folder, fix=_SAVE_AGAIN)
+        _check_weights_file(folder / name)

@@ -1,0 +1,5 @@
+"""Tiny configurations and samples for tests, benchmarks and documentation. Nothing in the library imports this."""
+
+from polysense.testing.tiny import tiny_clip, tiny_features, tiny_senses
+
+__all__ = ["tiny_clip", "tiny_features", "tiny_senses"]
