@@ -1,0 +1,166 @@
+"""The processor of UniAlign: an HF image processor and tokenizer, and every further sense as a JSON-able option set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
+
+from polysense.errors import ConfigError, UnknownModalityError
+from polysense.modality import JsonValue, Modality, get_modality, registered_modalities
+from polysense.models.base import local_folder
+from polysense.processing import ModalityProcessor, processor_for
+
+_ARGUMENTS = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
+
+
+class UniAlignProcessor(ProcessorMixin):
+    """Raw files, arrays and texts of any sense to the inputs of `UniAlignModel`.
+
+    Args:
+        image_processor: CLIP's; its size, mean and standard deviation hold for images and frames.
+        tokenizer: CLIP's.
+        senses: name to the options of that sense's processor, as `ModalityProcessor.to_dict` gives them.
+        templates: name to the prompts ("a photo of a {}.") that zero-shot classification of that sense uses.
+
+    A checkpoint's senses are rebuilt through the registry of this process only when they are used: a sense that is not
+    registered here keeps its options, and raises `UnregisteredModalityError` when asked to process.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        senses: Mapping[str, Mapping[str, JsonValue]] | None = None,
+        templates: Mapping[str, Sequence[str]] | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self.senses = {name: dict(options) for name, options in (senses or {}).items()}
+        self.templates = {name: list(prompts) for name, prompts in (templates or {}).items()}
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_clip(cls, clip: str | Path, modalities: Iterable[str | Modality] = ()) -> Self:
+        """Take image processor and tokenizer of a CLIP folder or Hub name, and add senses.
+
+        Raises:
+            UnregisteredModalityError: a name that no one registered.
+        """
+        folder = local_folder(clip, {})
+        processor = cls(CLIPImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+        for modality in modalities:
+            if modality not in {"image", "text"}:
+                processor.add_modality(modality)
+        return processor
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures that the encoder takes, in pixels."""
+        return int(self.image_processor.crop_size["height"])
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of all senses, image and text first, then in order of addition."""
+        return ("image", "text", *self.senses)
+
+    def add_modality(self, modality: str | Modality, templates: Sequence[str] = (), **options: Any) -> None:
+        """Add a registered sense.
+
+        Args:
+            modality: name, or a spec that differs from the registered one in options only.
+            templates: prompts for zero-shot classification.
+            options: options of the sense's processor that replace those of its spec.
+
+        Raises:
+            ConfigError: the sense is there already, or an option does not exist.
+        """
+        spec = modality if isinstance(modality, Modality) else get_modality(modality)
+        if spec.name in self.modalities:
+            raise ConfigError(f"the processor already has the modality {spec.name!r}", fix="Give it another name.")
+        picture = {} if spec.kind != "frames" else self._statistics()
+        self.senses[spec.name] = processor_for(spec, self.size, **{**picture, **options}).to_dict()
+        if templates:
+            self.templates[spec.name] = list(templates)
+
+    def _statistics(self) -> dict[str, JsonValue]:
+        return {"mean": list(self.image_processor.image_mean), "std": list(self.image_processor.image_std)}
+
+    def part(self, modality: str) -> ModalityProcessor:
+        """The processor of one sense.
+
+        Raises:
+            UnknownModalityError: this processor lacks the sense.
+            UnregisteredModalityError: it has the sense's options, and this process does not know the sense's code.
+        """
+        if modality == "image":
+            return processor_for(get_modality("image"), self.size, **self._statistics())
+        if modality == "text":
+            length = min(self.tokenizer.model_max_length, 8192)
+            return processor_for(get_modality("text"), self.size, tokenizer=self.tokenizer, max_length=length)
+        if modality not in self.senses:
+            raise UnknownModalityError(modality, self.modalities, where="processor")
+        return ModalityProcessor.from_dict(self.senses[modality])
+
+    def features(
+        self,
+        modality: str,
+        sources: Sequence[Any],
+        *,
+        facts: Sequence[Mapping[str, JsonValue]] | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+    ) -> dict[str, Tensor]:
+        """Features of one sense, as data sets ask for them (`polysense.data.mixture.FeatureProcessor`).
+
+        Args:
+            facts: what is known of each sample beyond its file, such as camera intrinsics.
+            rngs: a generator per sample asks for training augmentation.
+
+        Raises:
+            MediaError: a source cannot be used; the message names it.
+        """
+        return self.part(modality)(sources, facts=facts, rngs=rngs)
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        images: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        *,
+        facts: Mapping[str, Sequence[Mapping[str, JsonValue]]] | None = None,
+        **senses: Any,
+    ) -> BatchFeature:
+        """Features of everything given; batch sizes may differ between senses.
+
+        Args:
+            text, images, videos, audio, **senses: one source or a list of them: a path, a file, bytes, an array.
+            facts: sense to what is known of each of its samples, such as `{"depth": [{"intrinsics": [...]}]}`.
+
+        Returns:
+            `pixel_values`, `input_ids` and `attention_mask`, `{sense}_values` and, where lengths differ,
+            `{sense}_mask`.
+
+        Raises:
+            UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
+        """
+        senses.pop("return_tensors", None)  # tensors are what there is; HF callers pass "pt" by habit
+        given = {"text": text, "images": images, "videos": videos, "audio": audio, **senses}
+        out: dict[str, Tensor] = {}
+        for argument, sources in given.items():
+            if sources is not None:
+                name = _ARGUMENTS.get(argument, argument)
+                listed = sources if isinstance(sources, list | tuple) else [sources]
+                out |= self.features(name, listed, facts=(facts or {}).get(name))
+        return BatchFeature(out)
+
+
+def known_senses() -> tuple[str, ...]:
+    """Registered senses that a model can be given beyond image and text."""
+    return tuple(name for name in registered_modalities() if name not in {"image", "text"})
+
+
+__all__ = ["UniAlignProcessor", "known_senses"]
