@@ -1,0 +1,29 @@
+"""The one training loop, its checkpoints, and what objectives need to run in several processes."""
+
+from polysense.trainer.config import LoopConfig
+from polysense.trainer.distributed import any_rank, gather_with_grad, rank, world_size
+from polysense.trainer.files import FileSystem, atomic_folder, verify_folder, write_manifest
+from polysense.trainer.lock import FolderLock
+from polysense.trainer.loop import Hooks, LoopState, TrainingResult, train
+from polysense.trainer.objective import Feed, Objective, TrainingBatch, zero_touch
+
+__all__ = [
+    "Feed",
+    "FileSystem",
+    "FolderLock",
+    "Hooks",
+    "LoopConfig",
+    "LoopState",
+    "Objective",
+    "TrainingBatch",
+    "TrainingResult",
+    "any_rank",
+    "atomic_folder",
+    "gather_with_grad",
+    "rank",
+    "train",
+    "verify_folder",
+    "world_size",
+    "write_manifest",
+    "zero_touch",
+]

@@ -1,0 +1,343 @@
+"""The one training loop of the library, on Accelerate.
+
+Per optimiser step: agree (who has samples, does anyone want to stop), forward and backward of every modality in one
+order on all ranks, one flat all-reduce, clip, update. Model parameters are plain tensors; nothing is wrapped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from polysense.data.prefetch import Prefetcher
+from polysense.data.rng import step_seed
+from polysense.errors import PolysenseError, QuotaExceededError, UnknownModalityError
+from polysense.modality import JsonValue
+from polysense.trainer.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    frozen_fingerprint,
+    load_trainable_state,
+    read_checkpoint,
+    trainable_state,
+)
+from polysense.trainer.config import LoopConfig
+from polysense.trainer.distributed import exchange, gather_objects, on_main, rank, world_size
+from polysense.trainer.files import FileSystem
+from polysense.trainer.lock import FolderLock
+from polysense.trainer.logbook import Logbook
+from polysense.trainer.objective import Feed, Objective
+from polysense.trainer.optimizer import (
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    trainable_parameters,
+)
+from polysense.trainer.resume import check_origin
+from polysense.trainer.signals import StopSignals
+from polysense.trainer.step import StepReport, StepRunner
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopState:
+    """What hooks get to see.
+
+    Attributes:
+        step: optimiser steps done.
+        config: settings of the run.
+        folder: the run folder.
+        objective: what is trained.
+        accelerator: device and processes.
+        metrics: what `on_evaluate` returned last.
+    """
+
+    step: int
+    config: LoopConfig
+    folder: Path
+    objective: Objective
+    accelerator: Any
+    metrics: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Called on every rank; what one does on the main process only, it must decide itself.
+
+    Attributes:
+        on_step_end: after each optimiser step.
+        on_evaluate: every `eval_every` steps and after the last; its result is logged. A run killed between an
+            evaluation and the next checkpoint evaluates again.
+        on_stage_end: when all steps are done and saved, also when a finished run is started again: the place to
+            write the stage's folder, render its card and push it.
+    """
+
+    on_step_end: Callable[[LoopState], None] | None = None
+    on_evaluate: Callable[[LoopState], Mapping[str, JsonValue]] | None = None
+    on_stage_end: Callable[[LoopState], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a finished run comes to.
+
+    Attributes:
+        step: optimiser steps done, over all starts.
+        resumed_from: step this start began at.
+        skipped_steps: steps left out because of a non-finite loss or gradient, over all starts.
+        skipped_samples: unusable samples that were replaced, per source, in this start.
+        checkpoint: folder of the last checkpoint.
+        metrics: what `on_evaluate` returned last.
+    """
+
+    step: int
+    resumed_from: int
+    skipped_steps: int
+    skipped_samples: Mapping[str, int]
+    checkpoint: Path
+    metrics: Mapping[str, JsonValue]
+
+
+def train(
+    objective: Objective,
+    feed: Feed,
+    config: LoopConfig,
+    folder: str | Path,
+    *,
+    hooks: Hooks | None = None,
+    accelerator: Any = None,
+    files: FileSystem | None = None,
+) -> TrainingResult:
+    """Train until `config.steps`, from the newest intact checkpoint in `folder` if there is one.
+
+    A run that is killed at any instant and started again ends with the same bits as one that is not. SIGTERM or
+    SIGINT (to any rank) saves after the step at work and raises `SystemExit` with code 143 or 130; a second one ends
+    the process at once.
+
+    Args:
+        objective: see `Objective`; its module is moved to the device and set to training mode.
+        feed: see `Feed`, for example a `polysense.data.Mixture`.
+        config: see `LoopConfig`.
+        folder: the run folder, shared by all processes; gets `log.jsonl` and `checkpoints/`.
+        hooks: see `Hooks`.
+        accelerator: an `accelerate.Accelerator` to use in place of a new one.
+        files: how to write checkpoints.
+
+    Raises:
+        FolderInUseError: another process trains in the folder.
+        CheckpointError: a checkpoint is damaged, belongs to another model, or cannot be written.
+        QuotaExceededError: too many unusable samples, or non-finite steps in a row.
+        UnknownModalityError: the feed has a modality that the objective does not know.
+    """
+    accelerator = accelerator or Accelerator(mixed_precision=config.mixed_precision)
+    if unknown := [modality for modality in feed.slots if modality not in objective.modalities]:
+        raise UnknownModalityError(unknown[0], objective.modalities, where="the feed")
+    with ExitStack() as stack:
+        on_main(lambda: bool(stack.enter_context(FolderLock(folder))))
+        return _Run(objective, feed, config, Path(folder), hooks or Hooks(), accelerator, files).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        objective: Objective,
+        feed: Feed,
+        config: LoopConfig,
+        folder: Path,
+        hooks: Hooks,
+        accelerator: Any,
+        files: FileSystem | None,
+    ) -> None:
+        self.objective, self.feed, self.config, self.folder = objective, feed, config, folder
+        self.hooks, self.accelerator = hooks, accelerator
+        self.module = objective.module.to(accelerator.device)
+        self.parameters = trainable_parameters(self.module)
+        self.optimizer = build_optimizer(self.parameters, config)
+        self.store = CheckpointStore(folder, keep=config.keep_checkpoints, files=files)
+        self.runner = StepRunner(objective, feed.slots, self.parameters, self.optimizer, accelerator, config)
+        self.fingerprint = frozen_fingerprint(self.module)
+        self.step = self.nonfinite_in_row = self.skipped_steps = self._logged_samples = 0
+        self.saved = -1  # the step of the last checkpoint
+        self.checkpoint = folder
+        self.metrics: Mapping[str, JsonValue] = {}
+
+    def run(self) -> TrainingResult:
+        first = self._resume()
+        with StopSignals() as signals, self._prefetcher() as batches, self._logbook() as log:
+            log.write("start", first, config=self.config.to_dict(), world=world_size(), data=dict(self.feed.signature))
+            while self.step < self.config.steps:
+                self.module.train()
+                torch.manual_seed(step_seed(self.config.seed, self.step, rank()))
+                ids, stop = self._accumulate(batches, signals)
+                if stop:
+                    self._save()
+                    log.write("stop", self.step, signal=stop)
+                    raise SystemExit(128 + stop)
+                self._after_step(self.runner.finish(self.step), ids, log)
+            if first == self.config.steps:
+                self._evaluate(log)
+            if self.hooks.on_stage_end is not None:
+                self.hooks.on_stage_end(self._state())
+            log.write("end", self.step, skipped_steps=self.skipped_steps)
+        return TrainingResult(
+            step=self.step,
+            resumed_from=first,
+            skipped_steps=self.skipped_steps,
+            skipped_samples=dict(self.feed.skipped),
+            checkpoint=self.checkpoint,
+            metrics=self.metrics,
+        )
+
+    def _prefetcher(self) -> Prefetcher[Sequence[Any | None]]:
+        place, world = rank(), world_size()
+        return Prefetcher(
+            lambda index: self.feed.build(index, place, world),
+            stop=self.config.steps * self.config.accumulation,
+            workers=self.config.loader_workers,
+            depth=self.config.prefetch,
+        )
+
+    def _logbook(self) -> Logbook:
+        return Logbook(self.folder / "log.jsonl", first=self.step, steps=self.config.steps, active=rank() == 0)
+
+    def _state(self) -> LoopState:
+        return LoopState(
+            step=self.step,
+            config=self.config,
+            folder=self.folder,
+            objective=self.objective,
+            accelerator=self.accelerator,
+            metrics=self.metrics,
+        )
+
+    def _resume(self) -> int:
+        """Load the newest intact checkpoint, chosen by the main process, and return its step."""
+        path = on_main(lambda: getattr(self.store.newest(strict=self.config.strict_resume), "path", None))
+        if path is not None:
+            checkpoint = read_checkpoint(path)
+            check_origin(checkpoint, self._origin())
+            load_trainable_state(self.module, checkpoint.model)
+            load_optimizer_tensors(self.optimizer, self.parameters, checkpoint.optimizer)
+            self.step = self.saved = checkpoint.step
+            self.skipped_steps = int(checkpoint.state["skipped_steps"])
+            self.nonfinite_in_row = int(checkpoint.state["nonfinite_in_row"])
+            self.checkpoint = path
+            logger.info("resumed from %s", path)
+        return self.step
+
+    def _origin(self) -> dict[str, JsonValue]:
+        return {
+            "frozen_sha256": self.fingerprint,
+            "world": world_size(),
+            "config": self.config.to_dict(),
+            "data": dict(self.feed.signature),
+        }
+
+    def _save(self) -> None:
+        if self.saved == self.step:
+            return
+        state = {"skipped_steps": self.skipped_steps, "nonfinite_in_row": self.nonfinite_in_row, **self._origin()}
+        model, optimizer = trainable_state(self.module), optimizer_tensors(self.optimizer, self.parameters)
+        self.checkpoint = on_main(lambda: self.store.save(Checkpoint(self.step, model, optimizer, state)))
+        self.saved = self.step
+
+    def _accumulate(self, batches: Prefetcher[Sequence[Any | None]], signals: StopSignals) -> tuple[list[str], int]:
+        """Run the micro-steps of one optimiser step; (ids of this rank's samples, signal to stop for or 0)."""
+        ids: list[str] = []
+        for micro in range(self.config.accumulation):
+            error, work = self._take(batches, self.step * self.config.accumulation + micro)
+            counts = [0 if batch is None else len(batch) for batch in work]
+            stop = signals.received if micro == 0 else 0
+            everyone = exchange([*counts, stop, int(error is not None)])
+            if error is not None:
+                raise error
+            if any(row[-1] for row in everyone):
+                raise QuotaExceededError("another process had to stop; see its message", fix="Repair what it names.")
+            if agreed := max(row[-2] for row in everyone):
+                return [], agreed
+            self.runner.accumulate(work, [row[:-2] for row in everyone])
+            ids += [name for batch in work if batch is not None for name in batch.ids]
+        return ids, 0
+
+    def _take(
+        self, batches: Prefetcher[Sequence[Any | None]], index: int
+    ) -> tuple[PolysenseError | None, Sequence[Any | None]]:
+        """The batches of a micro-step, or the error that prevents them, so that the other ranks can be told of it."""
+        try:
+            work = batches[index]
+            self.feed.account([batch for batch in work if batch is not None])
+        except PolysenseError as error:
+            return error, [None] * len(self.feed.slots)
+        return None, work
+
+    def _after_step(self, report: StepReport, ids: list[str], log: Logbook) -> None:
+        step, self.step = self.step, self.step + 1
+        self._logged_samples += report.samples
+        if report.applied:
+            self.nonfinite_in_row = 0
+        else:
+            self._skip(step, report, ids, log)
+        if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+            self._log(report, log)
+        log.advance(report.loss)
+        if self.hooks.on_step_end is not None:
+            self.hooks.on_step_end(self._state())
+        last = self.step == self.config.steps
+        if last or (self.config.eval_every and self.step % self.config.eval_every == 0):
+            self._evaluate(log)
+        if last or self.step % self.config.save_every == 0:
+            self._save()
+
+    def _skip(self, step: int, report: StepReport, ids: list[str], log: Logbook) -> None:
+        self.skipped_steps += 1
+        self.nonfinite_in_row += 1
+        everyone = [name for names in gather_objects(ids) for name in names]
+        logger.warning(
+            "step %d skipped: loss %s, gradient norm %s; samples: %s",
+            step,
+            report.loss,
+            report.grad_norm,
+            ", ".join(ids),
+        )
+        log.write("skipped", step, loss=report.loss, grad_norm=report.grad_norm, samples=everyone)
+        if self.nonfinite_in_row >= self.config.max_nonfinite_steps:
+            raise QuotaExceededError(
+                f"{self.nonfinite_in_row} steps in a row had a non-finite loss or gradient",
+                where=self.folder / "log.jsonl",
+                fix="Lower the learning rate, or look at the samples that the log names.",
+            )
+
+    def _log(self, report: StepReport, log: Logbook) -> None:
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for terms in gather_objects(self.runner.take_terms()):
+            for name, (total, count) in terms.items():
+                sums[name][0] += total
+                sums[name][1] += count
+        log.write(
+            "train",
+            self.step,
+            losses={name: total / count for name, (total, count) in sorted(sums.items())},
+            loss=report.loss,
+            lr=self.config.learning_rate_at(self.step - 1),
+            grad_norm=report.grad_norm,
+            skipped_steps=self.skipped_steps,
+            skipped_samples=sum(self.feed.skipped.values()),
+            samples_per_second=round(self._logged_samples / max(1e-9, log.seconds()), 1),
+        )
+        self._logged_samples = 0
+
+    def _evaluate(self, log: Logbook) -> None:
+        if self.hooks.on_evaluate is None:
+            return
+        self.module.eval()
+        self.metrics = self.hooks.on_evaluate(self._state())
+        log.write("evaluate", self.step, metrics=dict(self.metrics))

@@ -1,0 +1,136 @@
+"""UniAlign's training objective (section 3.2, Eq. 16): which losses, between which embeddings, with which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from polysense.data.rng import keyed_int
+from polysense.errors import ConfigError, ManifestError
+from polysense.losses import info_nce, soft_binding
+from polysense.models.unialign import UniAlignModel
+from polysense.trainer.distributed import gather_with_grad
+from polysense.trainer.objective import zero_touch
+
+TextEncoder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of one data set and their text embeddings: constants, all that others need of it (Eq. 10).
+
+    Attributes:
+        names: class names.
+        embeddings: `classes embed`, unit norm.
+    """
+
+    names: tuple[str, ...]
+    embeddings: Float[Tensor, "classes embed"]
+
+    def indices(self, labels: Sequence[str | None], *, where: str) -> Tensor:
+        """Row of every label. Raises `ManifestError` for a sample without a known class."""
+        rows = {name: row for row, name in enumerate(self.names)}
+        if unknown := [label for label in labels if label not in rows]:
+            raise ManifestError(f"a sample has the class {unknown[0]!r}, which its data set does not list", where=where,
+                                fix="Label every sample, or train on captions with text: caption.")  # fmt: skip
+        return torch.tensor([rows[str(label)] for label in labels], device=self.embeddings.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """Weights of the terms; the paper gives every objective weight 1 (Eq. 16).
+
+    Attributes:
+        nce_text: InfoNCE between a sense and the text of its sample.
+        nce_image: InfoNCE between a sense and the image of its sample, where the data set has one.
+        soft_bind: soft modality binding to the classes of the other data sets.
+        binding_scale: factor on the dot products of the binding; `None` takes the model's logit scale, 1 is Eq. 10 as
+            printed.
+    """
+
+    nce_text: float = 1.0
+    nce_image: float = 1.0
+    soft_bind: float = 1.0
+    binding_scale: float | None = None
+
+
+class UniAlignObjective:
+    """Aligns each sense with the text and image of its samples, and with other data sets through class names.
+
+    Args:
+        model: the model; what trains is decided by its `requires_grad`.
+        tables: source name to its classes. Sources of earlier stages may be listed: their classes still bind.
+        texts: source name to what its samples are paired with: the "label" or a "caption".
+        encode_text: texts to unit vectors by the model's text path.
+        settings: weights.
+        modalities: senses that the sources train, in order.
+    """
+
+    def __init__(
+        self,
+        model: UniAlignModel,
+        *,
+        modalities: Sequence[str],
+        tables: Mapping[str, ClassTable],
+        texts: Mapping[str, Literal["label", "caption"]],
+        encode_text: TextEncoder,
+        settings: ObjectiveSettings,
+    ) -> None:
+        if missing := [name for name, text in texts.items() if text == "label" and name not in tables]:
+            raise ConfigError(f"the sources {missing} pair samples with labels and have no classes",
+                              fix="Use text: caption, or label their samples.")  # fmt: skip
+        self.module, self.modalities = model, tuple(dict.fromkeys(modalities))
+        self.tables, self.texts, self.encode_text, self.settings = dict(tables), dict(texts), encode_text, settings
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term; terms of weight zero are not computed at all."""
+        return {name: getattr(self.settings, name) for name in ("nce_text", "nce_image", "soft_bind")}
+
+    def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
+        """The terms of one batch of one source."""
+        model, wanted = self.module, {name for name, weight in self.weights.items() if weight}
+        embeddings = model.embed(modality, batch.features[modality])
+        terms: dict[str, Tensor] = {}
+        if "nce_text" in wanted:
+            texts, identities = self._texts(batch)
+            terms["nce_text"] = info_nce(embeddings, texts, model.logit_scale, identities, gather_with_grad)
+        if "nce_image" in wanted and "image" in batch.features and modality != "image":
+            with torch.set_grad_enabled(model.config.image_experts and torch.is_grad_enabled()):
+                images = model.embed("image", batch.features["image"])
+            terms["nce_image"] = info_nce(embeddings, images, model.logit_scale, gather=gather_with_grad)
+        others = [table for name, table in self.tables.items() if name != batch.source]
+        if "soft_bind" in wanted and others and batch.source in self.tables:
+            terms["soft_bind"] = self._binding(embeddings, batch, others)
+        return terms
+
+    def dummy(self, modality: str) -> Tensor:
+        return zero_touch(self.module)
+
+    def _texts(self, batch: Any) -> tuple[Float[Tensor, "batch embed"], Tensor]:
+        """Text embedding of every sample, and a number that is the same for the same text (for the negatives)."""
+        if self.texts[batch.source] == "label":
+            table = self.tables[batch.source]
+            rows = table.indices(batch.labels, where=batch.source)
+            return table.embeddings[rows], rows
+        if None in batch.captions:
+            raise ManifestError("a sample has no caption", where=batch.ids[batch.captions.index(None)],
+                                fix="Add captions, or pair this source with labels (text: label).")  # fmt: skip
+        with torch.set_grad_enabled(self.module.config.unified_text and torch.is_grad_enabled()):
+            embeddings = self.encode_text(list(batch.captions))
+        identities = torch.tensor([keyed_int(caption, bits=56) for caption in batch.captions])
+        return embeddings, identities.to(embeddings.device)
+
+    def _binding(self, embeddings: Tensor, batch: Any, others: Sequence[ClassTable]) -> Tensor:
+        """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number."""
+        own = self.tables[batch.source]
+        labels = own.indices(batch.labels, where=batch.source)
+        given = self.settings.binding_scale
+        scale = self.module.logit_scale.detach() if given is None else given
+        terms = [soft_binding(embeddings, labels, own.embeddings, other.embeddings, scale) for other in others]
+        return torch.stack(terms).mean()
