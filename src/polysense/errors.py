@@ -62,8 +62,8 @@ class UnregisteredModalityError(PolysenseError, LookupError):
         self.name = name
         super().__init__(
             f"modality {name!r} is not registered in this process, so its files cannot be processed",
-            fix=f"Call polysense.register_modality(Modality(name={name!r}, ...)) first, or list the module that does so "
-            "under `imports:` in the recipe or after --imports on the command line.",
+            fix=f"Call polysense.register_modality(Modality(name={name!r}, ...)) first, or list the module that does "
+            "so under `imports:` in the recipe or after --imports on the command line.",
         )
 
 

@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from torch import nn
+
 from polysense.errors import ConfigError, UnregisteredModalityError
 
 JsonValue = Any  # str | int | float | bool | None | list | dict, as json.loads gives it
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_TAKEN = nn.ModuleDict()  # its own attributes (`values`, `train` ...) cannot be keys of the parts of a sense
+_OTHERS_KEYS = {"pixel", "attention"}  # `pixel_values` and `attention_mask` belong to image and text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,9 @@ class Modality:
                 f"{self.name!r} (group {self.group!r}) cannot name a modality",
                 fix="Use lower-case letters, digits and underscores, beginning with a letter.",
             )
+        if self.name in _OTHERS_KEYS or hasattr(_TAKEN, self.name) or hasattr(_TAKEN, self.expert_group):
+            raise ConfigError(f"the name {self.name!r} (group {self.group!r}) is taken by the library",
+                              fix="Choose another name.")  # fmt: skip
         if self.channels < 1:
             raise ConfigError(f"modality {self.name!r} has {self.channels} channels", fix="Give at least one.")
 
@@ -71,11 +78,14 @@ class Modality:
         known = {f.name: f.type for f in fields(cls)}
         if unknown := sorted(set(spec) - set(known)):
             raise ConfigError(f"a modality spec has unknown keys {unknown}", fix=f"Known keys: {', '.join(known)}.")
-        expected = {"name": str, "kind": str, "channels": int, "group": str, "tokenizer": Mapping, "processor": Mapping}
+        expected = {"name": str, "kind": str, "group": str, "channels": int}
         for key, value in spec.items():
-            if not isinstance(value, expected[key]) or isinstance(value, bool):
+            wanted = expected.get(key, Mapping)
+            if not isinstance(value, wanted) or isinstance(value, bool):
                 raise ConfigError(f"modality spec key {key!r} has a value of type {type(value).__name__}",
-                                  fix=f"Give {expected[key].__name__}.")  # fmt: skip
+                                  fix=f"Give {wanted.__name__}.")  # fmt: skip
+        if missing := sorted({"name", "kind"} - set(spec)):
+            raise ConfigError(f"a modality spec lacks {missing}", fix="Give name and kind.")
         return cls(**spec)
 
 

@@ -16,8 +16,10 @@ _PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
 _MAX_JSON_BYTES = 32 << 20
 _MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
-_CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code"}
+_CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "transformers_weights"}
+_MAX_LABELS = 100_000  # transformers makes a table of `num_labels` names as soon as it reads the number
 _SAVE_AGAIN = "Save the model again with save_pretrained and use that folder."
+_CONVERT = "Convert the weights to safetensors in a sandbox; pickles can run code."
 _DO_NOT_USE = "Do not use this folder unless you trust its author; ask for one that save_pretrained wrote."
 
 
@@ -51,25 +53,37 @@ def _check_weights_file(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(_PICKLE_STARTS):
-        raise UnsafeFileError("the file is a pickle, whatever its name says", where=path,
-                              fix="Convert the weights to safetensors in a sandbox; pickles can run code.")  # fmt: skip
+        raise UnsafeFileError("the file is a pickle, whatever its name says", where=path, fix=_CONVERT)
     header, size = int.from_bytes(start[:8], "little"), path.stat().st_size
     if len(start) < 9 or header > min(_MAX_HEADER_BYTES, size - 8) or start[8:] != b"{":
         raise CheckpointError("the file is truncated or no safetensors file", where=path, fix=_SAVE_AGAIN)
 
 
-def _check_no_code(value: Any, path: Path, depth: int = 0) -> None:
-    """Refuse configs that name code to be run, at any level, and configs nested beyond reason."""
+def check_config(value: Any, *, where: str, depth: int = 0) -> None:
+    """Refuse a config that names code or files to be used, at any level, or is made to exhaust the reader.
+
+    transformers takes an attention (or experts) implementation with a slash in its name for a Hub repository of
+    kernels, fetches it and runs it.
+
+    Raises:
+        UnsafeFileError: names the place and the keys.
+    """
     if depth > 32:
-        raise UnsafeFileError("the file is nested more than 32 levels deep", where=path, fix=_DO_NOT_USE)
+        raise UnsafeFileError("the config is nested more than 32 levels deep", where=where, fix=_DO_NOT_USE)
     if isinstance(value, dict):
-        if bad := sorted(key for key in value if key in _CODE_KEYS or str(key).endswith("_internal")):
-            raise UnsafeFileError(f"the keys {bad} name code to be run", where=path, fix=_DO_NOT_USE)
-        for item in value.values():
-            _check_no_code(item, path, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_no_code(item, path, depth + 1)
+        if bad := sorted(str(key) for key, item in value.items() if _is_unsafe(str(key), item)):
+            raise UnsafeFileError(f"the keys {bad} name code or files to be used", where=where, fix=_DO_NOT_USE)
+        labels = value.get("num_labels")
+        if isinstance(labels, int) and labels > _MAX_LABELS:
+            raise UnsafeFileError(f"num_labels is {labels}", where=where, fix=_DO_NOT_USE)
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        check_config(child, where=where, depth=depth + 1)
+
+
+def _is_unsafe(key: str, value: Any) -> bool:
+    fetched = "_implementation" in key and "/" in json.dumps(value, default=str)
+    return key in _CODE_KEYS or key.endswith("_internal") or fetched
 
 
 def _check_links(folder: Path) -> None:
@@ -94,21 +108,24 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
         raise CheckpointError("there is no such folder", where=folder, fix="Give the folder that holds config.json.")
     if own_links:
         _check_links(folder)
+    if (folder / "adapter_config.json").exists():
+        raise UnsafeFileError("an adapter config here sends the loading on to another model", where=folder,
+                              fix="Load the base model, then the adapter with peft.")  # fmt: skip
     read_json(folder / "config.json")
-    for path in folder.glob("*.json"):
-        _check_no_code(read_json(path), path)
+    for path in sorted(folder.glob("*.json")):
+        check_config(read_json(path), where=str(path))
     index = folder / "model.safetensors.index.json"
-    shards = {"model.safetensors"}
+    shards = {path.name for path in folder.glob("*.safetensors")} or {"model.safetensors"}
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError("the index has no weight_map", where=index, fix=_SAVE_AGAIN)
-        shards = {check_file_name(name, where=f"{index}: {key}") for key, name in weight_map.items()}
+        shards |= {check_file_name(name, where=f"{index}: {key}") for key, name in weight_map.items()}
     for name in sorted(shards):
         if not (folder / name).is_file():
             pickles = [path.name for path in folder.iterdir() if path.suffix in _PICKLE_NAMES]
             if pickles:
-                raise UnsafeFileError(f"only pickled weights are here ({', '.join(sorted(pickles))})", where=folder,
-                                      fix="Convert them to safetensors in a sandbox; pickles can run code.")  # fmt: skip
+                listing = ", ".join(sorted(pickles))
+                raise UnsafeFileError(f"only pickled weights are here ({listing})", where=folder, fix=_CONVERT)
             raise CheckpointError(f"{name} is missing", where=folder, fix=_SAVE_AGAIN)
         _check_weights_file(folder / name)

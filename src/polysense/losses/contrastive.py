@@ -18,7 +18,7 @@ def info_nce(
     queries: Float[Tensor, "batch embed"],
     keys: Float[Tensor, "batch embed"],
     scale: Float[Tensor, ""] | float,
-    labels: Int[Tensor, "batch"] | None = None,
+    labels: Int[Tensor, " batch"] | None = None,
     gather: Gather | None = None,
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE: the mean of the cross-entropies of queries over keys and of keys over queries.

@@ -20,7 +20,7 @@ def label_similarity(
 
 def soft_binding(
     embeddings: Float[Tensor, "batch embed"],
-    labels: Int[Tensor, "batch"],
+    labels: Int[Tensor, " batch"],
     own: Float[Tensor, "own embed"],
     other: Float[Tensor, "other embed"],
     scale: Float[Tensor, ""] | float,

@@ -12,10 +12,10 @@ from torch import Tensor
 def match_ranks(
     queries: Float[Tensor, "queries embed"],
     gallery: Float[Tensor, "gallery embed"],
-    match: Int[Tensor, "queries"] | None = None,
+    match: Int[Tensor, " queries"] | None = None,
     *,
     chunk: int = 4096,
-) -> Float[Tensor, "queries"]:
+) -> Float[Tensor, " queries"]:
     """Rank of each query's match in the gallery, 0 for the best; ties count half.
 
     Args:
@@ -35,7 +35,7 @@ def match_ranks(
     return better
 
 
-def recall_at(ranks: Float[Tensor, "queries"], ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+def recall_at(ranks: Float[Tensor, " queries"], ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
     """R@k for each k: the share of queries whose match is among the k best, as `{"R@1": ...}` between 0 and 1."""
     return {f"R@{k}": (ranks < k).float().mean().item() for k in ks}
 

@@ -36,7 +36,7 @@ def class_embeddings(
 def accuracy(
     embeddings: Float[Tensor, "batch embed"],
     classes: Float[Tensor, "classes embed"],
-    labels: Int[Tensor, "batch"],
+    labels: Int[Tensor, " batch"],
     ks: Sequence[int] = (1, 5),
 ) -> dict[str, float]:
     """Top-k accuracies `{"top1": ...}` between 0 and 1 by cosine; k larger than the number of classes counts all."""

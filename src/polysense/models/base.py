@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any, Self, cast
 
+import torch
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from polysense.errors import CheckpointError
+from polysense.errors import CheckpointError, ConfigError, PolysenseError
 from polysense.safety import check_checkpoint_folder
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
@@ -34,6 +37,20 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
     return Path(snapshot) / subfolder
 
 
+def _check_size(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse a config that asks for more values than the files hold: absent weights would be allocated and drawn."""
+    stored = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored += sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    if stored < wanted:
+        raise CheckpointError(
+            f"the config describes {wanted} weights, the files hold {stored}", where=folder,
+            fix="Use a folder that save_pretrained of this class wrote, with all its files.",
+        )  # fmt: skip
+
+
 class PolysenseModel(PreTrainedModel):
     """Base of our models: `from_pretrained` refuses unsafe folders and anything short of a complete match."""
 
@@ -45,17 +62,23 @@ class PolysenseModel(PreTrainedModel):
             UnsafeFileError: a pickle, code or an escaping path, before anything is read.
             CheckpointError: a weight is missing, unexpected or of another shape.
         """
+        if "variant" in kwargs:
+            raise ConfigError("variants of a checkpoint are not supported", where="variant",
+                              fix="Name a revision or a folder instead.")  # fmt: skip
         folder = local_folder(pretrained_model_name_or_path, kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.pop("trust_remote_code", None)
         kwargs.pop("use_safetensors", None)
         try:
+            config = kwargs.get("config") or cls.config_class.from_pretrained(folder)
+            with torch.device("meta"):
+                _check_size(cls(config), folder)
             loaded = super().from_pretrained(
                 folder, *args, output_loading_info=True, use_safetensors=True, ignore_mismatched_sizes=True, **kwargs
             )
+        except PolysenseError:
+            raise
         except Exception as error:
-            if type(error).__module__.startswith("polysense"):
-                raise
             raise CheckpointError(
                 f"the checkpoint cannot be loaded ({type(error).__name__}: {error})", where=folder,
                 fix="Use a folder that save_pretrained of this class wrote.",

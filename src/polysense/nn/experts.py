@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -88,6 +88,8 @@ class GroupExperts(nn.Module):
     def __init__(self, in_features: int, out_features: int, experts: int, rank: int, *, frozen_start: bool) -> None:
         super().__init__()
         self.experts, self.rank = experts, rank
+        self.down_start: Tensor | None
+        self.up_start: Tensor | None
         self.down = nn.Parameter(torch.empty(experts * rank + experts, in_features))
         self.up = nn.Parameter(torch.empty(out_features, experts * rank))
         self.register_buffer("down_start", torch.zeros(experts * rank, in_features) if frozen_start else None)
@@ -111,8 +113,21 @@ class GroupExperts(nn.Module):
         down, up = svd_experts(weight, self.experts, self.rank)
         self.down[: len(down)] = down / math.sqrt(scale)
         self.up.copy_(up / math.sqrt(scale))
-        self.down_start.copy_(self.down[: len(down)])
-        self.up_start.copy_(self.up)
+        self.down_start = self.down[: len(down)].clone()
+        self.up_start = self.up.clone()
+
+
+class CrossRouter(nn.Module):
+    """How one group's router rates the experts of another group (global routing): `weight` is (experts, in)."""
+
+    def __init__(self, in_features: int, experts: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, in_features))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
 
 class ExpertSite(nn.Module):
@@ -135,7 +150,7 @@ class ExpertSite(nn.Module):
         self.in_features, self.out_features, self.experts, self.rank = in_features, out_features, experts, rank
         self.scale, self.top_k, self.routing, self.frozen_start = alpha / rank, top_k, routing, frozen_start
         self.groups = nn.ModuleDict()
-        # routers[g][h]: how group g's router rates the experts of another group h (global routing only)
+        # routers[g][h] is group g's CrossRouter for group h; empty unless routing is global
         self.routers = nn.ModuleDict()
 
     def add_group(self, group: str) -> None:
@@ -145,28 +160,28 @@ class ExpertSite(nn.Module):
             self.in_features, self.out_features, self.experts, self.rank, frozen_start=self.frozen_start
         )
         if self.routing == "global":
-            self.routers[group] = nn.ParameterDict({other: self._router_rows() for other in others})
+            self.routers[group] = nn.ModuleDict()
             for other in others:
-                self.routers[other][group] = self._router_rows()
-
-    def _router_rows(self) -> nn.Parameter:
-        rows = nn.Parameter(torch.empty(self.experts, self.in_features))
-        nn.init.kaiming_uniform_(rows, a=math.sqrt(5))
-        return rows
+                for rating, rated in ((group, other), (other, group)):
+                    routers = cast(nn.ModuleDict, self.routers[rating])
+                    routers[rated] = CrossRouter(self.in_features, self.experts)
 
     def _stack(self, group: str, visible: Sequence[str]) -> tuple[Tensor, Tensor]:
         """`down` and `up` of `add_experts` for tokens of `group` that may see the experts of `visible`."""
-        own = self.groups[group]
-        members = [self.groups[name] for name in visible]
+        own = cast(GroupExperts, self.groups[group])
+        members = [cast(GroupExperts, self.groups[name]) for name in visible]
         if members == [own] and not self.frozen_start:
             return own.down, own.up * self.scale
         hidden = self.experts * self.rank
-        routers = [own.router if name == group else self.routers[group][name] for name in visible]
-        downs, ups = [member.down[:hidden] for member in members], [member.up for member in members]
-        starts = [member.down_start for member in members] if self.frozen_start else []
-        if self.frozen_start:
-            ups += [-member.up_start for member in members]
+        routers = [own.router if name == group else self._cross_router(group, name) for name in visible]
+        downs = [member.down[:hidden] for member in members]
+        ups: list[Tensor] = [member.up for member in members]
+        starts = [member.down_start for member in members if member.down_start is not None]
+        ups += [-member.up_start for member in members if member.up_start is not None]
         return torch.cat([*downs, *routers, *starts]), torch.cat(ups, dim=1) * self.scale
+
+    def _cross_router(self, group: str, other: str) -> Tensor:
+        return cast(CrossRouter, cast(nn.ModuleDict, self.routers[group])[other]).weight
 
     def forward(
         self,

@@ -38,6 +38,9 @@ class Tokenizer(nn.Module):
     grid: tuple[int, int, int]
     """(time, height, width) of one sample, with time as configured; it may differ from batch to batch."""
 
+    starts_from_image: ClassVar[bool] = False
+    """Whether a new sense of this kind begins with the base encoder's image patches and positions (`adopt`)."""
+
     def __init__(self, modality: Modality, dim: int, size: int, patch_size: int) -> None:
         super().__init__()
         self.modality, self.dim = modality.name, dim
@@ -83,7 +86,9 @@ def build_tokenizer(modality: Modality, dim: int, size: int, patch_size: int) ->
         )
     try:
         return _TOKENIZERS[modality.kind](modality, dim, size, **{"patch_size": patch_size, **modality.tokenizer})
-    except TypeError as error:
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"tokenizer options {dict(modality.tokenizer)} do not fit kind {modality.kind!r} ({error})",
             where=modality.name,
@@ -166,7 +171,9 @@ class GridTokenizer(RasterTokenizer):
 
 @register_tokenizer("frames")
 class FramesTokenizer(RasterTokenizer):
-    """Video frames, each a picture of its own, or pairs of frames with `tubelet=2`; starts from CLIP's image patches."""
+    """Video frames, each a picture, or pairs of frames with `tubelet=2`; starts from CLIP's image patches."""
+
+    starts_from_image = True
 
 
 @register_tokenizer("spectrogram")
@@ -269,4 +276,3 @@ class TextTokenizer(Tokenizer):
 def tokenizer_kinds() -> tuple[str, ...]:
     """Registered kinds, in order of registration."""
     return tuple(_TOKENIZERS)
-

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from dataclasses import field
+from typing import Any, ClassVar, Literal, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.safety import check_config
 
+_MAX_SENSES = 64
 _LIMITS = {"num_experts": 64, "expert_rank": 1024}
 _CLIP_LIMITS = {
     "hidden_size": 16_384, "intermediate_size": 65_536, "num_hidden_layers": 128, "num_attention_heads": 256,
@@ -44,7 +47,7 @@ class UniAlignConfig(PreTrainedConfig):
     sub_configs_defaults: ClassVar[dict[str, Any]] = {"clip_config": CLIPConfig}
 
     clip_config: dict[str, Any] | PreTrainedConfig | None = None
-    modalities: dict[str, Any] | None = None
+    modalities: dict[str, Any] = field(default_factory=dict)
     expert_site: Literal["linear", "block"] = "linear"
     num_experts: int = 2
     top_k: int | None = None
@@ -52,22 +55,30 @@ class UniAlignConfig(PreTrainedConfig):
     expert_alpha: int | float = 32.0
     expert_init: Literal["lora", "svd"] = "lora"
     routing: Literal["group", "global"] = "group"
-    visible_groups: dict[str, Any] | None = None
+    visible_groups: dict[str, list[str]] = field(default_factory=dict)
     image_experts: bool = False
     unified_text: bool = False
     image_tokenized: list[str] | tuple[str, ...] = ()
     train_logit_scale: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.modalities = dict(self.modalities or {})
-        self.visible_groups = dict(self.visible_groups or {})
+        # AutoConfig comes here before any check of the folder, and sub-configs are built by the next line but four
+        check_config({"num_labels": kwargs.get("num_labels"), "clip_config": self.clip_config}, where="UniAlignConfig")
+        self.modalities = dict(self.modalities)
+        self.visible_groups = dict(self.visible_groups)
         self.image_tokenized = list(self.image_tokenized)
         super().__post_init__(**kwargs)
         self._check_sizes()
+        if len(self.modalities) > _MAX_SENSES:
+            raise ConfigError(f"the config has {len(self.modalities)} modalities", fix=f"Use at most {_MAX_SENSES}.")
         for name, spec in self.modalities.items():
-            if Modality.from_dict(spec).name != name:
-                raise ConfigError(f"modality {name!r} is stored under another's name", where="config.json: modalities",
+            if name in {"image", "text"} or not isinstance(spec, dict) or Modality.from_dict(spec).name != name:
+                raise ConfigError(f"modality {name!r} has no spec of its own", where="config.json: modalities",
                                   fix="Use the checkpoint as it was saved.")  # fmt: skip
+        seen = {name for groups in [self.visible_groups, *self.visible_groups.values()] for name in groups}
+        if unknown := sorted(seen - set(self.groups)):
+            raise ConfigError(f"visible_groups names {unknown}, which the model does not have",
+                              fix=f"Known groups: {', '.join(self.groups) or 'none'}.")  # fmt: skip
         if unknown := [name for name in self.image_tokenized if name not in self.modalities]:
             raise ConfigError(f"image_tokenized names {unknown}, which the model does not have",
                               fix=f"Known senses: {', '.join(self.modalities) or 'none'}.")  # fmt: skip
@@ -78,14 +89,29 @@ class UniAlignConfig(PreTrainedConfig):
     def _check_sizes(self) -> None:
         """Refuse sizes that no CLIP has: a hostile config must not make us allocate."""
         sizes = [("", name, getattr(self, name), limit) for name, limit in _LIMITS.items()]
-        for part in (self.clip_config.text_config, self.clip_config.vision_config):
+        for part in (self.text, self.vision):
             present = ((name, getattr(part, name, None), limit) for name, limit in _CLIP_LIMITS.items())
             sizes += [(f"{part.base_config_key}.", name, value, limit) for name, value, limit in present]
         for prefix, name, value, limit in sizes:
-            numbers = value if isinstance(value, list | tuple) else [value]
-            if any(number is not None and not 1 <= number <= limit for number in numbers):
+            if value is not None and not (isinstance(value, int) and 1 <= value <= limit):
                 raise ConfigError(f"{prefix}{name} is {value}", where="UniAlignConfig",
                                   fix=f"Use a value from 1 to {limit}.")  # fmt: skip
+
+    @property
+    def vision(self) -> Any:
+        """Config of the base's vision tower, which encodes every sense."""
+        return cast(Any, self.clip_config).vision_config
+
+    @property
+    def text(self) -> Any:
+        """Config of the base's text tower."""
+        return cast(Any, self.clip_config).text_config
+
+    @property
+    def groups(self) -> list[str]:
+        """Expert groups, in order of addition."""
+        own = [name for name, present in (("image", self.image_experts), ("text", self.unified_text)) if present]
+        return list(dict.fromkeys([*own, *(sense.expert_group for sense in self.senses.values())]))
 
     @property
     def senses(self) -> dict[str, Modality]:

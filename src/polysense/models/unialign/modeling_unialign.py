@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
@@ -16,7 +16,7 @@ from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityErro
 from polysense.modality import Modality, get_modality
 from polysense.models.base import PolysenseModel, local_folder
 from polysense.models.unialign.configuration_unialign import UniAlignConfig
-from polysense.nn.experts import ExpertSite
+from polysense.nn.masks import Mask, attention_mask, masked_mean, real_steps
 from polysense.nn.patch_embed import Tokenizer, build_tokenizer
 from polysense.nn.transformer import BlockExperts, ExpertTransformer
 from polysense.outputs import EncodedTokens, UniAlignOutput
@@ -41,7 +41,7 @@ class UniAlignModel(PolysenseModel):
 
     def __init__(self, config: UniAlignConfig) -> None:
         super().__init__(config)
-        vision = config.clip_config.vision_config
+        vision = config.vision
         self.clip = CLIPModel._from_config(config.clip_config)
         self.tokenizers = nn.ModuleDict()
         self.experts = ExpertTransformer(
@@ -49,14 +49,13 @@ class UniAlignModel(PolysenseModel):
             place=config.expert_site, experts=config.num_experts, rank=config.expert_rank, alpha=config.expert_alpha,
             top_k=config.top_k, routing=config.routing, frozen_start=config.expert_init == "svd",
         )  # fmt: skip
-        if config.image_experts:
-            self._add_group("image")
+        for group in config.groups:
+            self.experts.add_group(group)
         if config.unified_text:
-            text = config.clip_config.text_config
-            options = {"length": text.max_position_embeddings, "width": text.hidden_size}
-            self._add_parts(Modality(name="text", kind="text", tokenizer=options))
+            options = {"length": config.text.max_position_embeddings, "width": config.text.hidden_size}
+            self._add_tokenizer(Modality(name="text", kind="text", tokenizer=options))
         for modality in config.senses.values():
-            self._add_parts(modality)
+            self._add_tokenizer(modality)
         self.post_init()
         self._freeze_base()
 
@@ -88,8 +87,10 @@ class UniAlignModel(PolysenseModel):
             clip = CLIPModel.from_pretrained(local_folder(clip, {}), use_safetensors=True)
         model = cls(UniAlignConfig(clip_config=clip.config, **config))
         model.clip.load_state_dict(clip.state_dict())
-        for group in model._groups():
+        for group in model.config.groups:
             model._start_group(group, seed)
+        if model.config.unified_text:
+            model._start_tokenizer("text", seed)
         for spec in specs:
             model.add_modality(spec, seed=seed)
         if model.config.routing == "global":
@@ -99,8 +100,7 @@ class UniAlignModel(PolysenseModel):
     def add_modality(self, modality: str | Modality, *, seed: int = 0) -> None:
         """Give the model one more sense: new keys only, so that every older output stays the same to the last bit.
 
-        (With `routing="global"` older senses do not see the new experts until `unmask_experts`; their outputs stay
-        the same up to the order of additions.)
+        With `routing="global"`, older senses do not see the new experts until `unmask_experts`.
 
         Raises:
             UnregisteredModalityError: a name that no one registered.
@@ -108,11 +108,12 @@ class UniAlignModel(PolysenseModel):
         """
         spec = modality if isinstance(modality, Modality) else get_modality(modality)
         if spec.name in self.modalities:
-            raise ConfigError(f"the model already has the modality {spec.name!r}", fix="Give the new sense a new name.")
-        group, known = spec.expert_group, self._groups()
-        self._add_parts(spec)
+            raise ConfigError(f"the model already has the modality {spec.name!r}", fix="Choose another name.")
+        group, known = spec.expert_group, self.config.groups
+        self._add_tokenizer(spec)
         self.config.modalities[spec.name] = spec.to_dict()
         if group not in known:
+            self.experts.add_group(group)
             self._start_group(group, seed)
             if self.config.routing == "global":
                 self.config.visible_groups[group] = sorted([*known, group])
@@ -122,42 +123,33 @@ class UniAlignModel(PolysenseModel):
 
     def unmask_experts(self) -> None:
         """Global routing: let every router choose among the experts of every group, later ones included."""
-        self.config.visible_groups = {group: sorted(self._groups()) for group in self._groups()}
+        self.config.visible_groups = {group: sorted(self.config.groups) for group in self.config.groups}
 
-    def _add_parts(self, modality: Modality) -> None:
-        vision = self.config.clip_config.vision_config
-        self.tokenizers[modality.name] = build_tokenizer(
-            modality, vision.hidden_size, vision.image_size, vision.patch_size
-        )
-        self._add_group(modality.expert_group)
-
-    def _add_group(self, group: str) -> None:
-        if group not in self._groups():
-            self.experts.add_group(group)
-
-    def _groups(self) -> list[str]:
-        first = cast(BlockExperts, self.experts.blocks[0])
-        return list(cast(ExpertSite, next(iter(first.sites.values()))).groups)
+    def _add_tokenizer(self, modality: Modality) -> None:
+        vision = self.config.vision
+        sizes = (vision.hidden_size, vision.image_size, vision.patch_size)
+        self.tokenizers[modality.name] = build_tokenizer(modality, *sizes).train(self.training)
 
     def _start_group(self, group: str, seed: int) -> None:
-        """Draw the initial values of one group's experts and routers from the group's own name."""
-        own = re.compile(rf".*\.(groups|routers)(\.\w+)?\.{group}")
-        _reset((part for path, part in self.experts.named_modules() if own.fullmatch(path)), f"{seed}/experts/{group}")
+        """Draw the initial values of one group's experts and routers, each from its own place and name."""
+        own = re.compile(rf".*\.groups\.{group}|.*\.routers\.(\w+\.{group}|{group}\.\w+)")
+        for path, part in self.experts.named_modules():
+            if own.fullmatch(path):
+                _reset(part, f"{seed}/experts.{path}")
         if self.config.expert_init == "svd":
             for block, experts in zip(self.clip.vision_model.encoder.layers, self.experts.blocks, strict=True):
                 cast(BlockExperts, experts).start_from(block.mlp, group)
 
     def _start_tokenizer(self, name: str, seed: int) -> None:
-        """Draw the initial values of one sense's tokenizer from its own name, or take CLIP's where the kind says so."""
+        """Draw the initial values of one sense's tokenizer from its name, or take CLIP's where the kind says so."""
         tokenizer, embeddings = cast(Tokenizer, self.tokenizers[name]), self.clip.vision_model.embeddings
-        _reset([tokenizer], f"{seed}/tokenizer/{name}")
+        _reset(tokenizer, f"{seed}/tokenizers.{name}")
         if tokenizer.starts_from_image:
             tokenizer.adopt(embeddings.patch_embedding.weight, embeddings.position_embedding.weight[1:])
 
     def _init_weights(self, module: nn.Module) -> None:
         """Every part of ours starts as torch (or its own `reset_parameters`) starts it; the base has its own rule."""
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        _reset_own(module)
 
     def _freeze_base(self) -> None:
         self.clip.requires_grad_(False)
@@ -217,7 +209,7 @@ class UniAlignModel(PolysenseModel):
     def token_spec(self, modality: str) -> TokenSpec:
         """Shape of the tokens of `modality`."""
         self._group_of(modality)
-        vision = self.config.clip_config.vision_config
+        vision = self.config.vision
         side = vision.image_size // vision.patch_size
         if modality in self.tokenizers:
             grid = cast(Tokenizer, self.tokenizers[modality]).grid
@@ -266,7 +258,7 @@ class UniAlignModel(PolysenseModel):
         modality: str,
         features: Tensor,
         layer: int = -1,
-        mask: Bool[Tensor, "batch steps"] | None = None,
+        mask: Mask | None = None,
     ) -> EncodedTokens:
         """Tokens of one sense after block `layer` (-1: the last, 0: before the first).
 
@@ -278,15 +270,15 @@ class UniAlignModel(PolysenseModel):
             UnknownModalityError: the model lacks this sense.
             FeatureShapeError: features of another rank or size.
         """
-        group, depth = self._group_of(modality), self.config.clip_config.vision_config.num_hidden_layers
+        group, depth = self._group_of(modality), self.config.vision.num_hidden_layers
         if not -depth - 1 <= layer <= depth:
             raise ConfigError(f"there is no layer {layer}", where=modality, fix=f"Use -1, or 0 to {depth}.")
         grid = self.token_spec(modality).grid
         rows, steps = self._sequence(modality, features)
-        attention = _key_mask(mask, rows) if modality == "text" and mask is not None else None
+        attention = attention_mask(mask, rows) if modality == "text" and mask is not None else None
         hidden = self._run(rows, group, layers=layer % (depth + 1), attention_mask=attention)
-        real = _real_steps(None if modality == "text" else mask, len(features), steps, hidden.device)
-        pooled = _masked_mean(self.clip.vision_model.post_layernorm(hidden[:, 0]).unflatten(0, (-1, steps)), real)
+        real = real_steps(None if modality == "text" else mask, len(features), steps, hidden.device)
+        pooled = masked_mean(self.clip.vision_model.post_layernorm(hidden[:, 0]).unflatten(0, (-1, steps)), real)
         tokens = hidden[:, 1:].unflatten(0, (-1, steps))
         return EncodedTokens(tokens=tokens, mask=real, grid=(steps, *grid[1:]), pooled=pooled)
 
@@ -303,10 +295,11 @@ class UniAlignModel(PolysenseModel):
         """
         self._group_of(modality)
         if isinstance(features, Mapping):
-            names = _names(modality, self.config.senses)
-            if names[0] not in features:
+            values_key, mask_key = _names(modality, self.config.senses)
+            if values_key not in features:
                 raise UnknownModalityError(modality, features.keys(), where="features")
-            features, mask = features[names[0]], features.get(names[1], mask)
+            mask = features.get(mask_key, mask)
+            features = features[values_key]
         if modality == "text" and not self.config.unified_text:
             return F.normalize(self.clip.get_text_features(features, attention_mask=mask).pooler_output, dim=-1)
         pooled = self.encode_tokens(modality, features, mask=mask).pooled
@@ -327,7 +320,7 @@ class UniAlignModel(PolysenseModel):
         return F.normalize(self.clip.visual_projection(pooled), dim=-1)
 
     def forward(self, **features: Tensor) -> UniAlignOutput:
-        """Embed whatever is given: `pixel_values`, `input_ids` with `attention_mask`, `{modality}_values` with `_mask`.
+        """Embed what is given: `pixel_values`, `input_ids` with `attention_mask`, `{modality}_values` with `_mask`.
 
         Raises:
             UnknownModalityError: a key of no sense of this model.
@@ -344,47 +337,25 @@ class UniAlignModel(PolysenseModel):
 
 
 @torch.no_grad()
-def _reset(parts: Iterable[nn.Module], key: str) -> None:
-    """Start `parts` anew from random numbers that depend on `key` alone."""
+def _reset(part: nn.Module, key: str) -> None:
+    """Start `part` anew from random numbers that depend on `key` alone."""
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for part in parts:
-            for module in part.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
+        for module in part.modules():
+            _reset_own(module)
+
+
+def _reset_own(module: nn.Module) -> None:
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()
 
 
 def _names(modality: str, senses: Mapping[str, Modality]) -> tuple[str, str]:
     """Keys of a sense's features and mask."""
     spec = senses.get(modality) or Modality(name=modality, kind="grid")
     return spec.values_key, spec.mask_key
-
-
-def _key_mask(mask: Tensor, rows: Tensor) -> Float[Tensor, "batch 1 tokens tokens"]:
-    """Additive mask that hides padding tokens; the class token is always seen."""
-    seen = F.pad(mask.bool(), (1, 0), value=True)[:, None, None, :].expand(-1, 1, rows.shape[1], -1)
-    return torch.zeros(seen.shape, dtype=rows.dtype, device=rows.device).masked_fill(
-        ~seen, torch.finfo(rows.dtype).min
-    )
-
-
-def _real_steps(mask: Tensor | None, batch: int, steps: int, device: torch.device) -> Bool[Tensor, "batch steps"]:
-    if mask is None:
-        return torch.ones(batch, steps, dtype=torch.bool, device=device)
-    if mask.shape[0] != batch or mask.shape[1] % steps:
-        raise FeatureShapeError(f"a mask of shape {tuple(mask.shape)} does not fit {batch} samples of {steps} steps",
-                                fix="Use the mask that the processor returned with the features.")  # fmt: skip
-    return mask.bool().unflatten(1, (steps, -1)).any(dim=-1)  # a tubelet is real if any of its frames is
-
-
-def _masked_mean(
-    values: Float[Tensor, "batch steps dim"], mask: Bool[Tensor, "batch steps"]
-) -> Float[Tensor, "batch dim"]:
-    if values.shape[1] == 1:
-        return values[:, 0]
-    weights = mask.to(values.dtype)
-    return (values * weights.unsqueeze(-1)).sum(dim=1) / weights.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 __all__ = ["UniAlignModel"]

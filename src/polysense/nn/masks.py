@@ -1,0 +1,48 @@
+"""Masks of padded samples: which tokens attention may see, which time steps an average counts."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from polysense.errors import FeatureShapeError
+
+Mask = Bool[Tensor, "batch steps"] | Int[Tensor, "batch steps"]
+"""True (or non-zero, as tokenizers of text give it) where a step is real and not padding."""
+
+
+def attention_mask(mask: Mask, rows: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch 1 tokens tokens"]:
+    """Additive mask that hides padding tokens of `rows`, whose first token is the class token and always seen."""
+    seen = F.pad(mask.bool(), (1, 0), value=True)[:, None, None, :].expand(-1, 1, rows.shape[1], -1)
+    hidden = torch.finfo(rows.dtype).min
+    return torch.zeros(seen.shape, dtype=rows.dtype, device=rows.device).masked_fill(~seen, hidden)
+
+
+def real_steps(mask: Mask | None, batch: int, steps: int, device: torch.device) -> Bool[Tensor, "batch steps"]:
+    """Which encoded time steps are real. Several steps of `mask` may share one (tubelets): any real one counts.
+
+    Raises:
+        FeatureShapeError: the mask has another batch size, or no whole number of its steps per encoded step.
+    """
+    if mask is None:
+        return torch.ones(batch, steps, dtype=torch.bool, device=device)
+    if mask.shape[0] != batch or mask.shape[1] % steps:
+        raise FeatureShapeError(
+            f"a mask of shape {tuple(mask.shape)} does not fit {batch} samples of {steps} steps",
+            fix="Use the mask that the processor returned with the features.",
+        )
+    return mask.bool().unflatten(1, (steps, -1)).any(dim=-1)
+
+
+def masked_mean(
+    values: Float[Tensor, "batch steps dim"], mask: Bool[Tensor, "batch steps"]
+) -> Float[Tensor, "batch dim"]:
+    """Mean over the real steps; zero where a sample has none, the value itself where there is only one step."""
+    if values.shape[1] == 1:
+        return values[:, 0]
+    weights = mask.to(values.dtype)
+    total = (values * weights.unsqueeze(-1)).sum(dim=1)
+    counts = weights.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.div(total, counts)
