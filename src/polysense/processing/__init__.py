@@ -1,4 +1,4 @@
-"""Raw files to features, one module per modality; importing it registers the built-in modalities.
+"""Raw files to features, one module per sense; importing it registers the built-in modalities.
 
 Depends on NumPy, SciPy, torch, Pillow, soundfile, PyAV, fpsample, plyfile, pypcd4 and the tokenizers of transformers.
 """
@@ -6,21 +6,36 @@ Depends on NumPy, SciPy, torch, Pillow, soundfile, PyAV, fpsample, plyfile, pypc
 from __future__ import annotations
 
 from polysense.modality import Modality, register_modality
+from polysense.processing.audio import AudioProcessor
 from polysense.processing.base import Facts, ModalityProcessor, processor_for
+from polysense.processing.collate import MixedBatch, collate
 from polysense.processing.depth import DepthProcessor
 from polysense.processing.image import GridProcessor, ImageProcessor
+from polysense.processing.point_cloud import PointCloudProcessor
+from polysense.processing.speech import SpeechProcessor
 from polysense.processing.text import TextProcessor
+from polysense.processing.video import VideoProcessor
 
 __all__ = [
+    "AudioProcessor",
     "DepthProcessor",
     "Facts",
     "GridProcessor",
     "ImageProcessor",
+    "MixedBatch",
     "ModalityProcessor",
+    "PointCloudProcessor",
+    "SpeechProcessor",
     "TextProcessor",
+    "VideoProcessor",
+    "collate",
     "processor_for",
 ]
 
 register_modality(Modality(name="image", kind="grid", channels=3), ImageProcessor)
 register_modality(Modality(name="text", kind="text", channels=1), TextProcessor)
+register_modality(Modality(name="video", kind="frames", channels=3), VideoProcessor)
+register_modality(Modality(name="audio", kind="spectrogram", channels=1), AudioProcessor)
+register_modality(Modality(name="speech", kind="spectrogram", channels=1), SpeechProcessor)
 register_modality(Modality(name="depth", kind="grid", channels=1), DepthProcessor)
+register_modality(Modality(name="point_cloud", kind="points", channels=3), PointCloudProcessor)

@@ -1,0 +1,135 @@
+"""Single frames of a video by seeking: only the groups of pictures that hold a wanted frame are decoded."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from polysense.errors import MediaError
+from polysense.processing import media
+
+Frames = UInt8[np.ndarray, "time height width 3"]
+
+_FORMATS = {"MP4 video": "mp4", "Matroska video": "matroska", "AVI video": "avi"}
+
+
+def read_frames(opened: media.MediaFile, wanted: Callable[[float, float], Sequence[float]]) -> Frames:
+    """The frames shown at certain times.
+
+    Args:
+        opened: MP4, Matroska (WebM) or AVI.
+        wanted: from the video's duration and its frame rate (seconds, frames per second) to ascending times in
+            seconds from its first frame; the frame shown at a time is the last one that begins at or before it.
+
+    Raises:
+        MediaError: no video stream, no frames, absurd sizes or duration, or damaged content.
+    """
+    # the format is given, since probing would also follow playlists to other files
+    options: dict[str, Any] = {"format": _FORMATS[opened.kind], "metadata_errors": "replace"}
+    with media.decoding(opened.name, opened.kind), av.open(opened.file, **options) as container:
+        if not container.streams.video:
+            raise MediaError("has no video stream", where=opened.name, fix="Give a file with pictures.")
+        stream = container.streams.video[0]
+        media.check_picture_size(stream.codec_context.width, stream.codec_context.height, opened.name)
+        stream.codec_context.options = {"max_pixels": str(media.MAX_PIXELS)}
+        stream.codec_context.thread_count = 1
+        duration, rate = _timing(container, stream, opened.name)
+        times = wanted(duration, rate)
+        return _Seeker(container, stream, opened.name).frames(times)
+
+
+class _Seeker:
+    """Decodes forward, and jumps to a key frame where that is nearer to the next wanted time."""
+
+    def __init__(self, container: Any, stream: Any, name: str) -> None:
+        self.container, self.stream, self.name = container, stream, name
+        self.key_times = [e.timestamp for e in getattr(stream, "index_entries", ()) if e.is_keyframe]
+        self.start = stream.start_time or 0
+        self.decoded = 0
+        self.decoder = container.decode(stream)
+        self.current: Any = None  # the frame at the present position
+        self.following: Any = None  # the one after it
+
+    def frames(self, times: Sequence[float]) -> Frames:
+        arrays = [self._array(self._frame_at(self.start + round(t / self.stream.time_base))) for t in times]
+        if len({array.shape for array in arrays}) > 1:
+            raise MediaError("changes its picture size", where=self.name, fix="Re-encode it with one size.")
+        return np.stack(arrays)
+
+    def _frame_at(self, pts: int) -> Any:
+        """The last frame that begins at or before `pts` (the first frame where there is none)."""
+        if self._key_lies_ahead(pts):
+            self._seek(pts)
+        if self.current is None:
+            self.following = self.following or self._next()
+            if self.following is None:
+                raise MediaError("has no frames that can be decoded", where=self.name, fix="Encode the video again.")
+            self._advance()
+        while self.following is not None and self.following.pts <= pts:
+            self._advance()
+        return self.current
+
+    def _key_lies_ahead(self, pts: int) -> bool:
+        if self.current is None:
+            return pts > self.start
+        place = bisect_right(self.key_times, pts)
+        # without an index a jump is tried whenever the wanted frame is not the present one
+        return (
+            self.following is not None
+            and self.following.pts <= pts
+            and (not self.key_times or (place > 0 and self.key_times[place - 1] > self.following.pts))
+        )
+
+    def _seek(self, pts: int) -> None:
+        """Jump to the key frame at or before `pts`; where the container lands behind it, jump farther back."""
+        back = 0
+        while True:
+            target = pts - back
+            self.container.seek(max(target, self.start), stream=self.stream)
+            self.decoder = self.container.decode(self.stream)
+            self.current, self.following = None, self._next()
+            if (self.following is not None and self.following.pts <= pts) or target <= self.start:
+                return
+            back = 2 * back or round(1 / self.stream.time_base)
+
+    def _advance(self) -> None:
+        self.current, self.following = self.following, self._next()
+
+    def _next(self) -> Any:
+        for frame in self.decoder:
+            self.decoded += 1
+            if self.decoded > media.MAX_DECODED_FRAMES:
+                what = f"needs more than {media.MAX_DECODED_FRAMES} frames decoded to reach those wanted"
+                fix = "Encode it with a key frame every few seconds, or cut it."
+                raise MediaError(what, where=self.name, fix=fix)
+            if frame.pts is not None:
+                return frame
+        return None
+
+    def _array(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
+        media.check_picture_size(frame.width, frame.height, self.name)
+        return upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+
+
+def upright(picture: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "new_h new_w 3"]:
+    """Undo a camera's rotation, given as the counter-clockwise turn that displays the picture upright."""
+    return np.ascontiguousarray(np.rot90(picture, round(degrees / 90) % 4))
+
+
+def _timing(container: Any, stream: Any, name: str) -> tuple[float, float]:
+    """Duration in seconds and frames per second as declared."""
+    whole = Fraction(container.duration or 0, av.time_base)
+    duration = stream.duration * stream.time_base if stream.duration else whole
+    rate = stream.average_rate or stream.guessed_rate
+    if duration <= 0 or not rate:
+        raise MediaError("declares no duration or frame rate", where=name, fix="Encode the video again as MP4.")
+    if duration > media.MAX_VIDEO_SECONDS:
+        what = f"declares {float(duration):.0f} seconds, more than the limit of {media.MAX_VIDEO_SECONDS:.0f}"
+        raise MediaError(what, where=name, fix="Cut it into shorter clips.")
+    return float(duration), float(rate)
