@@ -21,7 +21,7 @@ MATERIALS = ("metal", "glass", "wood", "rubber", "ceramic")
 EVENTS = (
     "fall", "bounce", "slide", "roll", "spin", "shake", "swing", "knock", "rise", "circle", "topple", "hop",
 )  # fmt: skip
-CLIP_SHAPES = ("ball", "cube", "cylinder", "cone", "pyramid", "ring")
+CLIP_SHAPES = ("cross", "cube", "cylinder", "cone", "pyramid", "ring")
 
 RADIUS = {"small": 0.24, "medium": 0.33, "large": 0.44}  # of the bounding sphere, metres
 RGB = {
@@ -116,7 +116,7 @@ def looks(*, held_out: bool = False) -> tuple[Look, ...]:
 
 @cache
 def happenings(event: str, *, held_out: bool = False) -> tuple[Happening, ...]:
-    """Every way an event may happen in a clip; held out: shape and material new for it, colour and size for the shape."""
+    """Every way an event may happen in a clip; held out: shape and material are new, and so are colour and size."""
     if held_out:
         return tuple(
             Happening(event, Look(s, c, held_out_size(s), m))

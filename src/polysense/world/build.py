@@ -14,7 +14,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -73,7 +72,7 @@ def build_world(
 ) -> WorldSummary:
     """Build a world, or return at once when the folder already holds this very world.
 
-    `world.json` is written last, so an interrupted build is never taken for a finished one; calling again completes it.
+    `world.json` is written last: an interrupted build never passes for a finished one, and calling again completes it.
 
     Args:
         directory: root folder, made when missing.
@@ -96,23 +95,22 @@ def build_world(
     with _exclusive(root, config):
         rows = _build_rows(root, config, workers, watch, progress)
         counts, digests = _write_manifests(root, rows)
+        seconds = {part: round(spent, 2) for part, spent in sorted(watch.seconds.items())}
+        wall = round(time.perf_counter() - started, 2)
         summary = {
             "version": VERSION,
             "content_hash": config.content_hash,
             "config": config.to_dict(),
             "counts": counts,
             "manifest_sha256": digests,
-            "build_seconds": {part: round(seconds, 2) for part, seconds in sorted(watch.seconds.items())},
-            "wall_seconds": round(time.perf_counter() - started, 2),
+            "build_seconds": seconds,
+            "wall_seconds": wall,
             "workers": workers,
         }
         _write_atomically(root / SUMMARY, json.dumps(summary, indent=2) + "\n")
         (root / _MARK).unlink()
-    logger.info(
-        "built %s: %s; %.1f s on %d workers", root,
-        ", ".join(f"{part} {seconds:.1f} s" for part, seconds in summary["build_seconds"].items()),
-        summary["wall_seconds"], workers,
-    )  # fmt: skip
+    parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in seconds.items())
+    logger.info("built %s: %s; %.1f s on %d workers", root, parts, wall, workers)
     return load_world(root)
 
 

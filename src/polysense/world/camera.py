@@ -14,7 +14,7 @@ RESOLUTION = 64
 
 @dataclass(frozen=True)
 class Camera:
-    """Position (3,), rotation (3, 3; rows are the camera's right, down and forward axes) and focal length in pixels."""
+    """Position (3,), rotation (3, 3; rows: the camera's right, down and forward axes), focal length in pixels."""
 
     position: Floats
     rotation: Floats

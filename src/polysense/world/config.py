@@ -18,15 +18,15 @@ SPLITS = ("train", "validation", "test", "compositional")
 SIZES: dict[str, dict[str, dict[str, int]]] = {
     "tiny": {
         "stills": {"train": 48, "validation": 8, "test": 16, "compositional": 8},
-        "clips": {},
+        "clips": {"train": 9, "validation": 1, "test": 2, "compositional": 1},
     },
     "demo": {
         "stills": {"train": 2400, "validation": 100, "test": 300, "compositional": 100},
-        "clips": {},
+        "clips": {"train": 240, "validation": 20, "test": 60, "compositional": 20},
     },
     "standard": {
         "stills": {"train": 4800, "validation": 200, "test": 600, "compositional": 400},
-        "clips": {},
+        "clips": {"train": 720, "validation": 40, "test": 160, "compositional": 80},
     },
 }
 
@@ -95,7 +95,8 @@ class Difficulty:
                 f"difficulty keys differ from the expected ones: {sorted(set(values) ^ known)}",
                 fix="Give every number of polysense.world.Difficulty and nothing else.",
             )
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**arguments)
 
 
 _LEVELS = {
@@ -141,7 +142,9 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         if self.counts is None and self.size not in SIZES:
-            raise ConfigError(f"unknown world size {self.size!r}", fix=f"Use one of {', '.join(SIZES)}, or give counts.")
+            raise ConfigError(
+                f"unknown world size {self.size!r}", fix=f"Use one of {', '.join(SIZES)} or give counts."
+            )
         for kind, splits in (self.counts or {}).items():
             if kind not in KINDS or set(splits) - set(SPLITS):
                 raise ConfigError(
@@ -185,6 +188,6 @@ class WorldConfig:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of everything that decides the content: the resolved config (but its size's name) and the version."""
+        """SHA-256 of all that decides the content: version and config, but for the names of size and level."""
         content = {key: value for key, value in self.to_dict().items() if key not in ("size", "difficulty")}
         return hashlib.sha256(json.dumps([VERSION, content], sort_keys=True).encode()).hexdigest()

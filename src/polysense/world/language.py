@@ -127,7 +127,8 @@ def still_questions(
     """The same questions to every sense; answers in the words and conventions of the sense."""
     subject = objects[0].look
     side = float(camera.project(objects[0].centre)[0, 0])
-    it = "it" if central else f"the object {'in the middle' if abs(side) < 8 else 'on the left' if side < 0 else 'on the right'}"
+    where = "in the middle" if abs(side) < 8 else "on the left" if side < 0 else "on the right"
+    it = "it" if central else f"the object {where}"
     shapes = {body.look.shape for body in objects}
     found = []
 

@@ -74,10 +74,12 @@ def sample_scene(stream: Callable[[str], np.random.Generator], level: Difficulty
     subject = place(subject, reach * np.cos(angle), reach * np.sin(angle))
     objects = [subject]
     for number in range(2, 2 + int(rng.choice(3, p=level.objects))):
-        other = _beside(rng, camera, objects, sample_body(rng, _other_look(rng, objects, level), level, number=number), level)
+        further = sample_body(rng, _other_look(rng, objects, level), level, number=number)
+        other = _beside(rng, camera, objects, further, level)
         if other is not None:
             objects.append(other)
-    bodies = [*objects, *_clutter(stream("clutter"), camera, subject, level)]
+    clutter = sample_clutter(stream("clutter"), level, around=subject)
+    bodies = [*objects, *clutter, *_occluder(stream("occluder"), camera, subject, level)]
     hits = [trace(body, camera, directions) for body in bodies]
     bodies, geometry = _uncover(bodies, hits, backdrop.distance, level)
     return Scene(
@@ -115,27 +117,29 @@ def _beside(
     return None
 
 
-def _clutter(rng: np.random.Generator, camera: Camera, subject: Body, level: Difficulty) -> list[Body]:
-    """Small things on the floor, and now and then one that hangs between the camera and the subject."""
+def sample_clutter(rng: np.random.Generator, level: Difficulty, around: Body | None = None) -> list[Body]:
+    """Small things that lie on the floor, but not under `around`."""
     found = []
     for _ in range(int(rng.integers(level.clutter + 1))):
         look = Look(_CLUTTER[rng.integers(4)], COLOURS[rng.integers(len(COLOURS))], "small", "rubber")
         body = replace(sample_body(rng, look, level), radius=float(rng.uniform(0.04, 0.1)))
         x, y = rng.uniform(-1.0, 1.0, size=2)
-        if np.hypot(x - subject.centre[0, 0], y - subject.centre[0, 1]) > subject.radius + body.radius:
+        if around is None or np.hypot(*(around.centre[0, :2] - (x, y))) > around.radius + body.radius:
             found.append(replace(body, centre=np.array([[x, y, 0.6 * body.radius]], dtype=np.float32)))
-    if rng.uniform() < level.occluder:
-        look = Look(("pill", "ball", "cube")[rng.integers(3)], COLOURS[rng.integers(len(COLOURS))], "small", "rubber")
-        body = replace(sample_body(rng, look, level), radius=float(rng.uniform(0.09, 0.17)))
-        spot = camera.position + rng.uniform(0.45, 0.65) * (subject.centre[0] - camera.position)
-        spot = spot + rng.uniform(-0.13, 0.13, size=3)
-        found.append(replace(body, centre=spot.astype(np.float32)[None]))
     return found
 
 
-def _uncover(
-    bodies: list[Body], hits: list[Hits], backdrop: Floats, level: Difficulty
-) -> tuple[list[Body], Geometry]:
+def _occluder(rng: np.random.Generator, camera: Camera, subject: Body, level: Difficulty) -> list[Body]:
+    """Now and then, something that hangs between the camera and the subject."""
+    if rng.uniform() >= level.occluder:
+        return []
+    look = Look(("pill", "ball", "cube")[rng.integers(3)], COLOURS[rng.integers(len(COLOURS))], "small", "rubber")
+    body = replace(sample_body(rng, look, level), radius=float(rng.uniform(0.09, 0.17)))
+    spot = camera.position + rng.uniform(0.45, 0.65) * (subject.centre[0] - camera.position)
+    return [replace(body, centre=(spot + rng.uniform(-0.13, 0.13, size=3)).astype(np.float32)[None])]
+
+
+def _uncover(bodies: list[Body], hits: list[Hits], backdrop: Floats, level: Difficulty) -> tuple[list[Body], Geometry]:
     """Take away, last first, what covers the subject beyond the allowed share."""
     geometry = compose(bodies, hits, backdrop)
     while len(bodies) > 1 and geometry.visible_share(0) < level.min_visible:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polysense.world.rng import generator
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Distance = Callable[[Floats, Floats, Floats], Floats]
 
 _TETRAHEDRON = np.array([(1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)], dtype=np.float32)
@@ -28,7 +29,7 @@ def _box(x: Floats, y: Floats, z: Floats, half: tuple[float, float, float]) -> F
 
 
 def _ball(x: Floats, y: Floats, z: Floats) -> Floats:
-    return np.sqrt(x * x + y * y + z * z) - np.float32(0.8)
+    return np.asarray(np.sqrt(x * x + y * y + z * z) - np.float32(0.8))
 
 
 def _egg(x: Floats, y: Floats, z: Floats) -> Floats:
@@ -36,7 +37,7 @@ def _egg(x: Floats, y: Floats, z: Floats) -> Floats:
     across = x * x + y * y
     k0 = np.sqrt(across * a**2 + z * z * c**2)
     k1 = np.sqrt(across * a**4 + z * z * c**4)
-    return k0 * (k0 - 1) / np.maximum(k1, 1e-6)
+    return np.asarray(k0 * (k0 - 1) / np.maximum(k1, 1e-6))
 
 
 def _cube(x: Floats, y: Floats, z: Floats) -> Floats:
@@ -52,35 +53,35 @@ def _cylinder(x: Floats, y: Floats, z: Floats) -> Floats:
 def _prism(x: Floats, y: Floats, z: Floats) -> Floats:
     """A lying triangular prism."""
     roof = np.maximum(np.abs(x) * np.float32(0.866) + z * np.float32(0.5), -z) - np.float32(0.36)
-    return np.maximum(roof, np.abs(y) - np.float32(0.66))
+    return np.asarray(np.maximum(roof, np.abs(y) - np.float32(0.66)))
 
 
 def _cone(x: Floats, y: Floats, z: Floats) -> Floats:
     slant = np.float32(0.7), np.float32(1.35)  # base radius, height
     norm = np.float32(1 / np.hypot(0.7, 1.35))
     side = (np.sqrt(x * x + y * y) * slant[1] + (z - np.float32(0.8)) * slant[0]) * norm
-    return np.maximum(side, -z - np.float32(0.55))
+    return np.asarray(np.maximum(side, -z - np.float32(0.55)))
 
 
 def _pyramid(x: Floats, y: Floats, z: Floats) -> Floats:
     norm = np.float32(1 / np.hypot(0.62, 1.3))
     side = (np.maximum(np.abs(x), np.abs(y)) * np.float32(1.3) + (z - np.float32(0.85)) * np.float32(0.62)) * norm
-    return np.maximum(side, -z - np.float32(0.45))
+    return np.asarray(np.maximum(side, -z - np.float32(0.45)))
 
 
 def _ring(x: Floats, y: Floats, z: Floats) -> Floats:
     around = np.sqrt(x * x + y * y) - np.float32(0.7)
-    return np.sqrt(around * around + z * z) - np.float32(0.25)
+    return np.asarray(np.sqrt(around * around + z * z) - np.float32(0.25))
 
 
 def _pill(x: Floats, y: Floats, z: Floats) -> Floats:
     along = z - np.clip(z, -0.55, 0.55)
-    return np.sqrt(x * x + y * y + along * along) - np.float32(0.4)
+    return np.asarray(np.sqrt(x * x + y * y + along * along) - np.float32(0.4))
 
 
 def _cross(x: Floats, y: Floats, z: Floats) -> Floats:
     """A standing plus sign."""
-    return np.minimum(_box(x, y, z, (0.85, 0.26, 0.26)), _box(x, y, z, (0.26, 0.26, 0.85)))
+    return np.asarray(np.minimum(_box(x, y, z, (0.85, 0.26, 0.26)), _box(x, y, z, (0.26, 0.26, 0.85))))
 
 
 DISTANCE: dict[str, Distance] = {
@@ -108,6 +109,7 @@ def surface(shape: str, count: int = 6000) -> tuple[Floats, Floats]:
     """
     rng = generator("surface", shape)
     found: list[Floats] = []
+    points: Floats
     while sum(map(len, found)) < count:
         points = rng.uniform(-1, 1, size=(100_000, 3)).astype(np.float32)
         near = points[np.abs(DISTANCE[shape](points[:, 0], points[:, 1], points[:, 2])) < 0.03]

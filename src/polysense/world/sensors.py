@@ -33,11 +33,11 @@ def depth_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> 
         edge = ndimage.maximum_filter(true, 3) - ndimage.minimum_filter(true, 3) > 0.15
         blobs = blobs + 0.15 * edge
         picture[blobs > np.quantile(blobs, 1 - share)] = 0
-    return np.clip(picture, 0, 65535).astype(np.uint16)
+    return np.asarray(np.clip(picture, 0, 65535), dtype=np.uint16)
 
 
 def thermal_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> NDArray[np.uint16]:
-    """Temperature in centikelvin (height, width): material and size warm or cool an object, colour and light do not."""
+    """Temperature in centikelvin (height, width): material and size warm or cool an object, colour does not."""
     room = 293.0 + rng.uniform(-3, 3)
     own = [_temperature(body, rng, level) if body.number else rng.uniform(-1.5, 1.5) for body in scene.bodies]
     excess = np.array([*own, 0.0], dtype=np.float32)[scene.geometry.owner[0]].reshape(RESOLUTION, RESOLUTION)
@@ -45,7 +45,7 @@ def thermal_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -
     ramp = np.linspace(-1, 1, RESOLUTION, dtype=np.float32)
     drift = level.thermal_noise * (rng.normal() * ramp[:, None] + rng.normal() * ramp)
     noise = level.thermal_noise * rng.standard_normal(blurred.shape, dtype=np.float32)
-    return np.rint(100 * (room + blurred + 0.5 * drift + noise)).astype(np.uint16)
+    return np.asarray(np.rint(100 * (room + blurred + 0.5 * drift + noise)), dtype=np.uint16)
 
 
 def _temperature(body: Body, rng: np.random.Generator, level: Difficulty) -> float:

@@ -16,7 +16,7 @@ from polysense.world.sdf import Floats, normals
 
 @dataclass(frozen=True)
 class Finish:
-    """How a material answers to light: diffuse, specular weight, its exponent, clearness, grain and fading of colour."""
+    """How a material answers to light: diffuse and specular weight, exponent, clearness, grain, fading of colour."""
 
     diffuse: float
     specular: float
@@ -83,13 +83,12 @@ def _pattern(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
     kind, pitch, angle = rng.integers(3), rng.uniform(2.0, 6.0), rng.uniform(0, np.pi)
     a, b = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
     if kind == 0:
-        return np.sign(np.sin(np.pi * pitch * a) * np.sin(np.pi * pitch * b))
+        return np.asarray(np.sign(np.sin(np.pi * pitch * a) * np.sin(np.pi * pitch * b)))
     if kind == 1:
-        return np.sin(np.pi * pitch * a)
+        return np.asarray(np.sin(np.pi * pitch * a))
     shift = rng.uniform(0, 2 * np.pi, size=3)
-    return np.asarray(
-        np.sin(pitch * a + shift[0]) * np.sin(1.7 * pitch * b + shift[1]) + 0.5 * np.sin(2.9 * pitch * a + shift[2])
-    ) / np.float32(1.5)
+    blotches = np.sin(pitch * a + shift[0]) * np.sin(1.7 * pitch * b + shift[1])
+    return np.asarray((blotches + 0.5 * np.sin(2.9 * pitch * a + shift[2])) / 1.5)
 
 
 def shade(
@@ -132,21 +131,24 @@ def _shadows(bodies: Sequence[Body], backdrop: Backdrop, light: Light, frames: i
     pixels = np.flatnonzero(backdrop.floor)
     place = backdrop.place[pixels]
     for body in bodies:
+        shadow = np.ones(0, dtype=np.float32)
         for frame in np.flatnonzero(body.visible):
-            if frame and body.visible[frame - 1] and np.array_equal(body.centre[frame], body.centre[frame - 1]):
-                factor = previous
-            else:
-                offset = body.centre[frame] - place
-                along = offset @ light.direction
-                beside = np.sqrt(np.maximum((offset * offset).sum(1) - along * along, 0)) / (0.75 * body.radius)
-                factor = np.where(along > 0, np.clip(2 * beside - 1.2, 0.25, 1), 1)
-            left[frame, pixels] *= factor
-            previous = factor
+            stays = frame and len(shadow) and np.array_equal(body.centre[frame], body.centre[frame - 1])
+            shadow = shadow if stays else _shadow(body.centre[frame] - place, body.radius, light)
+            left[frame, pixels] *= shadow
     return left
+
+
+def _shadow(offset: Floats, radius: float, light: Light) -> Floats:
+    """Share of light left at places from which a ball is seen at `offset` (n, 3)."""
+    along = offset @ light.direction
+    beside = np.sqrt(np.maximum((offset * offset).sum(1) - along * along, 0)) / np.float32(0.75 * radius)
+    return np.asarray(np.where(along > 0, np.clip(2 * beside - 1.2, 0.25, 1), 1), dtype=np.float32)
 
 
 def develop(picture: Floats, rng: np.random.Generator, level: Difficulty) -> NDArray[np.uint8]:
     """Gamma, sensor noise and eight bits: (frames, height, width, 3)."""
     values = np.clip(picture, 0, 1) ** np.float32(1 / 2.2)
     values = values + rng.standard_normal(values.shape, dtype=np.float32) * np.float32(level.image_noise)
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8).reshape(-1, RESOLUTION, RESOLUTION, 3)
+    eight_bit: NDArray[np.uint8] = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return eight_bit.reshape(-1, RESOLUTION, RESOLUTION, 3)

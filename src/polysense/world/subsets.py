@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 Row = dict[str, Any]
 
 
@@ -116,5 +115,3 @@ def _unique(rows: Iterable[Row], sense: str) -> list[Row]:
     for row in rows:
         first.setdefault(row["semantics"][sense], row)
     return list(first.values())
-
-

@@ -49,7 +49,7 @@ def flac(wave: Floats) -> bytes:
 
 
 def mp4(frames: NDArray[np.uint8]) -> bytes:
-    """MPEG-4 video of frames (frames, height, width, 3) at two frames a second, by an encoder every build of av has."""
+    """MPEG-4 video of frames (frames, height, width, 3), two a second, by an encoder that every build of av has."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mpeg4", rate=FRAME_RATE)
