@@ -94,7 +94,7 @@ class StepRunner:
 
     def finish(self, step: int) -> StepReport:
         """Reduce over the ranks and update the parameters, or leave them if anything is not finite on any rank."""
-        loss = self._reduce()
+        loss = self.reduce()
         limit = self.config.max_grad_norm or math.inf
         with_grad = [parameter for parameter in self.parameters if parameter.grad is not None]
         norm = float(nn.utils.clip_grad_norm_(with_grad, limit)) if with_grad else 0.0
@@ -116,7 +116,7 @@ class StepRunner:
         self._terms.clear()
         return terms
 
-    def _reduce(self) -> float:
+    def reduce(self) -> float:
         """Average the gradients over the ranks in one transfer, which also carries the loss.
 
         A parameter that no rank has touched keeps no gradient, so the optimiser leaves it alone, as on one process.

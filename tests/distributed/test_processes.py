@@ -1,0 +1,33 @@
+"""The cases of `cases.py`, run once in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = re.findall(r"^@case\ndef (\w+)", (Path(__file__).parent / "cases.py").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> dict[str, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "tests.distributed.cases"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=500)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def test_the_cases_are_found() -> None:
+    assert len(NAMES) >= 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes(outcomes: dict[str, str], name: str) -> None:
+    assert outcomes[name] == "passed", outcomes[name]

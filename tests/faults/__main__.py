@@ -1,0 +1,88 @@
+"""Run the fault classes of training: `python -m tests.faults [--share 1.0] [--seed 0] [--report FOLDER]`."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from tests.faults.corruption import DAMAGES, damage_newest
+from tests.faults.disk import failing_writes
+from tests.faults.harness import FaultReport
+from tests.faults.kills import kills_inside_saves, random_kills, stop_requests
+
+COLUMNS = ("name", "injected", "detected", "lost", "silent", "worst_seconds")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--share", type=float, default=1.0, help="share of the full set, 0 to 1 (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of instants, places and bits")
+    parser.add_argument("--report", type=Path, default=Path("eval/reports/faults"), help="folder of the report")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # forked children must not inherit a pool of threads that no longer exists
+    logging.disable(logging.ERROR)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        reports = run(Path(folder), arguments.share, arguments.seed)
+    write(arguments.report, reports, arguments, time.monotonic() - begun)
+    return int(any(report.lost or report.silent or report.detected < report.injected for report in reports))
+
+
+def run(folder: Path, share: float, seed: int) -> list[FaultReport]:
+    """Every class in turn; each line is printed as it is known."""
+
+    def some(count: int) -> int:
+        return max(1, round(share * count))
+
+    operations = range(1 + seed % 10, 131, max(1, round(2 / share) // 2))
+    classes: list[Callable[[], FaultReport]] = [
+        partial(random_kills, folder / "kills", some(40), seed),
+        partial(kills_inside_saves, folder / "saves", some(20), seed),
+        partial(stop_requests, folder / "stops", some(20), seed),
+        *(partial(damage_newest, folder / "damages", name, some(150), seed) for name in DAMAGES),
+        partial(failing_writes, folder / "full", errno.ENOSPC, operations),
+        partial(failing_writes, folder / "broken", errno.EIO, operations),
+    ]
+    reports = []
+    for measure in classes:
+        report = measure()
+        sys.stdout.write(report.line() + "\n")
+        sys.stdout.flush()
+        reports.append(report)
+    return reports
+
+
+def write(folder: Path, reports: list[FaultReport], arguments: argparse.Namespace, seconds: float) -> None:
+    """`training.json` and `training.md` in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(
+        ["python", "-m", "tests.faults", "--share", str(arguments.share), "--seed", str(arguments.seed)]
+    )
+    summary = {
+        "command": command,
+        "seconds": round(seconds, 1),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "classes": [report.to_dict() for report in reports],
+    }
+    (folder / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    rows = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    rows += [" | ".join(f"{getattr(report, column):.4g}" for column in COLUMNS[1:]) for report in reports]
+    rows[2:] = [f"{report.name} | {row}" for report, row in zip(reports, rows[2:], strict=True)]
+    table = "\n".join(f"| {row} |" for row in rows)
+    (folder / "training.md").write_text(f"# Faults of training\n\n`{command}` ({seconds:.0f} s)\n\n{table}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
