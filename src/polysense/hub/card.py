@@ -1,0 +1,211 @@
+"""Model cards, rendered from what a run wrote down: no figure on a card is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from polysense.errors import UnregisteredModalityError
+from polysense.hub.public import redacted
+from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage
+from polysense.modality import JsonValue, get_processor_class
+
+UNPUBLISHED = "path/to/this/folder"
+"""What a card's quick start loads from until `push_stage` puts the repository's name there."""
+
+_PIPELINES = {"unialign": "feature-extraction", "comet": "feature-extraction", "mera": "image-text-to-text"}
+_TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
+_ARGUMENTS = {"image": "images", "video": "videos"}
+_EXAMPLES = {"image": "photo.jpg", "text": "a red cube", "video": "clip.mp4", "audio": "sound.flac",
+             "speech": "speech.flac", "depth": "depth.png", "point_cloud": "cloud.ply"}  # fmt: skip
+_RANKS = ("median_rank", "mean_rank")  # the metrics that are no shares
+_MINUTE = 60
+
+
+def render_card(
+    stage: Mapping[str, JsonValue],
+    metrics: Mapping[str, JsonValue] | None = None,
+    *,
+    history: Sequence[Mapping[str, JsonValue]] = (),
+    repository: str = UNPUBLISHED,
+) -> str:
+    """The README.md of one stage's folder. Local paths are shortened and secrets removed on the way.
+
+    Args:
+        stage: content of `stage.json`.
+        metrics: content of `metrics.json`; `None` when the stage was not evaluated.
+        history: `stage.json` of the earlier stages, first to last.
+        repository: what the quick start loads from.
+
+    Raises:
+        CheckpointError: a key is missing or of the wrong type.
+    """
+    stage = _redacted(check_stage(stage))
+    metrics = None if metrics is None else _redacted(check_metrics(metrics))
+    stages = [*(_redacted(check_stage(each)) for each in history), stage]
+    results = [_shown(each) for each in metrics["results"]] if metrics else []
+    total, trainable = (sum(column) for column in zip(*stage["parameters"].values(), strict=True))
+    title = f"{_TITLES.get(stage['system'], stage['system'])}: {', '.join(stage['modalities'])}"
+    return _template().render(
+        card_data=_card_data(stage, stages, metrics).to_yaml(),
+        title=title,
+        summary=_summary(stage),
+        repository=repository,
+        revision=f"stage-{stage['stage']}",
+        example=_example(stage),
+        unregistered=[name for name in stage["modalities"] if not _built_in(name)],
+        history=stages,
+        stage=stage,
+        metrics=metrics,
+        results=results,
+        parameters={"total": total, "trainable": trainable, "share": f"{100 * trainable / max(total, 1):.1f} %"},
+        hyperparameters=_flat(stage["hyperparameters"]),
+        duration=_duration(stage["seconds"]),
+        base_models=_base_models(stages),
+    )  # fmt: skip
+
+
+def card_of_folder(folder: str | Path, *, repository: str = UNPUBLISHED) -> str:
+    """The card of a stage's folder; the stages beside it give the history.
+
+    Raises:
+        CheckpointError: `stage.json` (or a `metrics.json` that is there) is missing, damaged or incomplete.
+    """
+    folder = Path(folder)
+    return render_card(read_stage(folder), read_metrics(folder), history=lineage(folder), repository=repository)
+
+
+def write_card(folder: str | Path) -> Path:
+    """Render the card of a stage's folder into its README.md."""
+    path = Path(folder) / "README.md"
+    path.write_text(card_of_folder(folder), encoding="utf-8")
+    return path
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters["cell"] = _cell
+    return environment.from_string((files(__package__) / "card_template.md").read_text(encoding="utf-8"))
+
+
+def _cell(value: object) -> str:
+    """Text that stays inside its cell of a Markdown table."""
+    return " ".join(str("not stated" if value is None else value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _card_data(
+    stage: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any] | None
+) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type=_slug(each["task"]), task_name=f"{each['task']} ({each['modality']})",
+            dataset_type=_slug(each["dataset"]), dataset_name=each["dataset"],
+            metric_type=each["metric"], metric_name=f"{each['metric']} ({each['modality']})",
+            metric_value=each["value"], dataset_args={"modality": each["modality"]},
+        )
+        for each in (metrics["results"] if metrics else [])
+    ]  # fmt: skip
+    bases = [each["name"] for each in _base_models(stages) if _is_repository(each["name"])]
+    return ModelCardData(
+        library_name="polysense",
+        pipeline_tag=_PIPELINES.get(stage["system"]),
+        license="apache-2.0",
+        base_model=bases or None,
+        datasets=[each["name"] for each in stage["data"] if _is_repository(each["name"])] or None,
+        tags=["polysense", stage["system"], "multimodal", "modality-incremental", *stage["modalities"]],
+        model_name=f"polysense-{stage['system']}-{stage['name']}",
+        eval_results=results or None,
+    )
+
+
+def _summary(stage: Mapping[str, Any]) -> str:
+    trained = ", ".join(stage["trained"]) or "nothing new"
+    return (
+        f"A polysense checkpoint: {len(stage['modalities'])} senses in one "
+        f"embedding space, grown one at a time. Stage {stage['stage']} ({stage['name']}) trained {trained}, on "
+        f"{stage['parent'] or stage['base_model']['name']}."
+    )
+
+
+def _example(stage: Mapping[str, Any]) -> dict[str, str]:
+    """The sense whose file the quick start embeds: the newest one."""
+    modality = [*stage["modalities"], *stage["trained"]][-1]
+    return {
+        "modality": modality,
+        "argument": _ARGUMENTS.get(modality, modality),
+        "file": _EXAMPLES.get(modality, f"your-{modality}-file"),
+    }
+
+
+def _built_in(modality: str) -> bool:
+    try:
+        return str(get_processor_class(modality).__module__).startswith("polysense.")
+    except UnregisteredModalityError:
+        return False
+
+
+def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
+    """One result with its figures as text."""
+
+    def shown(key: str) -> str:
+        value = result.get(key)
+        if value is None:
+            return "-"
+        return f"{value:.1f}" if result["metric"] in _RANKS else f"{100 * value:.1f}"
+
+    interval = f" [{shown('low')}, {shown('high')}]" if result.get("low") is not None else ""
+    return {
+        **result,
+        "shown": shown("value") + interval,
+        "shown_chance": shown("chance"),
+        "shown_bound": shown("upper_bound"),
+        "shown_count": "-" if result.get("count") is None else f"{result['count']:,}",
+    }
+
+
+def _base_models(stages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Every base model of the whole history, once."""
+    return list({each["base_model"]["name"]: each["base_model"] for each in stages}.values())
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        out |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return out
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), _MINUTE)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _slug(text: str) -> str:
+    return "-".join(text.lower().split())
+
+
+def _is_repository(name: str) -> bool:
+    """Whether a name can be a repository of the Hub (`owner/name`), as the metadata block wants it."""
+    owner, slash, rest = name.partition("/")
+    return (
+        bool(slash and owner not in {"", ".", "..", "..."} and rest)
+        and not set(name) & set(" \\:")
+        and "/" not in rest
+    )
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, Mapping):
+        return {redacted(str(key)): _redacted(item) for key, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+__all__ = ["UNPUBLISHED", "card_of_folder", "render_card", "write_card"]

@@ -1,0 +1,71 @@
+"""What may leave this machine: text without local paths, and nothing that looks like a secret."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from huggingface_hub import get_token
+
+REMOVED = "[removed]"
+
+_ROOTS = "home|root|Users|tmp|var|mnt|media|data|opt|srv|work|workspace|scratch|private|content|run|etc"
+_UNTIL = r"[^\s\"'`,:;)\]}<>|]*"
+_LOCAL_PATH = re.compile(
+    rf"(?<![\w.~/-])(?:(?:file://)?(?:/(?:{_ROOTS})/|~/){_UNTIL}|[A-Za-z]:(?:\\|/(?=Users/)){_UNTIL})"
+)
+_SECRETS = {
+    "a Hugging Face token": r"\b(?:hf_|api_org_)[A-Za-z0-9]{16,}",
+    "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",
+    "an API key": r"\b(?:sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,})",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:[^\s/@]+@",
+}
+_PATTERNS = {kind: re.compile(pattern) for kind, pattern in _SECRETS.items()}
+_SECRET_NAME = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIALS?)(?:_|$)", re.I)
+_MIN_SECRET = 8  # shorter values of such variables ("1", "true") are no secrets
+
+
+def redacted(text: str) -> str:
+    """`text` with local paths cut to their last part and secrets replaced by `[removed]`."""
+    for secret in _known_secrets().values():
+        text = text.replace(secret, REMOVED)
+    for pattern in _PATTERNS.values():
+        text = pattern.sub(REMOVED, text)
+    return without_local_paths(text)
+
+
+def without_local_paths(text: str) -> str:
+    """`text` with every absolute path of this machine (or of a common home folder) cut to `.../name`."""
+    if (here := str(Path.cwd())) != "/":
+        text = re.sub(rf"(?<![\w.-]){re.escape(here)}(?![\w.-])", ".", text)
+    for folder in {str(Path.home()), tempfile.gettempdir()} - {"/"}:
+        text = re.sub(rf"(?<![\w.-]){re.escape(folder)}/{_UNTIL}", lambda match: _shortened(match.group()), text)
+    return _LOCAL_PATH.sub(lambda match: _shortened(match.group()), text)
+
+
+def secrets_in(text: str) -> Iterator[tuple[int, str]]:
+    """Line number (from 1) and kind of everything in `text` that looks like a secret; never the secret itself."""
+    known = _known_secrets()
+    for number, line in enumerate(text.splitlines(), start=1):
+        yield from ((number, kind) for kind, pattern in _PATTERNS.items() if pattern.search(line))
+        yield from ((number, f"the value of {name}") for name, secret in known.items() if secret in line)
+
+
+def _known_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Secrets that this process holds, by the name under which an error may speak of them."""
+    found = {
+        name: value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name) and not name.endswith(("_PATH", "_FILE", "_DIR")) and len(value) >= _MIN_SECRET
+    }
+    token = get_token()
+    return found | ({"the Hub token of this machine": token} if token and len(token) >= _MIN_SECRET else {})
+
+
+def _shortened(path: str) -> str:
+    name = re.split(r"[\\/]+", path.rstrip("\\/"))[-1]
+    return f".../{name}"
