@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, device
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 MAX_REPLACEMENTS = 32
 
 
+@runtime_checkable
 class FeatureProcessor(Protocol):
     """Turns raw media of one modality into a batch of features; the recipe hands in the model's processor."""
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from polysense.errors import ManifestError
 from polysense.modality import JsonValue
@@ -61,6 +61,7 @@ class Sample:
         return self.media[modality]
 
 
+@runtime_checkable
 class SampleDataset(Protocol):
     """Random access to samples: `Manifest`, `ColumnDataset`, `Subset`, or the user's own class."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from polysense.modality import JsonValue
 
 
+@runtime_checkable
 class TrainingBatch(Protocol):
     """Samples of one modality; `polysense.data.Batch` is one."""
 
@@ -26,6 +27,7 @@ class TrainingBatch(Protocol):
 BatchT = TypeVar("BatchT", bound=TrainingBatch)
 
 
+@runtime_checkable
 class Feed(Protocol):
     """Where batches come from; `polysense.data.Mixture` is one."""
 
@@ -48,6 +50,7 @@ class Feed(Protocol):
         """Called with the batches about to be used, in order; may raise to stop the run."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A system's training objective: which terms, on which batches, with which weights.
 
