@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from math import prod
 from pathlib import Path
 from typing import Any, Self, cast
@@ -70,9 +71,10 @@ class PolysenseModel(PreTrainedModel):
         kwargs.pop("trust_remote_code", None)
         kwargs.pop("use_safetensors", None)
         try:
-            config = kwargs.get("config") or cls.config_class.from_pretrained(folder)
+            config = copy.deepcopy(kwargs.get("config")) or cls.config_class.from_pretrained(folder, **kwargs)
             with torch.device("meta"):
-                _check_size(cls(config), folder)
+                plan = cls(config)
+            _check_size(plan, folder)
             loaded = super().from_pretrained(
                 folder, *args, output_loading_info=True, use_safetensors=True, ignore_mismatched_sizes=True, **kwargs
             )
@@ -91,4 +93,7 @@ class PolysenseModel(PreTrainedModel):
                 f"the weights do not fit the config ({listing})", where=folder,
                 fix="Load it with the class and config that it was saved with.",
             )  # fmt: skip
+        frozen = {name for name, parameter in plan.named_parameters() if not parameter.requires_grad}
+        for name, parameter in model.named_parameters():  # loading makes new parameters, which all train
+            parameter.requires_grad_(name not in frozen and parameter.requires_grad)
         return cast(Self, (model, info) if wants_info else model)

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polysense.data.rng import keyed_int
 from polysense.errors import ConfigError, ManifestError
 from polysense.losses import info_nce, soft_binding
 from polysense.models.unialign import UniAlignModel
+from polysense.trainer.clip import text_identities
 from polysense.trainer.distributed import gather_with_grad
 from polysense.trainer.objective import zero_touch
 
@@ -123,8 +123,7 @@ class UniAlignObjective:
                                 fix="Add captions, or pair this source with labels (text: label).")  # fmt: skip
         with torch.set_grad_enabled(self.module.config.unified_text and torch.is_grad_enabled()):
             embeddings = self.encode_text(list(batch.captions))
-        identities = torch.tensor([keyed_int(caption, bits=56) for caption in batch.captions])
-        return embeddings, identities.to(embeddings.device)
+        return embeddings, text_identities(batch.captions).to(embeddings.device)
 
     def _binding(self, embeddings: Tensor, batch: Any, others: Sequence[ClassTable]) -> Tensor:
         """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number."""

@@ -13,7 +13,7 @@ from polysense.modality import Modality
 from polysense.safety import check_config
 
 _MAX_SENSES = 64
-_LIMITS = {"num_experts": 64, "expert_rank": 1024}
+_LIMITS = {"num_experts": 64, "expert_rank": 1024, "top_k": 4096}
 _CLIP_LIMITS = {
     "hidden_size": 16_384, "intermediate_size": 65_536, "num_hidden_layers": 128, "num_attention_heads": 256,
     "vocab_size": 1_000_000, "max_position_embeddings": 8_192, "image_size": 2_048, "patch_size": 256,

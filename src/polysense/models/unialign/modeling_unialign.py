@@ -80,19 +80,20 @@ class UniAlignModel(PolysenseModel):
 
         Raises:
             UnregisteredModalityError: a name that no one registered.
+            ConfigError: a name that appears twice, or a spec that does not fit this encoder.
         """
         specs = [each if isinstance(each, Modality) else get_modality(each) for each in modalities]
-        specs = [spec for spec in specs if spec.name not in {"image", "text"}]
+        senses = {spec.name: spec.to_dict() for spec in specs if spec.name not in {"image", "text"}}
+        if len({spec.name for spec in specs}) < len(specs):
+            raise ConfigError(f"a modality is named twice in {[spec.name for spec in specs]}", fix="Name each once.")
         if not isinstance(clip, CLIPModel):
             clip = CLIPModel.from_pretrained(local_folder(clip, {}), use_safetensors=True)
-        model = cls(UniAlignConfig(clip_config=clip.config, **config))
+        model = cls(UniAlignConfig(clip_config=clip.config, modalities=senses, **config))
         model.clip.load_state_dict(clip.state_dict())
         for group in model.config.groups:
             model._start_group(group, seed)
-        if model.config.unified_text:
-            model._start_tokenizer("text", seed)
-        for spec in specs:
-            model.add_modality(spec, seed=seed)
+        for name in model.tokenizers:
+            model._start_tokenizer(name, seed)
         if model.config.routing == "global":
             model.unmask_experts()
         return cast(Self, model.to(clip.dtype).eval())
@@ -220,7 +221,7 @@ class UniAlignModel(PolysenseModel):
             grid = (1, side, side)
         return TokenSpec(dim=vision.hidden_size, grid=grid, layers=vision.num_hidden_layers)
 
-    def _image_sequence(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens dim"]:
+    def _image_sequence(self, pixels: Tensor) -> Float[Tensor, "batch tokens dim"]:
         try:
             return cast(Tensor, self.clip.vision_model.embeddings(pixels))
         except (ValueError, RuntimeError) as error:

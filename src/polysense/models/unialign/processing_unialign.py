@@ -24,7 +24,8 @@ class UniAlignProcessor(ProcessorMixin):
     Args:
         image_processor: CLIP's; its size, mean and standard deviation hold for images and frames.
         tokenizer: CLIP's.
-        senses: name to the options of that sense's processor, as `ModalityProcessor.to_dict` gives them.
+        senses: name to the options of that sense's processor, as `ModalityProcessor.to_dict` gives them. For "image"
+            it may hold options of training augmentation; size and statistics are the image processor's.
         templates: name to the prompts ("a photo of a {}.") that zero-shot classification of that sense uses.
 
     A checkpoint's senses are rebuilt through the registry of this process only when they are used: a sense that is not
@@ -65,7 +66,7 @@ class UniAlignProcessor(ProcessorMixin):
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of all senses, image and text first, then in order of addition."""
-        return ("image", "text", *self.senses)
+        return ("image", "text", *(name for name in self.senses if name != "image"))
 
     def add_modality(self, modality: str | Modality, templates: Sequence[str] = (), **options: Any) -> None:
         """Add a registered sense.
@@ -97,7 +98,8 @@ class UniAlignProcessor(ProcessorMixin):
             UnregisteredModalityError: it has the sense's options, and this process does not know the sense's code.
         """
         if modality == "image":
-            return processor_for(get_modality("image"), self.size, **self._statistics())
+            options = {**self.senses.get("image", {}), **self._statistics()}
+            return processor_for(get_modality("image"), self.size, **options)
         if modality == "text":
             length = min(self.tokenizer.model_max_length, 8192)
             return processor_for(get_modality("text"), self.size, tokenizer=self.tokenizer, max_length=length)

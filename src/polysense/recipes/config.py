@@ -1,0 +1,168 @@
+"""Recipe configs: YAML to frozen dataclasses, every unknown key and mistyped value refused with its place."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import yaml
+
+from polysense.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def recipe_folder() -> Path:
+    """Where the shipped YAML files are: inside the wheel, or `training/` of a checkout."""
+    packaged = Path(__file__).parent / "training"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "training"
+
+
+def read_config(kind: type[T], system: str, source: str | Path, overrides: Sequence[str] = ()) -> T:
+    """A recipe's config.
+
+    Args:
+        kind: the dataclass it becomes.
+        system: folder of the shipped configs, such as "unialign".
+        source: a YAML file, or the name of a shipped one ("world"). Its key `base` names a file beside it whose
+            values it refines.
+        overrides: `key.subkey=value`, the value in YAML.
+
+    Raises:
+        ConfigError: naming the file and the key.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = recipe_folder() / system / f"{source}.yaml"
+    data = _read(path, depth=0)
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if not sign:
+            raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
+        _set(data, key.split("."), yaml.safe_load(value), override)
+    return build(kind, data, str(path))
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import the user's modules, so that what they register exists.
+
+    Raises:
+        ConfigError: a module that cannot be imported; the original error is its cause.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ConfigError(
+                f"the module cannot be imported ({type(error).__name__}: {error})", where=f"imports: {name}",
+                fix="Give its importable name, and put its folder on PYTHONPATH.",
+            ) from error  # fmt: skip
+
+
+def build(kind: type[T], data: Any, where: str) -> T:
+    """`data` as an instance of `kind`, checked all the way down.
+
+    Raises:
+        ConfigError: naming the key's whole path.
+    """
+    return cast(T, _build(kind, data, where))
+
+
+def _read(path: Path, depth: int) -> dict[str, Any]:
+    if depth > 4:
+        raise ConfigError("base files refine one another in a circle", where=path, fix="Break the circle.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        shipped = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"the config cannot be read ({error.strerror})", where=path,
+                          fix=f"Give a YAML file, or one of the shipped names: {shipped}.") from error  # fmt: skip
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the config is not YAML ({error})", where=path, fix="Correct the file.") from error
+    if not isinstance(data, dict):
+        raise ConfigError("the config is not a mapping of keys", where=path, fix="Write `key: value` lines.")
+    base = data.pop("base", None)
+    return data if base is None else _merged(_read(path.parent / str(base), depth + 1), data)
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def _set(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"{key!r} holds a value, not keys", where=override, fix="Override the key itself.")
+    data[keys[-1]] = value
+
+
+def _build(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _build_dataclass(hint, value, where)
+    if origin in (Union, types.UnionType):
+        return _build_union(arguments, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{value!r} is not a choice", where=where,
+                              fix=f"Choose one of {', '.join(map(str, arguments))}.")  # fmt: skip
+        return value
+    if origin in (list, tuple, Sequence) or (origin is not None and issubclass(origin, Sequence)):
+        if not isinstance(value, list | tuple):
+            raise _mistyped(value, "a list", where)
+        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise _mistyped(value, "a mapping", where)
+        return {str(key): _build(arguments[1], item, f"{where}: {key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise _mistyped(value, hint.__name__, where)
+    return value
+
+
+def _build_union(kinds: Sequence[Any], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    rest = [kind for kind in kinds if kind is not type(None)]
+    for kind in rest[:-1]:
+        try:
+            return _build(kind, value, where)
+        except ConfigError:
+            continue
+    return _build(rest[-1], value, where)
+
+
+def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _mistyped(value, "a mapping", where)
+    hints = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]
+    for key in value:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            raise ConfigError(f"unknown key {key!r}", where=where,
+                              fix=f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}.")  # fmt: skip
+    required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in value]:
+        raise ConfigError(f"the keys {missing} are missing", where=where, fix="Give a value for each.")
+    return kind(**{str(key): _build(hints[str(key)], item, f"{where}: {key}") for key, item in value.items()})
+
+
+def _mistyped(value: Any, expected: str, where: str) -> ConfigError:
+    scientific = isinstance(value, str) and expected == "float"
+    return ConfigError(f"{value!r} is not {expected}", where=where,
+                       fix="YAML reads 2e-4 as text: write 2.0e-4." if scientific else "Correct the value.")  # fmt: skip

@@ -1,0 +1,239 @@
+"""Score a checkpoint: zero-shot classification, retrieval both ways, composed queries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import AutoModel, AutoProcessor
+
+from polysense.data import Sample, SampleDataset, Subset, keyed_rng
+from polysense.errors import ConfigError
+from polysense.metrics import accuracy, class_embeddings, composed, match_ranks, proportion_interval, recall_at
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes.config import import_modules
+from polysense.recipes.provenance import command, commit
+from polysense.recipes.sources import DatasetSettings, class_names
+
+_DEFAULT_TEMPLATE = ("{}",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What a stage is scored on.
+
+    Attributes:
+        splits: name of a split to its data sets; a sense is scored on those that have it.
+        composed: pairs of senses whose mean embedding retrieves text, such as `[[audio, video]]`.
+        ks: cut-offs of recall.
+        pool: most items of a retrieval pool, drawn with unique semantics.
+        limit: most samples of a classification test; `None` takes all.
+        batch_size: samples encoded at once.
+    """
+
+    splits: Mapping[str, Sequence[DatasetSettings]] = field(default_factory=dict)
+    composed: Sequence[Sequence[str]] = ()
+    ks: Sequence[int] = (1, 5, 10)
+    pool: int = 200
+    limit: int | None = None
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One figure.
+
+    Attributes:
+        low, high: 90 % interval of the share over the test's samples.
+        chance: what guessing gives.
+        upper_bound: what a fully supervised model of the sense reaches, where one was trained.
+        count: samples the figure rests on.
+    """
+
+    task: str
+    modality: str
+    dataset: str
+    metric: str
+    value: float
+    chance: float
+    count: int
+    low: float = 0.0
+    high: float = 1.0
+    upper_bound: float | None = None
+
+
+class Evaluator:
+    """Scores one model and its processor; embeddings of a data set and sense are computed once and kept."""
+
+    def __init__(self, model: UniAlignModel, processor: UniAlignProcessor, settings: EvaluationSettings) -> None:
+        self.model, self.processor, self.settings = model.eval(), processor, settings
+        self._cache: dict[tuple[int, str], Float[Tensor, "samples embed"]] = {}
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts embed"]:
+        """Unit vectors of texts."""
+        return self.model.embed("text", self._to_device(self.processor.features("text", list(texts))))
+
+    @torch.no_grad()
+    def embed(self, dataset: SampleDataset, modality: str) -> Float[Tensor, "samples embed"]:
+        """Unit vectors of one sense of every sample, on the CPU."""
+        key = (id(dataset), modality)
+        if key not in self._cache:
+            size = self.settings.batch_size
+            batches = tqdm(range(0, len(dataset), size), desc=f"encoding {modality}", delay=2, leave=False)
+            parts = []
+            for start in batches:
+                refs = [dataset[i].ref(modality) for i in range(start, min(start + size, len(dataset)))]
+                features = self.processor.features(modality, [r.open() for r in refs], facts=[r.facts for r in refs])
+                parts.append(self.model.embed(modality, self._to_device(features)).float().cpu())
+            self._cache[key] = torch.cat(parts)
+        return self._cache[key]
+
+    def _to_device(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.model.device) for name, tensor in features.items()}
+
+    def classifier(self, names: Sequence[str], modality: str) -> Float[Tensor, "classes embed"]:
+        """Class embeddings by the sense's templates."""
+        templates = self.processor.templates.get(modality, _DEFAULT_TEMPLATE)
+        return class_embeddings(names, templates, self.encode_text).cpu()
+
+    def zero_shot(
+        self, dataset: SampleDataset, modality: str, name: str, upper_bound: float | None = None
+    ) -> list[Result]:
+        """Top-1 and top-5 accuracy over the classes that occur in the data set."""
+        names = class_names(dataset, modality)
+        labels = torch.tensor([names.index(str(label)) for label in dataset.labels(modality)])
+        scores = accuracy(self.embed(dataset, modality), self.classifier(names, modality), labels)
+        make = partial(_result, "zero-shot classification", modality, name, count=len(labels))
+        chances = {"top1": 1 / len(names), "top5": min(1.0, 5 / len(names))}
+        bounds = {"top1": upper_bound}
+        return [make(metric, value, chances[metric], bounds.get(metric)) for metric, value in scores.items()]
+
+    def retrieval(self, pool: SampleDataset, senses: Sequence[str], target: str, name: str) -> list[Result]:
+        """Recall both ways between one sense (or the composition of several) and text or image of the same sample."""
+        queries = composed(*(self.embed(pool, sense) for sense in senses))
+        if target == "text":
+            keys = self.encode_text([_caption(pool[i], senses) for i in range(len(pool))]).cpu()
+        else:
+            keys = self.embed(pool, target)
+        label, results = "+".join(senses), []
+        for task, ranks in (
+            (f"retrieval {label} to {target}", match_ranks(queries, keys)),
+            (f"retrieval {target} to {label}", match_ranks(keys, queries)),
+        ):
+            for metric, value in recall_at(ranks, self.settings.ks).items():
+                chance = min(1.0, int(metric.removeprefix("R@")) / len(pool))
+                results.append(_result(task, label, name, metric, value, chance, None, count=len(pool)))
+        return results
+
+    def run(self, root: Path, bounds: Mapping[str, float] | None = None) -> list[Result]:
+        """Every score of every split for every sense that the model has and the split holds.
+
+        Args:
+            root: data root of the splits' data sets.
+            bounds: top-1 accuracy of the fully supervised model of each sense on the split "test".
+        """
+        results: list[Result] = []
+        for split, datasets in self.settings.splits.items():
+            for dataset in (settings.open(root) for settings in datasets):
+                for sense in self._senses_of(dataset):
+                    results += self._score(dataset, sense, split, (bounds or {}).get(sense))
+                for senses in self.settings.composed:
+                    if set(senses) <= set(dataset[0].media) & set(self.model.modalities):
+                        pool = unique_pool(dataset, senses, self.settings.pool)
+                        results += self.retrieval(pool, senses, "text", split)
+        return results
+
+    def _senses_of(self, dataset: SampleDataset) -> list[str]:
+        return [sense for sense in self.model.modalities if sense != "text" and sense in dataset[0].media]
+
+    def _score(self, dataset: SampleDataset, sense: str, split: str, bound: float | None) -> list[Result]:
+        results: list[Result] = []
+        labelled = [i for i, label in enumerate(dataset.labels(sense)) if label is not None]
+        if labelled:
+            subset = Subset(dataset, tuple(labelled[: self.settings.limit]))
+            results += self.zero_shot(subset, sense, split, bound if split == "test" else None)
+        if dataset[0].captions.get(sense):
+            pool = unique_pool(dataset, [sense], self.settings.pool)
+            results += self.retrieval(pool, [sense], "text", split)
+            if sense != "image" and "image" in dataset[0].media:
+                results += self.retrieval(pool, [sense], "image", split)
+        return results
+
+
+def unique_pool(dataset: SampleDataset, senses: Sequence[str], size: int) -> Subset:
+    """At most `size` samples no two of which mean the same in `senses`, drawn by a key so that all runs share them."""
+    order = keyed_rng("retrieval pool", *senses).permutation(len(dataset))
+    seen: set[str] = set()
+    chosen = []
+    for index in map(int, order):
+        meaning = _meaning(dataset[index], senses)
+        if meaning not in seen and len(chosen) < size:
+            seen.add(meaning)
+            chosen.append(index)
+    return Subset(dataset, tuple(chosen))
+
+
+def _meaning(sample: Sample, senses: Sequence[str]) -> str:
+    semantics = sample.extra.get("semantics") or {}
+    return " | ".join(str(semantics.get(sense, sample.captions.get(sense, (sample.id,))[0])) for sense in senses)
+
+
+def _caption(sample: Sample, senses: Sequence[str]) -> str:
+    """The sample's first caption of the senses that are composed; several are joined."""
+    return " and ".join(sample.captions[sense][0] for sense in senses)
+
+
+def _result(
+    task: str, modality: str, dataset: str, metric: str, value: float, chance: float, bound: float | None, *, count: int
+) -> Result:  # fmt: skip
+    low, high = proportion_interval(value, count)
+    return Result(
+        task=task, modality=modality, dataset=dataset, metric=metric, value=value, chance=chance, low=low, high=high,
+        upper_bound=bound, count=count,
+    )  # fmt: skip
+
+
+def metrics_record(results: Sequence[Result], seed: int) -> dict[str, Any]:
+    """What `metrics.json` holds."""
+    return {"command": command(), "commit": commit(), "seed": seed, "results": [asdict(each) for each in results]}
+
+
+def run(
+    checkpoint: str, manifests: Sequence[Path], output: Path | None = None, imports: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Score a checkpoint (folder or Hub name) on manifests; the figures are returned and written to `output` (JSON).
+
+    Each manifest is a split of its own, named by its file; a manifest's media are relative to its folder, or to the
+    folder above if that one is called `manifests`.
+
+    Raises:
+        ConfigError: no manifest.
+        CheckpointError, ManifestError: see the parts.
+    """
+    import_modules(imports)
+    if not manifests:
+        raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
+    model, processor = AutoModel.from_pretrained(checkpoint), AutoProcessor.from_pretrained(checkpoint)
+    results: list[Result] = []
+    for path in manifests:
+        root = path.parent.parent if path.parent.name == "manifests" else path.parent
+        settings = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
+        evaluator = Evaluator(model, processor, EvaluationSettings(splits={path.stem: [settings]}))
+        results += evaluator.run(root)
+    record = metrics_record(results, seed=0)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return record
+
+
+__all__ = ["EvaluationSettings", "Evaluator", "Result", "metrics_record", "run", "unique_pool"]

@@ -1,0 +1,51 @@
+"""Where a figure or a checkpoint comes from: command, commit, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("polysense", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy")
+
+
+def command() -> str:
+    """The command line of this process, with paths of this machine shortened to what matters."""
+    program = Path(sys.argv[0]).name
+    arguments = [os.path.relpath(each) if os.path.isabs(each) else each for each in sys.argv[1:]]
+    return shlex.join([program, *arguments])
+
+
+def commit() -> str:
+    """Commit of the checkout this package runs from, "+" appended if files differ from it; "" outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every package that a figure may depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, object]:
+    """What a wall time has to be read beside: processors and load averages."""
+    return {"cpus": os.cpu_count(), "load_average": [round(each, 2) for each in os.getloadavg()]}

@@ -1,0 +1,119 @@
+"""Data sets as recipes name them: manifests, parquet files and Hub data sets, by declaration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import load_dataset
+
+from polysense.data import ColumnDataset, ColumnMapping, Manifest, SampleDataset, Source, Subset
+from polysense.errors import ConfigError
+from polysense.world import WorldConfig, build_world
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings:
+    """Where samples come from: exactly one of `manifest`, `parquet` and `hub`.
+
+    Attributes:
+        manifest: JSONL manifest, relative to the recipe's data root.
+        parquet: parquet files or patterns, relative to the data root.
+        hub: name of a data set on the Hub.
+        split: split of a Hub data set.
+        columns: column mapping for parquet and Hub data sets (`polysense.data.ColumnMapping`).
+        limit: use the first samples only.
+    """
+
+    manifest: str | None = None
+    parquet: Sequence[str] = ()
+    hub: str | None = None
+    split: str = "train"
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+
+    def open(self, root: Path) -> SampleDataset:
+        """The data set.
+
+        Raises:
+            ConfigError: none or several of the three kinds, or columns that do not exist.
+            ManifestError: a manifest that cannot be read.
+        """
+        if sum(map(bool, (self.manifest, self.parquet, self.hub))) != 1:
+            raise ConfigError("a data set needs exactly one of manifest, parquet and hub",
+                              fix="Give one of them.")  # fmt: skip
+        dataset: SampleDataset
+        if self.manifest:
+            dataset = Manifest(root / self.manifest, root=root)
+        elif self.parquet:
+            files = [str(root / each) for each in self.parquet]
+            dataset = ColumnDataset.from_parquet(files, ColumnMapping.from_dict(self.columns), root=root)
+        else:
+            dataset = ColumnDataset(load_dataset(self.hub, split=self.split), ColumnMapping.from_dict(self.columns))
+        return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
+
+
+    def content_hash(self, root: Path) -> str:
+        """SHA-256 of the manifest or of the parquet files; a Hub data set is named by itself."""
+        if self.hub:
+            return f"{self.hub}[{self.split}]"
+        files = [root / self.manifest] if self.manifest else sorted(p for each in self.parquet for p in root.glob(each))
+        together = hashlib.sha256()
+        for path in files:
+            with path.open("rb") as file:
+                together.update(hashlib.file_digest(file, "sha256").digest())
+        return together.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """One data set in its role.
+
+    Attributes:
+        modality: the sense that it trains.
+        data: where the samples come from.
+        batch_size: samples per process and micro-batch.
+        anchors: modalities of the same samples to align with beside text, such as `[image]`.
+        text: what a sample's text is: its class "label" in the sense's templates, or one of its "caption"s.
+        repeat, per_class: see `polysense.data.Source`.
+        license: of the data, for the model card.
+    """
+
+    modality: str
+    data: DatasetSettings
+    batch_size: int = 32
+    anchors: Sequence[str] = ()
+    text: Literal["label", "caption"] = "label"
+    repeat: int = 1
+    per_class: int | None = None
+    license: str = "unknown"
+
+    def source(self, name: str, root: Path) -> Source:
+        return Source(
+            name=name, modality=self.modality, dataset=self.data.open(root), batch_size=self.batch_size,
+            anchors=tuple(self.anchors), repeat=self.repeat, per_class=self.per_class,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSettings:
+    """The embedded world, built into the data root if it is not there.
+
+    Attributes:
+        size, difficulty, seed: see `polysense.world.WorldConfig`.
+    """
+
+    size: str = "standard"
+    difficulty: str = "standard"
+    seed: int = 0
+
+    def build(self, root: Path) -> None:
+        build_world(root, WorldConfig(size=self.size, difficulty=self.difficulty, seed=self.seed))
+
+
+def class_names(dataset: SampleDataset, modality: str) -> tuple[str, ...]:
+    """Sorted class names that occur in a data set; empty if nothing is labelled."""
+    return tuple(sorted({label for label in dataset.labels(modality) if label is not None}))

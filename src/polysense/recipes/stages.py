@@ -1,0 +1,91 @@
+"""Stage folders: Hub-ready, written whole or not at all, with the record their card is rendered from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polysense.hub import render_card
+from polysense.recipes.provenance import command, commit, versions
+from polysense.trainer import atomic_folder, verify_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What `stage.json` says of a stage; its card says the same in words.
+
+    Attributes:
+        system: "unialign", ...
+        stage: number, from 1.
+        name: of the stage's folder.
+        parent: name of the stage it continues.
+        trained: senses that this stage trained.
+        modalities: all senses of the checkpoint.
+        base_model: name and licence of the model that the first stage came from.
+        data: name, samples, licence (and content hash) of each data set.
+        frozen: the freezing table, pattern to trainable.
+        parameters: part to (all, trainable) parameters.
+        hyperparameters: everything else that was chosen.
+        seed, steps, seconds: of this stage's training.
+        limits: what a user should not expect.
+    """
+
+    system: str
+    stage: int
+    name: str
+    parent: str | None
+    trained: Sequence[str]
+    modalities: Sequence[str]
+    base_model: Mapping[str, str]
+    data: Sequence[Mapping[str, Any]]
+    frozen: Mapping[str, bool]
+    parameters: Mapping[str, tuple[int, int]]
+    hyperparameters: Mapping[str, Any]
+    seed: int
+    steps: int
+    seconds: float
+    limits: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=versions)
+    command: str = field(default_factory=command)
+    commit: str = field(default_factory=commit)
+
+
+def stage_folder(output: Path, number: int, name: str) -> Path:
+    """Where stage `number` of a run goes."""
+    return output / "stages" / f"stage-{number}-{name}"
+
+
+def save_stage(
+    folder: Path, parts: Sequence[Callable[[Path], Any]], record: StageRecord, metrics: Mapping[str, Any]
+) -> None:
+    """Write a stage folder at once: every part's `save_pretrained`, record, metrics, card, checksums.
+
+    Raises:
+        CheckpointError: the disk is full or broken; what was there before is as it was.
+    """
+    stage = json.loads(json.dumps(asdict(record)))
+    with atomic_folder(folder, details={"stage": record.name, "parent": record.parent}) as temporary:
+        for save in parts:
+            save(temporary)
+        _write_json(temporary / "stage.json", stage)
+        _write_json(temporary / "metrics.json", metrics)
+        (temporary / "README.md").write_text(render_card(stage, dict(metrics)), encoding="utf-8")
+
+
+def finished(folder: Path) -> bool:
+    """Whether a stage is there and intact.
+
+    Raises:
+        CheckpointError: it is there and damaged; the message names the file.
+    """
+    if not folder.exists():
+        return False
+    verify_folder(folder, required=("config.json", "stage.json", "metrics.json", "README.md"))
+    return True
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
