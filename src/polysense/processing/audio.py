@@ -154,7 +154,9 @@ class AudioProcessor(ModalityProcessor):
             bank[(slice(None),) * axis + (slice(start, start + width),)] = 0
         return bank
 
-    def _at_own_rate(self, wave: Float[np.ndarray, " samples"], rate: Any, name: str) -> Float[np.ndarray, " samples"]:
+    def _at_own_rate(
+        self, wave: Float[np.ndarray, " samples"], rate: Any, name: str
+    ) -> Float[np.ndarray, " resampled"]:
         if rate is None:
             fix = "Give {'array': ..., 'sampling_rate': Hz} or the fact 'sampling_rate'."
             raise SamplingRateError("comes without a sampling rate", where=name, fix=fix)
@@ -167,7 +169,7 @@ class AudioProcessor(ModalityProcessor):
             raise SamplingRateError(f"has a sampling rate of {rate} Hz", where=name,
                                     fix=f"Rates from {_RATES[0]} to {_RATES[1]} Hz can be converted.")  # fmt: skip
         common = math.gcd(rate, self.sampling_rate)
-        resampled: Float[np.ndarray, " samples"] = resample_poly(wave, self.sampling_rate // common, rate // common)
+        resampled: Float[np.ndarray, " resampled"] = resample_poly(wave, self.sampling_rate // common, rate // common)
         return resampled.astype(np.float32)
 
 

@@ -89,9 +89,9 @@ def warp(
     return pixels
 
 
-def _affine(kind: int, strength: float, width: int, height: int) -> tuple[float, ...] | None:
+def _affine(kind: int, strength: float, width: int, height: int) -> tuple[float | int, ...] | None:
     """PIL's output-to-input matrix (a, b, c, d, e, f) about the centre; None for the identity."""
-    cx, cy = (width - 1) / 2, (height - 1) / 2
+    cx, cy = width / 2, height / 2  # PIL measures from the corner of the first pixel
     if kind in (1, 2):
         shear = 0.3 * strength
         return (1, shear, -shear * cy, 0, 1, 0) if kind == 1 else (1, 0, 0, shear, 1, -shear * cx)
@@ -104,7 +104,7 @@ def _affine(kind: int, strength: float, width: int, height: int) -> tuple[float,
     return None
 
 
-def _transformed(channel: NDArray[np.float32], matrix: tuple[float, ...]) -> NDArray[np.float32]:
+def _transformed(channel: NDArray[np.float32], matrix: tuple[float | int, ...]) -> NDArray[np.float32]:
     picture = Image.fromarray(np.ascontiguousarray(channel, dtype=np.float32))
     warped = picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(warped, dtype=np.float32)

@@ -51,10 +51,6 @@ class ModalityProcessor(ABC):
     channels: int = 3
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for option in self._options():
-            value = _coerced(getattr(self, option), hints[option], f"{self.modality}.{option}")
-            object.__setattr__(self, option, value)
         self._require(self.size >= 1 and self.channels >= 1, "size and channels", "at least 1")
 
     @abstractmethod
@@ -134,7 +130,9 @@ class ModalityProcessor(ABC):
         given = {**options, **components}
         if missing := sorted(f.name for f in fields(cls) if _is_required(f) and f.name not in given):
             raise ConfigError(f"{cls.__name__} lacks {missing}", fix="Give a value for each.")
-        return cls(**given)
+        hints = get_type_hints(cls)
+        where = options.get("modality", cls.__name__)
+        return cls(**components, **{name: _coerced(options[name], hints[name], f"{where}.{name}") for name in options})
 
     @classmethod
     def _options(cls) -> tuple[str, ...]:
@@ -179,7 +177,7 @@ def processor_for(modality: Modality, size: int, **overrides: Any) -> ModalityPr
 
 
 def pad_stack(
-    samples: Sequence[Shaped[Tensor, " ..."]], *, time_axis: bool, where: str, value: float = 0
+    samples: Sequence[Shaped[Tensor, " ..."]], *, time_axis: bool, where: str, value: float | int = 0
 ) -> tuple[Shaped[Tensor, "batch ..."], Shaped[Tensor, "batch time"] | None]:
     """Stack samples; where their first axes differ and `time_axis` allows it, pad with `value` and return the mask.
 

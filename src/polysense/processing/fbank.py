@@ -53,7 +53,7 @@ def _frame_sizes(sampling_rate: int) -> tuple[int, int]:
 @lru_cache(maxsize=8)
 def _mel_filters(sampling_rate: int, fft_length: int, mel_bins: int) -> Float[np.ndarray, "frequencies mel"]:
     """Triangles with equal widths on Kaldi's mel scale, drawn on that scale."""
-    low, high = _mel(np.array(LOW_HZ)), _mel(np.array(sampling_rate / 2))
+    low, high = _mel(np.array([LOW_HZ, sampling_rate / 2]))
     edges = np.linspace(low, high, mel_bins + 2)
     mel = _mel(np.arange(fft_length // 2 + 1) * sampling_rate / fft_length)[:, None]
     rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -62,6 +62,6 @@ def _mel_filters(sampling_rate: int, fft_length: int, mel_bins: int) -> Float[np
     return filters
 
 
-def _mel(hertz: Float[np.ndarray, " *n"]) -> Float[np.ndarray, " *n"]:
-    scale: Float[np.ndarray, " *n"] = 1127 * np.log(1 + hertz / 700)
+def _mel(hertz: Float[np.ndarray, " hertz"]) -> Float[np.ndarray, " hertz"]:
+    scale: Float[np.ndarray, " hertz"] = 1127 * np.log(1 + hertz / 700)
     return scale

@@ -65,7 +65,9 @@ def farthest_points_numpy(points: Points, count: int, start: int = 0) -> Int[np.
     return picked
 
 
-def nearest_neighbours(points: Points, queries: Points, count: int) -> Int[np.ndarray, "queries count"]:
+def nearest_neighbours(
+    points: Points, queries: Float[np.ndarray, "queries 3"], count: int
+) -> Int[np.ndarray, "queries count"]:
     """Indices of the `count` nearest points of each query, nearest first, equally near ones by index.
 
     Args:

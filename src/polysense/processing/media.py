@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from polysense.errors import MediaError, PolysenseError
 
@@ -78,13 +78,13 @@ class MediaFile:
     """An opened source.
 
     Attributes:
-        file: seekable binary file at position 0.
+        file: seekable binary file at position 0 (files in memory share no base class with those on disk, hence `Any`).
         name: how errors call it.
         kind: what the first bytes say it is, for example "PNG picture".
         size: length in bytes.
     """
 
-    file: BinaryIO
+    file: Any
     name: str
     kind: str
     size: int
@@ -135,7 +135,7 @@ def open_media(source: Any, allowed: tuple[str, ...]) -> Iterator[MediaFile]:
                          fix="Give a path, bytes, a binary file or an array.")  # fmt: skip
 
 
-def _open_local(path: str | os.PathLike[str], name: str) -> BinaryIO:
+def _open_local(path: str | os.PathLike[str], name: str) -> io.BufferedReader:
     text = os.fspath(path)
     if _REMOTE.match(text) or text.startswith("\\\\"):
         raise MediaError("is a remote address, and media are read from local files only", where=name,
@@ -154,7 +154,7 @@ def _open_local(path: str | os.PathLike[str], name: str) -> BinaryIO:
                          fix="Check the path, its links and its permissions.") from error  # fmt: skip
 
 
-def _checked(file: BinaryIO, name: str, allowed: tuple[str, ...]) -> MediaFile:
+def _checked(file: Any, name: str, allowed: tuple[str, ...]) -> MediaFile:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(_HEAD_BYTES)

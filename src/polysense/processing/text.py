@@ -73,4 +73,4 @@ def _read(source: Any) -> str:
             raise MediaError(f"is a text of {opened.size} bytes, more than the limit of {MAX_TEXT_BYTES}",
                              where=opened.name, fix="Cut it into shorter texts.")  # fmt: skip
         with media.decoding(opened.name, "UTF-8 text"):
-            return opened.file.read().decode("utf-8")
+            return str(opened.file.read(), "utf-8")

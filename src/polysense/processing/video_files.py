@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -57,7 +58,9 @@ class _Seeker:
         self.following: Any = None  # the one after it
 
     def frames(self, times: Sequence[float]) -> Frames:
-        arrays = [self._array(self._frame_at(self.start + round(t / self.stream.time_base))) for t in times]
+        # a time that is meant to be a tick must not fall before it by the last bit
+        ticks = [self.start + math.floor(time / self.stream.time_base + 1e-6) for time in times]
+        arrays = [self._array(self._frame_at(tick)) for tick in ticks]
         if len({array.shape for array in arrays}) > 1:
             raise MediaError("changes its picture size", where=self.name, fix="Re-encode it with one size.")
         return np.stack(arrays)

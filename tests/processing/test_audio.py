@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from polysense.errors import ConfigError, MediaError, SamplingRateError
+from polysense.modality import get_modality
+from polysense.processing import AudioProcessor, fbank, processor_for
+
+RATE = 16_000
+
+
+def _processor(**options: object) -> AudioProcessor:
+    processor = processor_for(get_modality("audio"), 32, **options)
+    assert isinstance(processor, AudioProcessor)
+    return processor
+
+
+def _noise(seconds: float, channels: int = 1) -> np.ndarray:
+    shape = (round(seconds * RATE), channels)
+    return np.random.default_rng(0).uniform(-0.5, 0.5, shape).squeeze().astype(np.float32)
+
+
+def test_a_clip_is_one_normalised_picture(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", _noise(2), RATE)
+    out = _processor(seconds=2)([tmp_path / "a.flac"])
+    assert {key: tuple(value.shape) for key, value in out.items()} == {"audio_values": (1, 1, 1, 32, 32)}
+
+
+def test_without_resizing_the_values_are_the_filter_banks_by_formula() -> None:
+    wave = _noise(1)
+    values = _processor(seconds=1, picture=False).features(wave)
+    expected = (fbank.log_mel((wave - wave.mean())[None], RATE, 128) + 4.2677) / 4.5690
+    torch.testing.assert_close(values[0], torch.from_numpy(expected))
+
+
+def test_short_clips_are_padded_with_zeros_before_normalisation() -> None:
+    values = _processor(seconds=2, picture=False).features(_noise(1))
+    assert values.shape == (1, 1, 128, 198)
+    torch.testing.assert_close(values[..., 98:], torch.full((1, 1, 128, 100), 4.2677 / 4.5690))
+
+
+def test_windows_spread_over_the_clip_or_follow_one_another() -> None:
+    seconds = np.repeat(np.arange(1, 5), RATE).astype(np.float32)
+    spread = _processor(windows=3, seconds=2.0)
+    assert spread._starts(len(seconds), 2 * RATE, None) == [0, RATE, 2 * RATE]
+    consecutive = _processor(windows=3, seconds=2.0, layout="consecutive")
+    assert consecutive._starts(len(seconds), 2 * RATE, None) == [0, 2 * RATE]
+    assert _processor(seconds=2)._starts(len(seconds), 2 * RATE, None) == [RATE]
+
+
+def test_clips_of_unequal_length_give_a_mask_of_their_seconds() -> None:
+    processor = _processor(windows=10, seconds=1.0, layout="consecutive")
+    out = processor([{"array": _noise(n), "sampling_rate": RATE} for n in (10, 3.5)])
+    assert out["audio_values"].shape == (2, 10, 1, 32, 32)
+    assert out["audio_mask"].sum(dim=1).tolist() == [10, 4]
+
+
+def test_channels_are_averaged_up_to_eight_and_more(tmp_path: Path) -> None:
+    sound = _noise(0.5, 8)
+    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
+    np.testing.assert_allclose(_processor().load(tmp_path / "a.wav"), sound.mean(axis=1), atol=1e-6)
+    for array in (sound, sound.T):
+        source = {"array": array, "sampling_rate": RATE}
+        np.testing.assert_allclose(_processor().load(source), sound.mean(axis=1), atol=1e-6)
+
+
+def test_integers_are_scaled_to_one() -> None:
+    wave = (_noise(0.1) * 32767).astype(np.int16)
+    np.testing.assert_allclose(_processor().load(wave, {"sampling_rate": RATE}), _noise(0.1), atol=1e-4)
+
+
+def test_another_sampling_rate_is_refused_or_converted(tmp_path: Path) -> None:
+    time = np.arange(44_100) / 44_100
+    soundfile.write(tmp_path / "a.wav", np.sin(2 * np.pi * 440 * time), 44_100)
+    with pytest.raises(SamplingRateError, match=r"a.wav: has a sampling rate of 44100 Hz, and audio takes 16000 Hz"):
+        _processor().load(tmp_path / "a.wav")
+    wave = _processor(resample=True).load(tmp_path / "a.wav")
+    np.testing.assert_allclose(wave[100:-100], np.sin(2 * np.pi * 440 * np.arange(16_000) / RATE)[100:-100], atol=1e-2)
+    with pytest.raises(SamplingRateError, match="without a sampling rate"):
+        _processor().load(_noise(1))
+    with pytest.raises(SamplingRateError, match="can be converted"):
+        _processor(resample=True).load(_noise(1), {"sampling_rate": 3})
+
+
+def test_silence_is_refused_unless_it_is_allowed() -> None:
+    silent = {"array": np.zeros(RATE, np.float32), "sampling_rate": RATE}
+    with pytest.raises(MediaError, match=r"digital silence.*allow_silence=True"):
+        _processor().load(silent)
+    assert _processor(allow_silence=True)([silent])["audio_values"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.full(800, np.nan, np.float32), "not finite"),
+        (np.ones(100, np.float32), "less than one frame"),
+        (np.empty(0, np.float32), "has 0 samples"),
+        (np.ones((2, 2, 2)), "has shape"),
+    ],
+)
+def test_unusable_waveforms_are_refused(array: np.ndarray, reason: str) -> None:
+    with pytest.raises(MediaError, match=reason):
+        _processor().load({"array": array, "sampling_rate": RATE})
+
+
+def test_truncated_and_overlong_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", _noise(1), RATE)
+    monkeypatch.setattr("polysense.processing.media.MAX_AUDIO_SAMPLES", RATE - 1)
+    with pytest.raises(MediaError, match="declares 16000 samples, more than the limit"):
+        _processor().load(tmp_path / "a.wav")
+    monkeypatch.setattr("polysense.processing.media.MAX_AUDIO_CHANNELS", 0)
+    with pytest.raises(MediaError, match="has 1 channels"):
+        _processor().load(tmp_path / "a.wav")
+
+
+def test_augmentation_masks_bins_and_frames_and_is_decided_by_the_generator() -> None:
+    processor = _processor(seconds=1, picture=False, noise=0.0, roll=0, freq_mask=30, time_mask=30)
+    wave = _noise(1)
+    first, again = (processor.features(wave, np.random.default_rng(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    masked = torch.isclose(first, torch.tensor(4.2677 / 4.5690))[0, 0]
+    assert 0 < masked.all(dim=1).sum() <= 30 and 0 < masked.all(dim=0).sum() <= 30
+    kept = ~masked
+    torch.testing.assert_close(first[0, 0][kept], processor.features(wave)[0, 0][kept])
+
+
+def test_training_crops_long_clips_at_random() -> None:
+    processor = _processor(seconds=1)
+    starts = {processor._starts(10 * RATE, RATE, np.random.default_rng(seed))[0] for seed in range(5)}
+    assert len(starts) == 5 and max(starts) <= 9 * RATE
+
+
+def test_options_are_checked() -> None:
+    for option, value in (("windows", 0), ("seconds", 0.01), ("std", 0.0), ("sampling_rate", 3), ("noise", -1.0)):
+        with pytest.raises(ConfigError, match=option if option != "noise" else "augmentation"):
+            _processor(**{option: value})

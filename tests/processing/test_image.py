@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+from polysense.errors import ConfigError, MediaError
+from polysense.modality import get_modality
+from polysense.processing import GridProcessor, ImageProcessor, processor_for
+
+
+def _picture(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("size", [32, 224])
+@pytest.mark.parametrize("shape", [(64, 64), (100, 57), (57, 100), (225, 224), (30, 41)])
+def test_pictures_agree_with_clip_image_processor(shape: tuple[int, int], size: int) -> None:
+    picture = _picture(*shape)
+    sizes = {"size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size}}
+    theirs = CLIPImageProcessorPil(**sizes)(picture, return_tensors="pt")["pixel_values"]
+    ours = processor_for(get_modality("image"), size)([picture])["pixel_values"]
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_all_forms_of_a_source_give_the_same_features(tmp_path: Path) -> None:
+    image = processor_for(get_modality("image"), 16)
+    picture = _picture(20, 20)
+    picture.save(path := tmp_path / "a.png")
+    sources = [path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), picture, np.asarray(picture)]
+    sources += [torch.from_numpy(np.array(picture)), {"bytes": path.read_bytes(), "path": None}]
+    batch = image(sources)["pixel_values"]
+    assert batch.shape == (8, 3, 16, 16)
+    assert all(torch.equal(row, batch[0]) for row in batch)
+
+
+def test_content_counts_and_not_the_ending(tmp_path: Path) -> None:
+    _picture(20, 20).save(tmp_path / "a.png", "JPEG")
+    assert processor_for(get_modality("image"), 8)([tmp_path / "a.png"])["pixel_values"].isfinite().all()
+
+
+def test_orientation_of_a_camera_is_undone(tmp_path: Path) -> None:
+    picture = _picture(30, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn
+    picture.save(tmp_path / "a.png", exif=exif)
+    raw = processor_for(get_modality("image"), 8).load(tmp_path / "a.png")
+    assert np.array_equal(raw, np.asarray(picture)[::-1, ::-1])
+
+
+def test_grid_values_are_scaled_shifted_and_normalised_by_hand() -> None:
+    """29815 centikelvin are 298.15 K, 25 degrees: (25 - 20) / 10."""
+    thermal = GridProcessor(modality="heat", channels=1, size=4, scale=0.01, offset=-273.15, mean=(20.0,), std=(10.0,))
+    values = thermal([np.full((4, 6), 29815, np.uint16)])["heat_values"]
+    torch.testing.assert_close(values, torch.full((1, 1, 4, 4), 0.5), atol=1e-4, rtol=0)
+
+
+def test_sixteen_bit_files_keep_their_values(tmp_path: Path) -> None:
+    values = np.array([[0, 300], [40000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", values)
+    grid = GridProcessor(modality="heat", channels=1, size=2)
+    for name in ("a.png", "a.npy"):
+        assert np.array_equal(grid.load(tmp_path / name)[..., 0], values)
+
+
+def test_any_number_of_channels_comes_from_arrays() -> None:
+    grid = GridProcessor(modality="bands", channels=5, size=4, mean=(1.0,), std=(1.0,))
+    assert grid([np.ones((6, 4, 5), np.float32)])["bands_values"].abs().max() < 1e-6
+    with pytest.raises(MediaError, match=r"has shape \(6, 4, 2\), and bands takes height, width, 5"):
+        grid([np.ones((6, 4, 2), np.float32)])
+
+
+def test_augmentation_is_decided_by_the_generator() -> None:
+    image = processor_for(get_modality("image"), 16)
+    raw = image.load(_picture(40, 30))
+    first, again, other = (image.features(raw, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.shape == (3, 16, 16)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_unusable_values_are_refused(tmp_path: Path) -> None:
+    grid = GridProcessor(modality="heat", channels=1, size=4)
+    for values, reason in (
+        (np.full((4, 4), np.nan), "not finite"),
+        (np.full((4, 4), "a"), "values of type"),
+        (np.zeros((0, 4)), "no area"),
+        (np.zeros((4, 4, 4, 4)), "has shape"),
+    ):
+        with pytest.raises(MediaError, match=reason):
+            grid.load(values)
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(MediaError, match="takes 3 8-bit channels"):
+        ImageProcessor(modality="image").load(tmp_path / "deep.png")
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ConfigError, match="mean of the heat processor must be one number or one per channel"):
+        GridProcessor(modality="heat", channels=3, mean=(1.0, 2.0))
+    with pytest.raises(ConfigError, match="std of the heat processor must be above 0"):
+        GridProcessor(modality="heat", channels=1, std=(0.0,))
+    with pytest.raises(ConfigError, match="crop_scale"):
+        GridProcessor(modality="heat", channels=1, crop_scale=(0.9, 0.5))

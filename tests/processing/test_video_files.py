@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from polysense.errors import MediaError
+from polysense.processing import media, video_files
+from tests.processing.videos import write_video
+
+FORMATS = [("a.mp4", "libx264"), ("a.mp4", "mpeg4"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")]
+
+
+def _read(path: Path, times: list[float]) -> np.ndarray:
+    with media.open_media(path, media.VIDEOS) as opened:
+        return video_files.read_frames(opened, lambda duration, rate: times)
+
+
+def _all(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Seconds at which the frames begin, and the frames, by decoding everything."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        seconds = np.array([float(frame.pts * frame.time_base) for frame in frames])
+        return seconds - seconds[0], [frame.to_ndarray(format="rgb24") for frame in frames]
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+@pytest.mark.parametrize("count", [1, 3, 7, 40])
+def test_seeking_gives_the_frames_that_full_decoding_gives(tmp_path: Path, name: str, codec: str, count: int) -> None:
+    write_video(tmp_path / name, frames=100, rate=10, codec=codec)
+    times = [(i + 0.53) * 10 / count for i in range(count)]
+    begins, frames = _all(tmp_path / name)
+    expected = [frames[np.searchsorted(begins, time, side="right") - 1] for time in times]
+    assert np.array_equal(_read(tmp_path / name, times), np.stack(expected))
+
+
+def test_only_the_groups_of_wanted_frames_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mp4", frames=400, rate=10, key_every=10)
+    monkeypatch.setattr(media, "MAX_DECODED_FRAMES", 4 * 10)  # of 400
+    assert len(_read(tmp_path / "a.mp4", [2.5, 12.5, 22.5, 32.5])) == 4
+
+
+def test_times_beyond_the_end_give_the_last_frame(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", frames=10)
+    assert np.array_equal(_read(tmp_path / "a.mp4", [99.0])[0], _all(tmp_path / "a.mp4")[1][-1])
+
+
+def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16_000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16_000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    with pytest.raises(MediaError, match="no video stream"):
+        _read(tmp_path / "a.mp4", [0.0])
+    soundfile.write(tmp_path / "b.mp4", np.zeros(100), 16_000, format="WAV")
+    with pytest.raises(MediaError, match="holds WAV audio"):
+        _read(tmp_path / "b.mp4", [0.0])
+
+
+def test_too_many_frames_between_key_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mp4", frames=60, key_every=60)
+    monkeypatch.setattr(media, "MAX_DECODED_FRAMES", 20)
+    with pytest.raises(MediaError, match=r"more than 20 frames decoded.*key frame every few seconds"):
+        _read(tmp_path / "a.mp4", [5.5])
+
+
+def test_absurd_durations_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mp4", frames=30)
+    monkeypatch.setattr(media, "MAX_VIDEO_SECONDS", 2.0)
+    with pytest.raises(MediaError, match="declares 3 seconds"):
+        _read(tmp_path / "a.mp4", [0.0])
+
+
+def test_rotated_pictures_are_turned_upright() -> None:
+    picture = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
+    assert video_files.upright(picture, 90).shape == (2, 1, 3)
+    assert np.array_equal(video_files.upright(picture, -180), picture[:, ::-1])
+    assert np.array_equal(video_files.upright(picture, 0), picture)
