@@ -14,7 +14,7 @@ _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "st
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How long, how fast and how carefully to train. Unknown keys and mistyped values raise `ConfigError`.
+    """How long, how fast and how carefully to train. Values that cannot be used raise `ConfigError`.
 
     Attributes:
         steps: optimiser steps of the whole run.
@@ -65,14 +65,6 @@ class LoopConfig:
     prefetch: int = 2
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value, kinds = getattr(self, item.name), _TYPES.get(str(item.type), (Mapping,))
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise ConfigError(
-                    f"{item.name} is {value!r}, not of type {item.type}",
-                    where="loop",
-                    fix="YAML reads 2e-4 as text: write 2.0e-4." if isinstance(value, str) else "Correct the value.",
-                )
         positive = ("steps", "accumulation", "max_nonfinite_steps", "save_every", "log_every")
         not_negative = ("warmup_steps", "max_grad_norm", "weight_decay", "eval_every", "loader_workers", "prefetch")
         self._check_choice("optimizer", ("adamw", "sgd"))
@@ -90,12 +82,20 @@ class LoopConfig:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> LoopConfig:
-        """The config as it stands in YAML."""
+        """The config as it stands in YAML; unknown keys and mistyped values raise `ConfigError`."""
         known = [item.name for item in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
             raise ConfigError(f"unknown keys {unknown}", where="loop", fix=f"Known keys: {', '.join(known)}.")
         if "steps" not in settings:
             raise ConfigError("the number of steps is missing", where="loop", fix="Give `steps`.")
+        for item in (item for item in fields(cls) if item.name in settings):
+            value, kinds = settings[item.name], _TYPES.get(str(item.type), (Mapping,))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise ConfigError(
+                    f"{item.name} is {value!r}, not of type {item.type}",
+                    where="loop",
+                    fix="YAML reads 2e-4 as text: write 2.0e-4." if isinstance(value, str) else "Correct the value.",
+                )
         return cls(**settings)
 
     def to_dict(self) -> dict[str, Any]:

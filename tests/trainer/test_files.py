@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
+from polysense.trainer.files import (
+    MANIFEST,
+    FileSystem,
+    atomic_folder,
+    digest,
+    read_manifest,
+    read_verified,
+    verify_folder,
+    write_manifest,
+)
+
+
+class Broken(FileSystem):
+    """Fails every call of one operation."""
+
+    def __init__(self, operation: str) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        setattr(self, operation, fail)
+
+
+def make(target: Path, text: str = "weights", files: FileSystem | None = None) -> None:
+    with atomic_folder(target, details={"stage": 1}, needed_bytes=len(text), files=files) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub/model.txt").write_text(text)
+
+
+def test_a_folder_appears_whole_with_its_manifest(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "runs/stage-1", details={"stage": 1}) as folder:
+        (folder / "model.txt").write_text("weights")
+        assert not (tmp_path / "runs/stage-1").exists()
+    manifest = verify_folder(tmp_path / "runs/stage-1", required=("model.txt",))
+    assert manifest["files"] == {"model.txt": {"sha256": digest(b"weights"), "size": 7}}
+    assert manifest["details"] == {"stage": 1} and "torch" in manifest["versions"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["stage-1"]
+
+
+def test_an_existing_folder_is_replaced(tmp_path: Path) -> None:
+    make(tmp_path / "stage", "first")
+    make(tmp_path / "stage", "second")
+    assert read_verified(tmp_path / "stage")[1] == {"sub/model.txt": b"second"}
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_an_error_inside_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    make(tmp_path / "stage", "first")
+    with pytest.raises(ConfigError), atomic_folder(tmp_path / "stage") as folder:
+        (folder / "half.txt").write_text("half")
+        raise ConfigError("changed my mind")
+    assert read_verified(tmp_path / "stage")[1] == {"sub/model.txt": b"first"}
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+@pytest.mark.parametrize("operation", ["make_folder", "write", "sync", "replace"])
+def test_a_full_disk_says_how_much_is_needed_and_keeps_what_was_there(tmp_path: Path, operation: str) -> None:
+    make(tmp_path / "stage", "first")
+    with pytest.raises(CheckpointError, match=r"No space left on device; 6 bytes are needed, [\d,]+ are free"):
+        make(tmp_path / "stage", "second", Broken(operation))
+    assert read_verified(tmp_path / "stage")[1] == {"sub/model.txt": b"first"}
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_what_cannot_be_removed_is_left_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path / "stage", "first")
+    with caplog.at_level(logging.WARNING):
+        make(tmp_path / "stage", "second", Broken("remove_folder"))
+    assert "left over" in caplog.text
+    assert read_verified(tmp_path / "stage")[1] == {"sub/model.txt": b"second"}
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    make(tmp_path / "stage", "first")
+    (tmp_path / "stage").rename(tmp_path / ".stage.old")
+    (tmp_path / ".stage.tmp").mkdir()
+    (tmp_path / ".stage.tmp/half").touch()
+    with pytest.raises(ConfigError), atomic_folder(tmp_path / "stage"):
+        raise ConfigError("never mind")
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+    assert read_verified(tmp_path / "stage")[1] == {"sub/model.txt": b"first"}
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "stage/sub/model.txt"
+    for content, message in (
+        (b"weight", "has 6 bytes, not 7"),
+        (b"Weights", "SHA-256 differs"),
+        (None, "cannot be read"),
+    ):
+        make(tmp_path / "stage")
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        for check in (verify_folder, read_verified):
+            with pytest.raises(CheckpointError, match=rf"sub/model\.txt: .*{message}"):
+                check(tmp_path / "stage")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"3", b'{"sha256": 1, "files": [], "format": 1}'])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"MANIFEST\.json"):
+        read_manifest(tmp_path)
+
+
+def test_a_changed_manifest_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    make(tmp_path / "stage")
+    path = tmp_path / "stage" / MANIFEST
+    path.write_text(path.read_text().replace('"stage": 1', '"stage": 2'))
+    with pytest.raises(CheckpointError, match="was changed after it was written"):
+        read_manifest(tmp_path / "stage")
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"MANIFEST\.json: cannot be read \(No such file"):
+        read_manifest(tmp_path / "stage")
+
+
+def test_required_files_must_be_listed(tmp_path: Path) -> None:
+    make(tmp_path / "stage")
+    with pytest.raises(CheckpointError, match=r"lacks optimizer\.safetensors"):
+        verify_folder(tmp_path / "stage", required=("sub/model.txt", "optimizer.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret", "sub/../../secret"])
+def test_a_manifest_cannot_reach_outside_its_folder(tmp_path: Path, name: str) -> None:
+    make(tmp_path / "stage")
+    path = tmp_path / "stage" / MANIFEST
+    content = json.loads(path.read_text())
+    content.pop("sha256")
+    content["files"][name] = {"sha256": "0", "size": 0}
+    content["sha256"] = digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    path.write_text(json.dumps(content))
+    with pytest.raises(UnsafeFileError, match="the manifest names"):
+        verify_folder(tmp_path / "stage")
+
+
+def test_a_folder_written_by_others_can_get_a_manifest_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    write_manifest(tmp_path)
+    assert set(verify_folder(tmp_path)["files"]) == {"config.json"}
