@@ -29,17 +29,16 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
     Args:
         kind: the dataclass it becomes.
         system: folder of the shipped configs, such as "unialign".
-        source: a YAML file, or the name of a shipped one ("world"). Its key `base` names a file beside it whose
-            values it refines.
+        source: a YAML file, or the name of a shipped one ("world"). Its key `base` names another, beside it or
+            shipped, whose values it refines.
         overrides: `key.subkey=value`, the value in YAML.
 
     Raises:
         ConfigError: naming the file and the key.
     """
-    path = Path(source)
-    if not path.suffix:
-        path = recipe_folder() / system / f"{source}.yaml"
-    data = _read(path, depth=0)
+    shipped = recipe_folder() / system
+    path = _locate(str(source), Path(), shipped)
+    data = _read(path, shipped, depth=0)
     for override in overrides:
         key, sign, value = override.partition("=")
         if not sign:
@@ -73,21 +72,28 @@ def build(kind: type[T], data: Any, where: str) -> T:
     return cast(T, _build(kind, data, where))
 
 
-def _read(path: Path, depth: int) -> dict[str, Any]:
+def _locate(name: str, beside: Path, shipped: Path) -> Path:
+    """The YAML file that a config name means: a path from `beside`, or a shipped file without its ending."""
+    return beside / name if Path(name).suffix else shipped / f"{name}.yaml"
+
+
+def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
     if depth > 4:
         raise ConfigError("base files refine one another in a circle", where=path, fix="Break the circle.")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        shipped = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml"))) or "none"
+        names = ", ".join(sorted(each.stem for each in shipped.glob("*.yaml"))) or "none"
         raise ConfigError(f"the config cannot be read ({error.strerror})", where=path,
-                          fix=f"Give a YAML file, or one of the shipped names: {shipped}.") from error  # fmt: skip
+                          fix=f"Give a YAML file, or one of the shipped names: {names}.") from error  # fmt: skip
     except yaml.YAMLError as error:
         raise ConfigError(f"the config is not YAML ({error})", where=path, fix="Correct the file.") from error
     if not isinstance(data, dict):
         raise ConfigError("the config is not a mapping of keys", where=path, fix="Write `key: value` lines.")
     base = data.pop("base", None)
-    return data if base is None else _merged(_read(path.parent / str(base), depth + 1), data)
+    if base is None:
+        return data
+    return _merged(_read(_locate(str(base), path.parent, shipped), shipped, depth + 1), data)
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

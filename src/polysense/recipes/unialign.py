@@ -18,12 +18,14 @@ from polysense.data import Mixture, SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import class_embeddings
 from polysense.modality import Modality, get_modality
-from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.models.base import local_folder
+from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 from polysense.recipes import anchors
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
 from polysense.recipes.sources import SourceSettings, WorldSettings, class_names
 from polysense.recipes.stages import StageRecord, finished, save_stage, stage_folder
+from polysense.safety import read_json
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
 from polysense.trainer.distributed import on_main
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
@@ -76,8 +78,8 @@ class UniAlignRecipe:
     """Config of `training/unialign/*.yaml`.
 
     Attributes:
-        anchor: folder or Hub name of the CLIP to begin with, or the name of a config in `training/anchors`, which is
-            then trained first.
+        anchor: what to begin with: folder or Hub name of a CLIP or of a UniAlign checkpoint, which then learns more
+            senses; or the name of a config in `training/anchors`, which is then trained first.
         anchor_license: for the model card, where `anchor` is not trained here.
         data_root: folder that data sets are relative to; the world is built there if `world` is given.
         world: the embedded world.
@@ -150,9 +152,12 @@ class UniAlignRun:
         return anchors.train_anchor(config, self.output)
 
     def begin(self) -> tuple[UniAlignModel, UniAlignProcessor]:
-        """The anchor as a UniAlign model that has image and text only."""
-        model = UniAlignModel.from_clip(self.anchor, seed=self.recipe.seed, **dict(self.recipe.model))
-        processor = UniAlignProcessor.from_clip(self.anchor)
+        """Model and processor before the first stage: a CLIP with image and text only, or a UniAlign checkpoint."""
+        folder = local_folder(self.anchor, {})
+        if read_json(folder / "config.json").get("model_type") == UniAlignConfig.model_type:
+            return UniAlignModel.from_pretrained(folder), UniAlignProcessor.from_pretrained(folder)
+        model = UniAlignModel.from_clip(folder, seed=self.recipe.seed, **dict(self.recipe.model))
+        processor = UniAlignProcessor.from_clip(folder)
         if self.recipe.augmentation:
             processor.senses["image"] = dict(self.recipe.augmentation)
         if self.recipe.image_templates:
