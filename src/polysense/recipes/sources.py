@@ -4,15 +4,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets import load_dataset
 
-from polysense.data import ColumnDataset, ColumnMapping, Manifest, SampleDataset, Source, Subset
+from polysense.data import ColumnDataset, ColumnMapping, Manifest, Sample, SampleDataset, Source, Subset
 from polysense.errors import ConfigError
 from polysense.world import WorldConfig, build_world
+
+
+@dataclass(frozen=True)
+class PooledCaptions:
+    """A data set whose samples' captions of one modality are those of several lists together.
+
+    Attributes:
+        pools: modality to the names of the lists.
+    """
+
+    dataset: SampleDataset
+    pools: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        pooled = {
+            modality: tuple(text for name in names for text in sample.captions.get(name, ()))
+            for modality, names in self.pools.items()
+        }
+        return replace(sample, captions={**sample.captions, **pooled})
+
+    def labels(self, modality: str) -> Sequence[str | None]:
+        return self.dataset.labels(modality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +51,7 @@ class DatasetSettings:
         hub: name of a data set on the Hub.
         split: split of a Hub data set.
         columns: column mapping for parquet and Hub data sets (`polysense.data.ColumnMapping`).
+        captions: modality to the caption lists that are pooled for it, such as `{image: [image, web]}`.
         limit: use the first samples only.
     """
 
@@ -33,6 +60,7 @@ class DatasetSettings:
     hub: str | None = None
     split: str = "train"
     columns: Mapping[str, Any] = field(default_factory=dict)
+    captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limit: int | None = None
 
     def open(self, root: Path) -> SampleDataset:
@@ -53,6 +81,8 @@ class DatasetSettings:
             dataset = ColumnDataset.from_parquet(files, ColumnMapping.from_dict(self.columns), root=root)
         else:
             dataset = ColumnDataset(load_dataset(self.hub, split=self.split), ColumnMapping.from_dict(self.columns))
+        if self.captions:
+            dataset = PooledCaptions(dataset, self.captions)
         return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
 
 

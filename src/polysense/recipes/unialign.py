@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import set_seed as seed_everything
 
 from polysense.continual import apply_freezing
@@ -123,6 +124,7 @@ class UniAlignRun:
     def __init__(self, recipe: UniAlignRecipe, output: Path) -> None:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
         self._check()
+        on_main(self._write_config)
         if recipe.world is not None:
             world = recipe.world
             on_main(lambda: world.build(self.root))
@@ -139,6 +141,11 @@ class UniAlignRun:
             raise UnknownModalityError(missing[0], sorted(served), where="stages: no source trains it")
         for sense in trained - {"image", "text"}:
             self._settings(sense).spec(sense)
+
+    def _write_config(self) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
+        resolved = json.loads(json.dumps(asdict(self.recipe)))
+        (self.output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
     def _settings(self, sense: str) -> SenseSettings:
         return self.recipe.senses.get(sense, SenseSettings())

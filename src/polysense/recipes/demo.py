@@ -1,0 +1,132 @@
+"""`make demo`: a world, an anchor, four new senses, and everything there is to show of them, in ten minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polysense.data import Manifest, SampleDataset
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes import unialign
+from polysense.recipes.config import read_config
+from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
+from polysense.recipes.provenance import machine
+from polysense.report import (
+    GalleryRow,
+    Pool,
+    Query,
+    draw_gallery,
+    read_run,
+    result_rows,
+    retrieve,
+    snippet,
+    stage_names,
+    to_markdown,
+    to_png,
+    write_report,
+)
+from polysense.report.tables import headlines
+from polysense.world.attributes import COLOURS, EVENTS, GERUND, MATERIALS, SHAPES, SIZES
+from polysense.world.gallery import draw_gallery as draw_world
+
+_KINDS = {
+    **dict.fromkeys(SHAPES, "shape"), **dict.fromkeys(COLOURS, "colour"), **dict.fromkeys(SIZES, "size"),
+    **dict.fromkeys(MATERIALS, "material"), **dict.fromkeys(EVENTS, "event"),
+    **dict.fromkeys(GERUND.values(), "event"),
+}  # fmt: skip
+_QUERIES = (("depth",), ("point_cloud",), ("audio",), ("depth", "text"), ("audio", "video"))
+
+Say = Callable[[str], None]
+
+
+def run(output: Path, say: Say, config: str | Path = "demo", overrides: Sequence[str] = ()) -> Path:
+    """Run the demonstration; whatever `output` holds already is not done again. Returns the report page.
+
+    Args:
+        say: shows a line to the user.
+        config: a config of `training/unialign`.
+    """
+    started = time.monotonic()
+    root = output / "world"
+    recipe = read_config(unialign.UniAlignRecipe, "unialign", config, [f"data_root={root}", *overrides])
+    if recipe.world is not None:
+        recipe.world.build(root)
+        picture = draw_world(root, output / "world.png")
+        say(f"The world is built ({_clock(started)}); some of it: {picture}")
+    folder = unialign.UniAlignRun(recipe, output).run()
+    galleries = {"Cross-modal retrieval": gallery(folder, root)}
+    page = write_report(output, galleries)
+    done = read_run(output)
+    rows = result_rows(done.stages)
+    say(to_markdown(headlines(rows), stage_names(rows, done.stages)))
+    load = ", ".join(map(str, machine()["load_average"]))  # type: ignore[call-overload]
+    say(f"\nFinished in {_clock(started)} (load averages {load}). Report with plots: {page}")
+    say("Every stage is a checkpoint under " + str(output / "stages") + ". Embed a file of your own:\n")
+    say(snippet(done))
+    return page
+
+
+def _clock(started: float) -> str:
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    return f"{minutes} min {seconds} s"
+
+
+def gallery(checkpoint: Path, root: Path, *, items: int = 150, rows_per_query: int = 1) -> bytes:
+    """The gallery of Fig. 5 for a checkpoint, as PNG: single and composed queries, what they find in other senses.
+
+    A found sample counts as right if everything that both it and the query show is the same.
+    """
+    model, processor = UniAlignModel.from_pretrained(checkpoint), UniAlignProcessor.from_pretrained(checkpoint)
+    evaluator = Evaluator(model, processor, EvaluationSettings())
+    pools: dict[str, dict[str, Pool]] = {}
+    for kind, senses in (("stills", ("image", "depth", "point_cloud")), ("clips", ("image", "video", "audio"))):
+        path = root / "manifests" / f"{kind}-test.jsonl"
+        known = [sense for sense in senses if sense in model.modalities]
+        pool = unique_pool(Manifest(path, root=root), known, items)
+        pools[kind] = {sense: _pool(evaluator, pool, sense) for sense in known}
+        pools[kind]["text"] = _text_pool(evaluator, pool, known[-1])
+    drawn: list[GalleryRow] = []
+    for senses in _QUERIES:
+        home = next((p for p in pools.values() if set(senses) <= set(p)), None)
+        if home is not None:
+            targets = [pool for name, pool in home.items() if name not in senses][:3]
+            drawn += [_row(home, senses, number, targets) for number in range(rows_per_query)]
+    return to_png(draw_gallery(drawn))
+
+
+def _pool(evaluator: Evaluator, dataset: SampleDataset, sense: str) -> Pool:
+    part = evaluator.processor.part(sense)
+
+    def load(number: int) -> Any:
+        ref = dataset[number].ref(sense)
+        return part.load(ref.open(), ref.facts)
+
+    labels = [str(dataset[i].extra["semantics"].get(sense, "")) for i in range(len(dataset))]
+    return Pool(modality=sense, kind=part.kind, embeddings=evaluator.embed(dataset, sense), load=load, labels=labels)
+
+
+def _text_pool(evaluator: Evaluator, dataset: SampleDataset, sense: str) -> Pool:
+    texts = [str(dataset[i].extra["semantics"]["image"]) for i in range(len(dataset))]
+    return Pool(modality="text", kind="text", embeddings=evaluator.encode_text(texts).cpu(),
+                load=texts.__getitem__, labels=texts)  # fmt: skip
+
+
+def _row(home: Mapping[str, Pool], senses: Sequence[str], number: int, targets: Sequence[Pool]) -> GalleryRow:
+    parts = [(home[sense], number) for sense in senses]
+    wanted = {k: v for pool, place in parts for k, v in facts(pool.labels[place]).items()}
+
+    def relevant(pool: Pool, place: int) -> bool:
+        shown = facts(pool.labels[place])
+        return all(shown[kind] == word for kind, word in wanted.items() if kind in shown)
+
+    return retrieve(Query(parts=parts, relevant=relevant), targets)
+
+
+def facts(meaning: str) -> dict[str, str]:
+    """Attributes that a canonical meaning states: those of its first clause, which is the main one."""
+    return {_KINDS[word]: word for word in meaning.split(";")[0].split() if word in _KINDS}
+
+
+__all__ = ["facts", "gallery", "run"]
