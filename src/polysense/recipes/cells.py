@@ -1,0 +1,98 @@
+"""Reproductions as cells: one (method, seed) is one JSON file, computed once, in processes side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from polysense.errors import PolysenseError
+from polysense.recipes.provenance import command, commit, versions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One run of a reproduction."""
+
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-seed{self.seed}"
+
+
+Work = Callable[[Cell], dict[str, Any]]
+"""Computes a cell; a module-level function or a partial of one, since it travels to another process."""
+
+
+def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """What a finished cell says, `None` if it is not there."""
+    path = folder / f"{cell.name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int = 2) -> dict[Cell, dict[str, Any]]:
+    """Compute the cells that `folder` lacks and return all of them.
+
+    Each runs in a process of one thread: two such processes use two cores better than two threads of one do. The
+    hours left are logged after every cell.
+
+    Raises:
+        PolysenseError: a cell failed; the others that are finished are kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [cell for cell in cells if read_cell(folder, cell) is None]
+    seconds: list[float] = []
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
+        tqdm(total=len(missing), desc=folder.name, unit="cell", disable=not missing) as bar,
+    ):
+        futures = {pool.submit(_timed, work, cell): cell for cell in missing}
+        for future in as_completed(futures):
+            cell = futures[future]
+            try:
+                record = future.result()
+            except PolysenseError:
+                for other in futures:
+                    other.cancel()
+                raise
+            seconds.append(record["seconds"])
+            _write(folder / f"{cell.name}.json", record)
+            bar.update()
+            left = (len(missing) - len(seconds)) * fmean(seconds) / workers / 3600
+            logger.info("%s done in %.0f s; about %.2f hours left", cell.name, record["seconds"], left)
+    return {cell: record for cell in cells if (record := read_cell(folder, cell)) is not None}
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _timed(work: Work, cell: Cell) -> dict[str, Any]:
+    started = time.monotonic()
+    values = work(cell)
+    return {
+        "method": cell.method, "seed": cell.seed, **values, "seconds": round(time.monotonic() - started, 1),
+        "load_average": round(os.getloadavg()[0], 2), "commit": commit(), "command": command(), "versions": versions(),
+    }  # fmt: skip
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

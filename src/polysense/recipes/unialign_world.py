@@ -1,0 +1,232 @@
+"""UniAlign reproduced on the embedded world: claims UA2, UA6, UA9, UA14 and UA15, with verdicts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from polysense.data import Manifest, SampleDataset
+from polysense.metrics import composed, match_ranks, mean_interval, recall_at, verdict
+from polysense.modality import get_modality
+from polysense.models.unialign import UniAlignModel
+from polysense.recipes.cells import Cell, run_cells
+from polysense.recipes.config import read_config
+from polysense.recipes.demo import facts
+from polysense.recipes.evaluation import Evaluator, unique_pool
+from polysense.recipes.provenance import command, commit
+from polysense.recipes.unialign import StageSettings, UniAlignRecipe, UniAlignRun
+
+SENSES = ("depth", "point_cloud", "video", "audio")
+METHODS = ("joint", "incremental", "nce", "global", "bounds")
+SEEDS = (0, 1, 2)
+
+Records = Mapping[Cell, Mapping[str, Any]]
+
+
+def recipe_of(cell: Cell, base: UniAlignRecipe) -> UniAlignRecipe:
+    """The recipe of one cell; methods differ from "joint" in the one thing that their claim is about."""
+    recipe = replace(base, seed=cell.seed)
+    if cell.method == "incremental":
+        stages = tuple(StageSettings(name=sense.replace("_", "-"), trains=(sense,)) for sense in SENSES)
+        return replace(recipe, stages=stages, bounds=0)
+    if cell.method == "nce":
+        recipe = replace(recipe, objective=replace(recipe.objective, soft_bind=0.0))
+    if cell.method == "global":
+        recipe = replace(recipe, model={**recipe.model, "routing": "global"})
+    return replace(recipe, bounds=0)
+
+
+def work(cell: Cell, *, base: UniAlignRecipe, output: Path) -> dict[str, Any]:
+    """One cell: train, score, and check that the anchor's image path has kept every bit."""
+    run = UniAlignRun(recipe_of(cell, base), output / cell.name)
+    if cell.method == "bounds":
+        run.recipe = replace(base, seed=cell.seed)
+        return {"bounds": {sense: run.bound(sense) for sense in SENSES}}
+    before, processor = run.begin()
+    images = run.recipe.evaluation.splits["test"][0].open(run.root)
+    prints = [_fingerprint(Evaluator(before, processor, base.evaluation), images)]
+    folder = run.run()
+    model = UniAlignModel.from_pretrained(folder)
+    evaluator = Evaluator(model, type(processor).from_pretrained(folder), base.evaluation)
+    prints.append(_fingerprint(evaluator, images))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        "results": metrics["results"],
+        "image_path_unchanged": prints[0] == prints[1],
+        "composed": composed_queries(evaluator, run.root, base.evaluation.pool),
+    }
+
+
+def _fingerprint(evaluator: Evaluator, images: SampleDataset) -> str:
+    return hashlib.sha256(evaluator.embed(images, "image").numpy().tobytes()).hexdigest()
+
+
+def composed_queries(evaluator: Evaluator, root: Path, size: int) -> dict[str, dict[str, float]]:
+    """UA14: text finds clips by sound and picture together; a form and a colour together find images with both."""
+    clips = unique_pool(Manifest(root / "manifests/clips-test.jsonl", root=root), ["audio", "video"], size)
+    texts = [f"{clips[i].captions['video'][0]} and {clips[i].captions['audio'][0]}" for i in range(len(clips))]
+    queries = evaluator.encode_text(texts).cpu()
+    senses = {sense: evaluator.embed(clips, sense) for sense in ("audio", "video")}
+    senses["audio+video"] = composed(senses["audio"], senses["video"])
+    found = {f"text to {name}": recall_at(match_ranks(queries, keys)) for name, keys in senses.items()}
+    return {**found, **_form_and_colour(evaluator, root, size)}
+
+
+def _form_and_colour(evaluator: Evaluator, root: Path, size: int) -> dict[str, dict[str, float]]:
+    """Query: the depth map of a thing and the words of another colour. Right: an image of that shape in that colour."""
+    stills = unique_pool(Manifest(root / "manifests/stills-test.jsonl", root=root), ["image"], size)
+    shown = [facts(str(stills[i].extra["semantics"]["image"])) for i in range(len(stills))]
+    depth, images = evaluator.embed(stills, "depth"), evaluator.embed(stills, "image")
+    asked: list[tuple[int, str]] = []
+    for number, mine in enumerate(shown):
+        others = sorted({each["colour"] for each in shown if each["shape"] == mine["shape"]} - {mine["colour"]})
+        asked += [(number, others[number % len(others)])] if others else []
+    words = evaluator.encode_text([f"a {colour} object" for _, colour in asked]).cpu()
+    forms = depth[[number for number, _ in asked]]
+    scores: dict[str, dict[str, float]] = {}
+    for name, vectors in {"depth": forms, "colour": words, "depth+colour": composed(forms, words)}.items():
+        similarity = vectors @ images.t()
+        similarity[torch.arange(len(asked)), [number for number, _ in asked]] = -torch.inf
+        best = similarity.topk(5, dim=-1).indices.tolist()
+        hits = [
+            [shown[i]["shape"] == shown[number]["shape"] and shown[i]["colour"] == colour for i in row]
+            for row, (number, colour) in zip(best, asked, strict=True)
+        ]
+        scores[f"{name} to image"] = {"precision@5": fmean(fmean(map(float, row)) for row in hits),
+                                      "hit@5": fmean(float(any(row)) for row in hits)}  # fmt: skip
+    return scores
+
+
+# ---- the report -----------------------------------------------------------------------------------------------------
+
+
+def score(record: Mapping[str, Any], sense: str, split: str = "test", metric: str = "top1") -> Mapping[str, Any]:
+    """The zero-shot figure of a cell."""
+    return next(
+        each for each in record["results"]
+        if (each["task"], each["modality"], each["dataset"], each["metric"])
+        == ("zero-shot classification", sense, split, metric)
+    )  # fmt: skip
+
+
+def _per_seed(records: Records, method: str, value: Callable[[Mapping[str, Any]], float]) -> list[float]:
+    return [value(records[cell]) for cell in sorted(records) if cell.method == method]
+
+
+def _mean_top1(record: Mapping[str, Any]) -> float:
+    return fmean(score(record, sense)["value"] for sense in SENSES)
+
+
+def _differences(records: Records, better: str, worse: str, value: Callable[[Mapping[str, Any]], float]) -> list[float]:
+    pairs = zip(_per_seed(records, better, value), _per_seed(records, worse, value), strict=True)
+    return [a - b for a, b in pairs]
+
+
+def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every claim with its paired differences, their interval and the verdict (design.md section 8)."""
+
+    def above_chance(record: Mapping[str, Any]) -> float:
+        return min(score(record, sense)["value"] - 3 * score(record, sense)["chance"] for sense in SENSES)
+
+    def both_senses(record: Mapping[str, Any]) -> float:
+        found = record["composed"]
+        return found["text to audio+video"]["R@5"] - max(found[f"text to {s}"]["R@5"] for s in ("audio", "video"))
+
+    def both_parts(record: Mapping[str, Any]) -> float:
+        found = record["composed"]
+        single = max(found[f"{name} to image"]["hit@5"] for name in ("depth", "colour"))
+        return float(found["depth+colour to image"]["hit@5"] - single)
+
+    differences = {
+        "UA2": ("worst sense's top-1 minus three times chance", _per_seed(records, "joint", above_chance)),
+        "UA6": ("grouping minus global routing, mean top-1", _differences(records, "joint", "global", _mean_top1)),
+        "UA9": ("with minus without soft binding, mean top-1", _differences(records, "joint", "nce", _mean_top1)),
+        "UA14 (A+V)": ("text to A+V minus the better single sense, R@5", _per_seed(records, "joint", both_senses)),
+        "UA14 (Fig. 5)": ("depth + colour minus the better part, hit@5", _per_seed(records, "joint", both_parts)),
+    }
+    table = {name: _claim(what, values) for name, (what, values) in differences.items()}
+    table["UA15"] = {
+        "measure": "FLOPs and bytes of encoding one sense with 8 senses in the model, divided by those with 2",
+        "values": [cost["flops_ratio"], cost["bytes_ratio"]],
+        "verdict": "reproduced" if cost["flops_ratio"] == cost["bytes_ratio"] == 1 else "not reproduced",
+    }
+    return table
+
+
+def _claim(what: str, values: Sequence[float]) -> dict[str, Any]:
+    mean, low, high = mean_interval(values)
+    return {"measure": what, "values": list(values), "mean": mean, "low": low, "high": high, "verdict": verdict(values)}
+
+
+def cost_of_senses(anchor: Path) -> dict[str, float]:
+    """UA15, exactly: FLOPs and touched parameter bytes of encoding depth with two and with eight senses."""
+    flops, touched = [], []
+    for count in (2, 8):
+        senses = [replace(get_modality("depth"), name=f"depth{i}") for i in range(count)]
+        model = UniAlignModel.from_clip(anchor, senses)
+        size = model.config.clip_config.vision_config.image_size
+        with FlopCounterMode(display=False) as counter:
+            model.embed("depth0", torch.zeros(4, 1, size, size)).sum().backward()
+        flops.append(counter.get_total_flops())
+        own = [p for name, p in model.named_parameters() if p.grad is not None or name.startswith("clip.vision")]
+        touched.append(sum(p.numel() * p.element_size() for p in own))
+    return {"flops": flops[0], "flops_ratio": flops[1] / flops[0], "bytes": touched[0],
+            "bytes_ratio": touched[1] / touched[0]}  # fmt: skip
+
+
+def summary(records: Records, cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the report's JSON, table and plots are made of."""
+    senses: dict[str, Any] = {}
+    for sense in SENSES:
+        bounds = _per_seed(records, "bounds", lambda r, s=sense: float(r["bounds"][s]))  # type: ignore[misc]
+        entry: dict[str, Any] = {"bound": dict(zip(("mean", "low", "high"), mean_interval(bounds), strict=True))}
+        for split in ("test", "compositional"):
+            for method in ("joint", "incremental", "nce", "global"):
+                read = partial(_value, sense=sense, split=split)
+                values = _per_seed(records, method, read)
+                row = {**dict(zip(("mean", "low", "high"), mean_interval(values), strict=True)), "values": values}
+                if split == "test":
+                    row["share_of_bound"] = fmean(v / b for v, b in zip(values, bounds, strict=True))
+                entry.setdefault(split, {})[method] = row
+            first = next(records[cell] for cell in sorted(records) if cell.method == "joint")
+            entry[split]["chance"] = score(first, sense, split)["chance"]
+        senses[sense] = entry
+    unchanged = all(record["image_path_unchanged"] for cell, record in records.items() if cell.method != "bounds")
+    return {
+        "command": command(), "commit": commit(), "seeds": sorted({cell.seed for cell in records}),
+        "senses": senses, "image_path_unchanged": unchanged, "cost": dict(cost), "claims": claims(records, cost),
+        "composed": {cell.name: record["composed"] for cell, record in records.items() if cell.method == "joint"},
+    }  # fmt: skip
+
+
+def _value(record: Mapping[str, Any], sense: str, split: str) -> float:
+    return float(score(record, sense, split)["value"])
+
+
+def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = SEEDS, workers: int = 2) -> Path:
+    """Run the missing cells and write `unialign-world.json`; its path is returned.
+
+    Args:
+        reports: folder of reports; cells go to `reports/unialign-world`.
+        output: folder for checkpoints and the world.
+    """
+    base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
+    anchor = UniAlignRun(replace(base, bounds=0), output).anchor
+    base = replace(base, anchor=str(anchor), world=None)
+    cells = [Cell(method, seed) for seed in seeds for method in METHODS]
+    records = run_cells(cells, partial(work, base=base, output=output), reports / "unialign-world", workers=workers)
+    path = reports / "unialign-world.json"
+    path.write_text(json.dumps(summary(records, cost_of_senses(anchor)), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+__all__ = ["claims", "run", "summary"]
