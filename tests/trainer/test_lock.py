@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from polysense.errors import FolderInUseError
+from polysense.errors import ConfigError, FolderInUseError
 from polysense.trainer import FolderLock
 
 
@@ -43,3 +43,9 @@ def test_a_torn_lock_file_does_not_stop_anyone(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text('{"pid"')
     with FolderLock(tmp_path):
         pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        FolderLock(tmp_path / "file/run").__enter__()

@@ -174,8 +174,15 @@ class Mixture:
     @property
     def signature(self) -> dict[str, JsonValue]:
         """What decides which samples a step takes; a resumed run compares it with its checkpoint's."""
-        return {
-            source.name: [source.modality, len(source.dataset), source.batch_size, source.per_class, self.augment]
+        settings = {"seed": self.seed, "augment": self.augment}
+        return settings | {
+            f"source {source.name}": [
+                source.modality,
+                *source.anchors,
+                len(source.dataset),
+                source.batch_size,
+                source.per_class,
+            ]
             for source in self.sources
         }
 

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-from polysense.errors import FolderInUseError
+from polysense.errors import ConfigError, FolderInUseError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ class FolderLock:
 
     Raises:
         FolderInUseError: on entry, at once, when another process writes to the folder.
+        ConfigError: the folder cannot be made or written to.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -31,11 +32,18 @@ class FolderLock:
         self._descriptor = -1
 
     def __enter__(self) -> FolderLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder cannot be written to ({error.strerror})",
+                where=self.path.parent,
+                fix="Choose another one.",
+            ) from error
         try:
             self._acquire(descriptor)
-        except FolderInUseError:
+        except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from tqdm.auto import tqdm
 
 from polysense.modality import JsonValue
+
+logger = logging.getLogger(__name__)
 
 
 class Logbook:
     """Lines and bar of one call of `train`; a line torn off by a kill is removed before new ones follow."""
 
     def __init__(self, path: Path, *, first: int, steps: int, active: bool) -> None:
-        self._file = None
+        self._file: BinaryIO | None = None
         self._bar: tqdm[Any] = tqdm(total=steps, initial=first, desc=path.parent.name, unit="step", disable=not active)
         self._since = time.monotonic()
         if active:
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_torn_line(path)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
 
     def __enter__(self) -> Logbook:
         return self
@@ -37,11 +40,16 @@ class Logbook:
             self._file.close()
 
     def write(self, event: str, step: int, **values: JsonValue) -> None:
-        """Append one line; numbers that JSON cannot hold become text."""
-        if self._file is not None:
-            line = json.dumps(_finite({"event": event, "step": step, **values}), ensure_ascii=False, allow_nan=False)
-            self._file.write(line + "\n")
-            self._file.flush()
+        """Append one line; numbers that JSON cannot hold become text. A full disk costs the line, not the run."""
+        if self._file is None:
+            return
+        line = json.dumps(_finite({"event": event, "step": step, **values}), ensure_ascii=False, allow_nan=False)
+        end = self._file.tell()
+        try:
+            self._file.write(line.encode() + b"\n")
+        except OSError as error:
+            self._file.truncate(end)
+            logger.warning("a line of the log could not be written (%s): %s", error.strerror, line)
 
     def advance(self, loss: float) -> None:
         """One more step in the progress bar."""
