@@ -171,7 +171,17 @@ def _checked(file: Any, name: str, allowed: tuple[str, ...]) -> MediaFile:
             where=name,
             fix="The file is mislabelled or damaged: convert it, or give it to the modality it belongs to.",
         )
+    if head.startswith(b"RIFF"):
+        _check_riff_size(int.from_bytes(head[4:8], "little"), size, name)
     return MediaFile(file, name, kind, size)
+
+
+def _check_riff_size(declared: int, size: int, name: str) -> None:
+    """Decoders read a cut-off WAV, AVI or WebP as a shorter one; its header knows better."""
+    streamed = declared in (0, 0xFFFFFFFF)  # writers that cannot seek back leave the size open
+    if not streamed and declared + 8 > size:
+        raise MediaError(f"declares {declared + 8} bytes and holds {size}", where=name,
+                         fix="The file is truncated: write or download it again.")  # fmt: skip
 
 
 @contextmanager
