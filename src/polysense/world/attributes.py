@@ -1,8 +1,9 @@
 """What things of the world can be, which combinations exist, and which of them are kept from training.
 
-Every table here is fixed: a world varies how things look and sound, never what there is. Each shape comes in six of
-the ten colours, and each event happens to three of six shapes and three of five materials. Of these combinations some
-are *held out*: no training, validation or test sample shows them, and every compositional sample shows nothing else.
+Every table here is fixed: a world varies how things look and sound, never what there is. Of the pairs of a shape
+and a size a quarter is *held out*, and a fifth of those of shape and colour, shape and material, event and shape, and
+event and material: no training, validation or test sample shows them, and the subject of every
+compositional sample shows nothing else. Each word is trained in several company, so that it can be learned alone.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from polysense.errors import UnknownModalityError
 
 SHAPES = ("ball", "egg", "cube", "cylinder", "prism", "cone", "pyramid", "ring", "pill", "cross")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "white")
-SIZES = ("small", "medium", "large")
+SIZES = ("tiny", "small", "medium", "large")
 MATERIALS = ("metal", "glass", "wood", "rubber", "ceramic")
 EVENTS = (
     "fall", "bounce", "slide", "roll", "spin", "shake", "swing", "knock", "rise", "circle", "topple", "hop",
 )  # fmt: skip
-CLIP_SHAPES = ("cross", "cube", "cylinder", "cone", "pyramid", "ring")
+CLIP_SHAPES = ("cross", "cube", "cylinder", "cone", "ring")
 
-RADIUS = {"small": 0.24, "medium": 0.33, "large": 0.44}  # of the bounding sphere, metres
+RADIUS = {"tiny": 0.19, "small": 0.26, "medium": 0.35, "large": 0.47}  # of the bounding sphere, metres
 RGB = {
     "red": (0.82, 0.10, 0.10), "orange": (0.93, 0.45, 0.06), "yellow": (0.92, 0.82, 0.12),
     "green": (0.14, 0.60, 0.18), "cyan": (0.10, 0.75, 0.78), "blue": (0.12, 0.22, 0.80),
@@ -33,10 +34,10 @@ RGB = {
 
 # which of the shapes the labelled data set of a sense covers: no two senses cover the same
 CLASS_SHAPES = {
-    "image": tuple(s for s in SHAPES if s not in ("egg", "prism")),
-    "depth": tuple(s for s in SHAPES if s not in ("ring", "ball")),
-    "point_cloud": tuple(s for s in SHAPES if s not in ("pill", "cube")),
-    "thermal": tuple(s for s in SHAPES if s not in ("cone", "cylinder")),
+    "image": ("ball", "cube", "cone", "ring", "pill", "cross"),
+    "depth": tuple(shape for shape in SHAPES if shape not in ("ring", "ball")),
+    "point_cloud": ("egg", "cube", "cylinder", "cone", "pyramid", "ring"),
+    "thermal": tuple(shape for shape in SHAPES if shape not in ("cone", "cylinder")),
 }
 
 GERUND = {
@@ -75,10 +76,9 @@ class Happening:
 
 @cache
 def colours_of(shape: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """The four trained (or two held-out) colours of a shape; over all shapes every colour occurs equally often."""
-    wanted = (1, 6) if held_out else (0, 2, 4, 7)
+    """The eight trained (or two held-out) colours of a shape; every colour is held out as often as another."""
     row = 3 * SHAPES.index(shape)
-    return tuple(colour for i, colour in enumerate(COLOURS) if (row + i) % len(COLOURS) in wanted)
+    return tuple(colour for i, colour in enumerate(COLOURS) if ((row + i) % 5 == 1) == held_out)
 
 
 def held_out_size(shape: str) -> str:
@@ -91,16 +91,16 @@ def held_out_material(shape: str) -> str:
 
 @cache
 def shapes_of(event: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """The two trained (or the one held-out) shapes that an event happens to."""
+    """The four trained (or the one held-out) shapes that an event happens to."""
     i = EVENTS.index(event)
-    return tuple(CLIP_SHAPES[(i + k) % len(CLIP_SHAPES)] for k in ((3,) if held_out else (0, 2)))
+    return tuple(shape for k, shape in enumerate(CLIP_SHAPES) if ((i + k) % len(CLIP_SHAPES) == 3) == held_out)
 
 
 @cache
 def materials_of(event: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """The two trained (or the one held-out) materials that an event happens to."""
-    i = EVENTS.index(event)
-    return tuple(MATERIALS[(i + k) % len(MATERIALS)] for k in ((3,) if held_out else (0, 1)))
+    """The four trained (or the one held-out) materials that an event happens to."""
+    i = 2 * EVENTS.index(event)
+    return tuple(material for k, material in enumerate(MATERIALS) if ((i + k) % len(MATERIALS) == 1) == held_out)
 
 
 @cache

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
-from polysense.world.sdf import Floats
+from jaxtyping import Float
 
 RESOLUTION = 64
 
@@ -16,8 +14,8 @@ RESOLUTION = 64
 class Camera:
     """Position (3,), rotation (3, 3; rows: the camera's right, down and forward axes), focal length in pixels."""
 
-    position: Floats
-    rotation: Floats
+    position: Float[np.ndarray, 3]
+    rotation: Float[np.ndarray, "3 3"]
     focal: float
 
     @property
@@ -26,7 +24,7 @@ class Camera:
         centre = (RESOLUTION - 1) / 2
         return self.focal, self.focal, centre, centre
 
-    def rays(self) -> tuple[Floats, Floats]:
+    def rays(self) -> tuple[Float[np.ndarray, "pixels 3"], Float[np.ndarray, " pixels"]]:
         """Unit directions (pixels, 3) in world axes, and the depth that one metre along each ray makes (pixels,)."""
         steps = (np.arange(RESOLUTION, dtype=np.float32) - (RESOLUTION - 1) / 2) / self.focal
         across, down = np.meshgrid(steps, steps)
@@ -34,7 +32,7 @@ class Camera:
         length = np.sqrt((local * local).sum(axis=1))
         return (local / length[:, None]) @ self.rotation, (1 / length).astype(np.float32)
 
-    def project(self, points: NDArray[np.floating]) -> Floats:
+    def project(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
         """Pixel coordinates (n, 2), measured from the middle of the picture."""
         local = (np.asarray(points, dtype=np.float32) - self.position) @ self.rotation.T
         return np.asarray(self.focal * local[:, :2] / np.maximum(local[:, 2:], 1e-3))

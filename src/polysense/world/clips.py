@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import UInt8
 
 from polysense.world.attributes import clip_labels
 from polysense.world.camera import RESOLUTION, Camera, sample_camera
@@ -43,7 +43,7 @@ _Stream = Callable[[str], np.random.Generator]
 class Film:
     """The seen side of a clip: pictures (frames, height, width, 3), what moved in them, and who is where."""
 
-    pictures: NDArray[np.uint8]
+    pictures: UInt8[np.ndarray, "frames height width 3"]
     bodies: tuple[Body, ...]
     geometry: Geometry
     camera: Camera

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from jaxtyping import Float
 
 from polysense.world.attributes import EVENTS, Happening, Look, happenings
 from polysense.world.config import Difficulty
 from polysense.world.render import axis_rotation
-from polysense.world.sdf import Floats
 
 SECONDS = 10
 
@@ -109,8 +109,8 @@ class Motion:
     height, to which the offset is added.
     """
 
-    offset: Floats
-    rotation: Floats
+    offset: Float[np.ndarray, "frames 3"]
+    rotation: Float[np.ndarray, "frames 3 3"]
 
 
 _Path = Callable[["_Clock"], Motion]
@@ -120,19 +120,19 @@ _Path = Callable[["_Clock"], Motion]
 class _Clock:
     """Time since the start (frames,) scaled by tempo, total time, phase, and the way (2,) things move on the floor."""
 
-    t: Floats
+    t: Float[np.ndarray, " frames"]
     total: float
     phase: float
-    way: Floats
+    way: Float[np.ndarray, 2]
     radius: float
 
-    def along(self, distance: Floats) -> Floats:
+    def along(self, distance: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "frames 3"]:
         return np.concatenate([distance[:, None] * self.way, np.zeros((len(distance), 1))], axis=1)
 
-    def up(self, height: Floats) -> Floats:
+    def up(self, height: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "frames 3"]:
         return np.stack([np.zeros_like(height), np.zeros_like(height), height], axis=1)
 
-    def still(self) -> Floats:
+    def still(self) -> Float[np.ndarray, "frames 3 3"]:
         return np.broadcast_to(np.eye(3, dtype=np.float32), (len(self.t), 3, 3))
 
     @property
@@ -141,7 +141,7 @@ class _Clock:
         return -float(self.way[1]), float(self.way[0]), 0.0
 
     @property
-    def share(self) -> Floats:
+    def share(self) -> Float[np.ndarray, " frames"]:
         return self.t / self.total
 
 
@@ -154,7 +154,7 @@ def bounce_times(total: float, *, first: float, ratio: float) -> list[float]:
     return times
 
 
-def _heights(clock: _Clock, hits: list[float], top: float) -> Floats:
+def _heights(clock: _Clock, hits: list[float], top: float) -> Float[np.ndarray, " frames"]:
     """Height over the floor of a thing in free flight between hits, `top` at the beginning."""
     height = np.where(clock.t < hits[0], top * (1 - (clock.t / hits[0]) ** 2), 0.0)
     for first, last in pairwise(hits):
@@ -227,7 +227,7 @@ _PATHS: dict[str, _Path] = {
 }  # fmt: skip
 
 
-def motion(event: Event, times: Floats, radius: float) -> Motion:
+def motion(event: Event, times: Float[np.ndarray, " frames"], radius: float) -> Motion:
     """Path of a thing of the given radius (metres) at the given times (frames,) in seconds of the clip."""
     total = (event.end - event.start) * event.tempo
     angle = event.phase / 2 - np.pi / 2  # mostly across the picture, less towards the camera

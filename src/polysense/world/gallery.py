@@ -10,16 +10,15 @@ from typing import Any
 import av
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from plyfile import PlyData
 from scipy import signal
 
 from polysense.errors import ManifestError
 from polysense.world.build import load_world
-from polysense.world.sdf import Floats
 
-_Pixels = NDArray[np.uint8]
+_Pixels = UInt8[np.ndarray, "height width 3"]
 _TILE, _GAP, _MARGIN, _TEXT = 160, 10, 28, 470
 _SENSES = ("image", "depth", "thermal", "point_cloud", "mask")
 _WIDTH = 2 * _MARGIN + len(_SENSES) * (_TILE + _GAP) + _TEXT
@@ -39,7 +38,7 @@ def draw_gallery(directory: str | Path, path: str | Path, *, stills: int = 4, sp
     root = load_world(directory).directory
     still_rows, clip_rows = (_rows(root, f"{kind}-{split}") for kind in ("stills", "clips"))
     chosen = sorted(still_rows, key=lambda row: -len(row["scene"]["objects"]))[: 4 * stills : 4]
-    clip = max(clip_rows, key=lambda row: (len(row["scene"]["events"]), "narration" in row))
+    clip = max(clip_rows, key=_events_heard)
     height = 100 + len(chosen) * (_TILE + _GAP) + 420
     page = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(page)
@@ -51,6 +50,12 @@ def draw_gallery(directory: str | Path, path: str | Path, *, stills: int = 4, sp
     _draw_clip(page, root, clip, 54 + len(chosen) * (_TILE + _GAP) + 24)
     page.save(path)
     return Path(path)
+
+
+def _events_heard(row: dict[str, Any]) -> tuple[int, int]:
+    """Clips with many events that ring show best."""
+    ringing = [e for e in row["scene"]["events"] if e["audible"] and e["material"] in ("metal", "glass", "ceramic")]
+    return len(ringing), len(row["scene"]["events"])
 
 
 def _rows(root: Path, name: str) -> list[dict[str, Any]]:
@@ -88,8 +93,8 @@ def _draw_clip(page: Image.Image, root: Path, row: dict[str, Any], top: int) -> 
         page.paste(_enlarged(frame, int(second) - 4), (round(_MARGIN + index * second), top + 32))
     y = top + 32 + int(second) + 2
     wave, _ = soundfile.read(str(root / media["audio"]["path"]), dtype="float32")
-    picture = Image.fromarray(_coloured(_spectrogram(wave), _INFERNO)).resize((width - 4, 110), Image.Resampling.BILINEAR)
-    page.paste(picture, (_MARGIN, y))
+    heat = Image.fromarray(_coloured(_spectrogram(wave), _INFERNO))
+    page.paste(heat.resize((width - 4, 110), Image.Resampling.BILINEAR), (_MARGIN, y))
     y += 118
     for index, event in enumerate(row["scene"]["events"]):
         x = _MARGIN + event["start"] * second, _MARGIN + event["end"] * second - 4
@@ -115,7 +120,7 @@ def _tile(path: Path, sense: str) -> _Pixels:
     if sense == "image":
         return values
     if sense == "mask":
-        return np.array(_OBJECTS, dtype=np.uint8)[values]
+        return np.asarray(np.array(_OBJECTS, dtype=np.uint8)[values])
     low, high = np.percentile(values[values > 0], (1, 99))
     scaled = np.clip((values.astype(np.float32) - low) / max(high - low, 1), 0, 1)
     picture = _coloured(1 - scaled if sense == "depth" else scaled, _VIRIDIS if sense == "depth" else _INFERNO)
@@ -139,14 +144,14 @@ def _scatter(path: Path, size: int = 160) -> _Pixels:
     return canvas
 
 
-def _spectrogram(wave: Floats) -> Floats:
+def _spectrogram(wave: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "frequencies times"]:
     _, _, power = signal.spectrogram(wave, nperseg=512, noverlap=256)
     loudness = np.log10(power[1:200] + 1e-9)[::-1]
     low, high = np.percentile(loudness, (5, 99.7))
     return np.asarray(np.clip((loudness - low) / (high - low), 0, 1))
 
 
-def _coloured(values: Floats, anchors: Sequence[tuple[int, int, int]]) -> _Pixels:
+def _coloured(values: Float[np.ndarray, "height width"], anchors: Sequence[tuple[int, int, int]]) -> _Pixels:
     places = np.linspace(0, 1, len(anchors))
     channels = [np.interp(values, places, [anchor[c] for anchor in anchors]) for c in range(3)]
     return np.stack(channels, axis=-1).astype(np.uint8)

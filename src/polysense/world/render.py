@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int, UInt8
 
 from polysense.world.attributes import Look
 from polysense.world.camera import RESOLUTION, Camera
-from polysense.world.sdf import DISTANCE, Distance, Floats
+from polysense.world.sdf import DISTANCE, Distance
 
 PIXELS = RESOLUTION**2
 _STEPS = 28
@@ -38,10 +38,10 @@ class Body:
 
     look: Look
     radius: float
-    colour: Floats
-    centre: Floats
-    rotation: Floats
-    visible: NDArray[np.bool_]
+    colour: Float[np.ndarray, 3]
+    centre: Float[np.ndarray, "frames 3"]
+    rotation: Float[np.ndarray, "frames 3 3"]
+    visible: Bool[np.ndarray, " frames"]
     number: int = 0
 
 
@@ -49,10 +49,10 @@ class Body:
 class Hits:
     """Where rays meet one body: frame and pixel (n,), distance along the ray (n,), point in the body's axes (n, 3)."""
 
-    frame: NDArray[np.intp]
-    pixel: NDArray[np.intp]
-    distance: Floats
-    local: Floats
+    frame: Int[np.ndarray, " hits"]
+    pixel: Int[np.ndarray, " hits"]
+    distance: Float[np.ndarray, " hits"]
+    local: Float[np.ndarray, "hits 3"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Geometry:
         hits: per body, all that would be seen of it if it were alone.
     """
 
-    distance: Floats
-    owner: NDArray[np.int16]
+    distance: Float[np.ndarray, "frames pixels"]
+    owner: Int[np.ndarray, "frames pixels"]
     hits: tuple[Hits, ...]
 
     def visible_share(self, index: int) -> float:
@@ -76,13 +76,13 @@ class Geometry:
             return 0.0
         return float((self.owner[mine.frame, mine.pixel] == index).mean())
 
-    def masks(self, bodies: Sequence[Body]) -> NDArray[np.uint8]:
+    def masks(self, bodies: Sequence[Body]) -> UInt8[np.ndarray, "frames height width"]:
         """Instance masks (frames, height, width): 0 is background, k is object k."""
         numbers = np.array([*(body.number for body in bodies), 0], dtype=np.uint8)
-        return numbers[self.owner].reshape(-1, RESOLUTION, RESOLUTION)
+        return np.asarray(numbers[self.owner].reshape(-1, RESOLUTION, RESOLUTION))
 
 
-def trace(body: Body, camera: Camera, directions: Floats) -> Hits:
+def trace(body: Body, camera: Camera, directions: Float[np.ndarray, "pixels 3"]) -> Hits:
     """March the rays of all frames towards one body."""
     frames = np.flatnonzero(body.visible)
     away = (body.centre[frames] - camera.position).astype(np.float32)
@@ -100,8 +100,12 @@ def trace(body: Body, camera: Camera, directions: Floats) -> Hits:
 
 
 def _march(
-    distance: Distance, origin: Floats, heading: Floats, start: Floats, end: Floats
-) -> tuple[NDArray[np.intp], Floats]:
+    distance: Distance,
+    origin: Float[np.ndarray, "n 3"],
+    heading: Float[np.ndarray, "n 3"],
+    start: Float[np.ndarray, " n"],
+    end: Float[np.ndarray, " n"],
+) -> tuple[Int[np.ndarray, " arrived"], Float[np.ndarray, " arrived"]]:
     """Indices of the rays that arrive, ascending, and how far each went."""
     index, travelled = np.arange(len(start)), np.maximum(start, 0)
     (ox, oy, oz), (hx, hy, hz) = np.ascontiguousarray(origin.T), np.ascontiguousarray(heading.T)
@@ -123,7 +127,7 @@ def _march(
     return every[order], np.concatenate(lengths)[order]
 
 
-def compose(bodies: Sequence[Body], hits: Sequence[Hits], backdrop: Floats) -> Geometry:
+def compose(bodies: Sequence[Body], hits: Sequence[Hits], backdrop: Float[np.ndarray, " pixels"]) -> Geometry:
     """Let nearer bodies cover farther ones, in front of a backdrop at distance (pixels,)."""
     frames = len(bodies[0].visible)
     distance = np.tile(backdrop, (frames, 1))
@@ -136,12 +140,14 @@ def compose(bodies: Sequence[Body], hits: Sequence[Hits], backdrop: Floats) -> G
     return Geometry(distance, owner, tuple(hits))
 
 
-def yaw(angle: float | Floats) -> Floats:
+def yaw(angle: float | Float[np.ndarray, " frames"]) -> Float[np.ndarray, "*frames 3 3"]:
     """Rotation (..., 3, 3) about the upright axis, radians."""
     return axis_rotation((0.0, 0.0, 1.0), angle)
 
 
-def axis_rotation(axis: Sequence[float] | Floats, angle: float | Floats) -> Floats:
+def axis_rotation(
+    axis: Sequence[float] | Float[np.ndarray, 3], angle: float | Float[np.ndarray, " frames"]
+) -> Float[np.ndarray, "*frames 3 3"]:
     """Rotations (..., 3, 3) about one axis (3,) by angles (...), radians (Rodrigues' formula)."""
     x, y, z = np.asarray(axis, dtype=np.float64) / np.linalg.norm(axis)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from polysense.world.attributes import COLOURS, RADIUS, RGB, Look, looks
 from polysense.world.camera import RESOLUTION, Camera, sample_camera
 from polysense.world.config import Difficulty
 from polysense.world.render import Body, Geometry, Hits, axis_rotation, compose, trace, yaw
-from polysense.world.sdf import Floats, surface
+from polysense.world.sdf import surface
 from polysense.world.shade import Backdrop, Light, sample_backdrop, sample_light
 
 _CLUTTER = ("ball", "cube", "cylinder", "pill")
@@ -23,8 +24,8 @@ class Scene:
 
     bodies: tuple[Body, ...]
     camera: Camera
-    directions: Floats
-    forwardness: Floats
+    directions: Float[np.ndarray, "pixels 3"]
+    forwardness: Float[np.ndarray, " pixels"]
     backdrop: Backdrop
     light: Light
     geometry: Geometry
@@ -47,7 +48,7 @@ def sample_body(rng: np.random.Generator, look: Look, level: Difficulty, *, numb
     )
 
 
-def resting_height(shape: str, rotation: Floats) -> float:
+def resting_height(shape: str, rotation: Float[np.ndarray, "3 3"]) -> float:
     """Height of the centre above the floor, in radii, when a turned shape touches it."""
     points, _ = surface(shape)
     return -float((points[::8] @ rotation[2]).min())
@@ -139,7 +140,9 @@ def _occluder(rng: np.random.Generator, camera: Camera, subject: Body, level: Di
     return [replace(body, centre=(spot + rng.uniform(-0.13, 0.13, size=3)).astype(np.float32)[None])]
 
 
-def _uncover(bodies: list[Body], hits: list[Hits], backdrop: Floats, level: Difficulty) -> tuple[list[Body], Geometry]:
+def _uncover(
+    bodies: list[Body], hits: list[Hits], backdrop: Float[np.ndarray, " pixels"], level: Difficulty
+) -> tuple[list[Body], Geometry]:
     """Take away, last first, what covers the subject beyond the allowed share."""
     geometry = compose(bodies, hits, backdrop)
     while len(bodies) > 1 and geometry.visible_share(0) < level.min_visible:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float, UInt8, UInt16
 from scipy import ndimage
 
 from polysense.world.attributes import SIZES
@@ -11,15 +11,15 @@ from polysense.world.camera import RESOLUTION
 from polysense.world.config import Difficulty
 from polysense.world.render import Body
 from polysense.world.scene import Scene
-from polysense.world.sdf import Floats, surface
+from polysense.world.sdf import surface
 
 POINTS = 1024
 
 WARMTH = {"metal": -9.0, "glass": -4.5, "wood": 3.5, "rubber": 13.0, "ceramic": 8.0}  # kelvin over the room
-_SIZE_FACTOR = dict(zip(SIZES, (0.85, 1.0, 1.15), strict=True))  # what is larger keeps more of its warmth
+_SIZE_FACTOR = dict(zip(SIZES, (0.8, 0.9, 1.0, 1.1), strict=True))  # what is larger keeps more of its warmth
 
 
-def depth_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> NDArray[np.uint16]:
+def depth_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> UInt16[np.ndarray, "height width"]:
     """Depth along the optical axis in millimetres (height, width); 0 where there is no reading.
 
     Noise grows with the square of depth, as that of a stereo sensor; holes are blobs, and lie along edges.
@@ -36,7 +36,7 @@ def depth_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> 
     return np.asarray(np.clip(picture, 0, 65535), dtype=np.uint16)
 
 
-def thermal_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> NDArray[np.uint16]:
+def thermal_picture(scene: Scene, rng: np.random.Generator, level: Difficulty) -> UInt16[np.ndarray, "height width"]:
     """Temperature in centikelvin (height, width): material and size warm or cool an object, colour does not."""
     room = 293.0 + rng.uniform(-3, 3)
     own = [_temperature(body, rng, level) if body.number else rng.uniform(-1.5, 1.5) for body in scene.bodies]
@@ -53,7 +53,9 @@ def _temperature(body: Body, rng: np.random.Generator, level: Difficulty) -> flo
     return WARMTH[body.look.material] * _SIZE_FACTOR[body.look.size] * spread
 
 
-def point_cloud(scene: Scene, rng: np.random.Generator, level: Difficulty) -> tuple[Floats, NDArray[np.uint8]]:
+def point_cloud(
+    scene: Scene, rng: np.random.Generator, level: Difficulty
+) -> tuple[Float[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
     """Scanned points (1024, 3) in metres around the subject's centre and their colours (1024, 3).
 
     The whole surface is scanned, seen or not, but for a missing part. A share of the points lies on the ground around,
@@ -79,7 +81,9 @@ def point_cloud(scene: Scene, rng: np.random.Generator, level: Difficulty) -> tu
     return (cloud @ turn.T)[order].astype(np.float32), eight_bit[order]
 
 
-def _scan(body: Body, count: int, rng: np.random.Generator, keep: float) -> tuple[Floats, Floats]:
+def _scan(
+    body: Body, count: int, rng: np.random.Generator, keep: float
+) -> tuple[Float[np.ndarray, "{count} 3"], Float[np.ndarray, "{count} 3"]]:
     """Points of a body's surface around its centre, without the far side of a random plane."""
     points, normals = surface(body.look.shape)
     if keep < 1:
@@ -94,7 +98,9 @@ def _scan(body: Body, count: int, rng: np.random.Generator, keep: float) -> tupl
     return body.radius * points[chosen] @ rotation.T, colour
 
 
-def _ground(subject: Body, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _ground(
+    subject: Body, count: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "{count} 3"], Float[np.ndarray, "{count} 3"]]:
     angle, reach = rng.uniform(0, 2 * np.pi, size=count), 0.6 * np.sqrt(rng.uniform(size=count))
     height = np.full(count, -subject.centre[0, 2])
     points = np.stack([reach * np.cos(angle), reach * np.sin(angle), height], axis=1).astype(np.float32)

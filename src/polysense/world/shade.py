@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int, UInt8
 
 from polysense.world.camera import RESOLUTION, Camera
 from polysense.world.config import Difficulty
 from polysense.world.render import PIXELS, Body, Geometry
-from polysense.world.sdf import Floats, normals
+from polysense.world.sdf import normals
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ FINISH = {
 class Backdrop:
     """Floor and wall behind everything: distance (pixels,), place (pixels, 3), colour and whether it is floor."""
 
-    distance: Floats
-    place: Floats
-    colour: Floats
-    floor: NDArray[np.bool_]
+    distance: Float[np.ndarray, " pixels"]
+    place: Float[np.ndarray, "pixels 3"]
+    colour: Float[np.ndarray, "pixels 3"]
+    floor: Bool[np.ndarray, " pixels"]
 
 
 @dataclass(frozen=True)
 class Light:
     """One distant lamp: direction towards it (3,), its colour (3,), and the light from everywhere."""
 
-    direction: Floats
-    colour: Floats
+    direction: Float[np.ndarray, 3]
+    colour: Float[np.ndarray, 3]
     ambient: float
 
 
@@ -63,7 +63,9 @@ def sample_light(rng: np.random.Generator, level: Difficulty) -> Light:
     return Light(direction.astype(np.float32), colour.astype(np.float32), float(rng.uniform(0.3, 0.5)))
 
 
-def sample_backdrop(rng: np.random.Generator, level: Difficulty, camera: Camera, directions: Floats) -> Backdrop:
+def sample_backdrop(
+    rng: np.random.Generator, level: Difficulty, camera: Camera, directions: Float[np.ndarray, "pixels 3"]
+) -> Backdrop:
     """A patterned floor that meets a wall; nothing of it has to do with what stands on it."""
     wall_at = rng.uniform(1.1, 2.4)
     to_floor = np.where(directions[:, 2] < -1e-4, -camera.position[2] / np.minimum(directions[:, 2], -1e-4), np.inf)
@@ -78,7 +80,9 @@ def sample_backdrop(rng: np.random.Generator, level: Difficulty, camera: Camera,
     return Backdrop(distance, place, colour.astype(np.float32), floor)
 
 
-def _pattern(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
+def _pattern(
+    rng: np.random.Generator, u: Float[np.ndarray, " pixels"], v: Float[np.ndarray, " pixels"]
+) -> Float[np.ndarray, " pixels"]:
     """Checks, stripes or blotches with values in [-1, 1]."""
     kind, pitch, angle = rng.integers(3), rng.uniform(2.0, 6.0), rng.uniform(0, np.pi)
     a, b = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
@@ -92,8 +96,13 @@ def _pattern(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
 
 
 def shade(
-    bodies: Sequence[Body], geometry: Geometry, camera: Camera, directions: Floats, backdrop: Backdrop, light: Light
-) -> Floats:
+    bodies: Sequence[Body],
+    geometry: Geometry,
+    camera: Camera,
+    directions: Float[np.ndarray, "pixels 3"],
+    backdrop: Backdrop,
+    light: Light,
+) -> Float[np.ndarray, "frames pixels 3"]:
     """Linear colours (frames, pixels, 3) without noise."""
     frames = len(geometry.owner)
     facing = np.where(backdrop.floor, light.direction[2], max(-float(light.direction[1]), 0.15)).astype(np.float32)
@@ -106,10 +115,17 @@ def shade(
         if len(pixel):
             behind = picture[frame, pixel]
             picture[frame, pixel] = _surface(body, frame, hit.local[seen], directions[pixel], behind, light)
-    return picture
+    return np.asarray(picture)
 
 
-def _surface(body: Body, frame: NDArray[np.intp], local: Floats, view: Floats, behind: Floats, light: Light) -> Floats:
+def _surface(
+    body: Body,
+    frame: Int[np.ndarray, " hits"],
+    local: Float[np.ndarray, "hits 3"],
+    view: Float[np.ndarray, "hits 3"],
+    behind: Float[np.ndarray, "hits 3"],
+    light: Light,
+) -> Float[np.ndarray, "hits 3"]:
     finish = FINISH[body.look.material]
     normal = np.einsum("nij,nj->ni", body.rotation[frame], normals(body.look.shape, local))
     facing = normal @ light.direction
@@ -125,7 +141,9 @@ def _surface(body: Body, frame: NDArray[np.intp], local: Floats, view: Floats, b
     return np.asarray((1 - finish.clear) * solid + finish.clear * behind, dtype=np.float32)
 
 
-def _shadows(bodies: Sequence[Body], backdrop: Backdrop, light: Light, frames: int) -> Floats:
+def _shadows(
+    bodies: Sequence[Body], backdrop: Backdrop, light: Light, frames: int
+) -> Float[np.ndarray, "{frames} pixels"]:
     """Share of the lamp's light (frames, pixels) that bodies, taken as spheres, leave to the floor."""
     left = np.ones((frames, PIXELS), dtype=np.float32)
     pixels = np.flatnonzero(backdrop.floor)
@@ -139,16 +157,18 @@ def _shadows(bodies: Sequence[Body], backdrop: Backdrop, light: Light, frames: i
     return left
 
 
-def _shadow(offset: Floats, radius: float, light: Light) -> Floats:
+def _shadow(offset: Float[np.ndarray, "n 3"], radius: float, light: Light) -> Float[np.ndarray, " n"]:
     """Share of light left at places from which a ball is seen at `offset` (n, 3)."""
     along = offset @ light.direction
     beside = np.sqrt(np.maximum((offset * offset).sum(1) - along * along, 0)) / np.float32(0.75 * radius)
     return np.asarray(np.where(along > 0, np.clip(2 * beside - 1.2, 0.25, 1), 1), dtype=np.float32)
 
 
-def develop(picture: Floats, rng: np.random.Generator, level: Difficulty) -> NDArray[np.uint8]:
+def develop(
+    picture: Float[np.ndarray, "frames pixels 3"], rng: np.random.Generator, level: Difficulty
+) -> UInt8[np.ndarray, "frames height width 3"]:
     """Gamma, sensor noise and eight bits: (frames, height, width, 3)."""
     values = np.clip(picture, 0, 1) ** np.float32(1 / 2.2)
     values = values + rng.standard_normal(values.shape, dtype=np.float32) * np.float32(level.image_noise)
-    eight_bit: NDArray[np.uint8] = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    eight_bit: UInt8[np.ndarray, "frames pixels 3"] = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     return eight_bit.reshape(-1, RESOLUTION, RESOLUTION, 3)

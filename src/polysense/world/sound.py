@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from scipy import fft
 
 from polysense.world.attributes import SIZES, Look
 from polysense.world.config import Difficulty
 from polysense.world.events import SECONDS, Event, bounce_times
-from polysense.world.sdf import Floats
 from polysense.world.writers import SAMPLING_RATE
 
 LENGTH = SECONDS * SAMPLING_RATE
@@ -42,13 +42,13 @@ TIMBRE = {
     "metal": Timbre(420.0, (1.0, 2.76, 5.40, 8.93, 11.34), 0.55, 0.85, 0.5),
     "glass": Timbre(900.0, (1.0, 2.32, 4.25, 6.63), 0.28, 0.8, 0.7),
     "wood": Timbre(330.0, (1.0, 2.57, 4.95, 7.8), 0.055, 0.6, 0.8),
-    "rubber": Timbre(120.0, (1.0, 1.58, 2.24), 0.05, 0.45, 0.5),
+    "rubber": Timbre(160.0, (1.0, 1.58, 2.24), 0.05, 0.45, 0.5),
     "ceramic": Timbre(620.0, (1.0, 1.83, 3.05, 4.41, 5.9), 0.11, 0.75, 0.6),
 }
-PITCH = dict(zip(SIZES, (1.6, 1.0, 0.62), strict=True))
+PITCH = dict(zip(SIZES, (2.0, 1.4, 1.0, 0.68), strict=True))
 
 
-def ring(look: Look, rng: np.random.Generator, level: Difficulty) -> Floats:
+def ring(look: Look, rng: np.random.Generator, level: Difficulty) -> Float[np.ndarray, " samples"]:
     """Impulse response (samples,) of a thing, with unit energy: material gives timbre, size gives pitch."""
     timbre = TIMBRE[look.material]
     fundamental = timbre.fundamental * PITCH[look.size] * (1 + rng.uniform(-level.size_jitter, level.size_jitter))
@@ -69,8 +69,8 @@ class _Score:
     """Excitation of one event, written as strikes and as shaped noise; times in seconds since the event's start."""
 
     def __init__(self, event: Event, rng: np.random.Generator) -> None:
-        self.total, self.tempo, self.phase, self.rng = event.end - event.start, event.tempo, event.phase, rng
-        self.wave = np.zeros(self.total * SAMPLING_RATE, dtype=np.float32)
+        self.total, self.tempo, self.phase, self.rng = float(event.end - event.start), event.tempo, event.phase, rng
+        self.wave = np.zeros(int(self.total) * SAMPLING_RATE, dtype=np.float32)
         self.t = np.arange(len(self.wave), dtype=np.float32) / np.float32(SAMPLING_RATE)
 
     def strike(self, when: float, force: float = 1.0) -> None:
@@ -79,7 +79,7 @@ class _Score:
         if 0 <= first < len(self.wave) - 24:
             self.wave[first : first + 24] += np.float32(force) * np.hanning(24).astype(np.float32)
 
-    def rub(self, envelope: Floats) -> None:
+    def rub(self, envelope: Float[np.ndarray, " samples"]) -> None:
         """Friction: noise whose loudness follows `envelope` (samples,)."""
         self.wave += np.float32(0.06) * envelope * self.rng.standard_normal(len(self.wave), dtype=np.float32)
 
@@ -155,14 +155,14 @@ _RHYTHMS: dict[str, Callable[[_Score], None]] = {
 }  # fmt: skip
 
 
-def excitation(event: Event, rng: np.random.Generator) -> Floats:
+def excitation(event: Event, rng: np.random.Generator) -> Float[np.ndarray, " samples"]:
     """What acts on the thing during an event (samples of the event's own span)."""
     score = _Score(event, rng)
     _RHYTHMS[event.name](score)
     return score.wave
 
 
-def soundtrack(events: Sequence[Event], rng: np.random.Generator, level: Difficulty) -> Floats:
+def soundtrack(events: Sequence[Event], rng: np.random.Generator, level: Difficulty) -> Float[np.ndarray, " samples"]:
     """Ten seconds at 16 kHz (160000,): audible events, the room's reverberation, background noise; peak below one."""
     dry = np.zeros(LENGTH, dtype=np.float32)
     for event in events:
@@ -180,7 +180,9 @@ def soundtrack(events: Sequence[Event], rng: np.random.Generator, level: Difficu
     return np.asarray(mixed * np.float32(rng.uniform(0.5, 0.9)) / np.abs(mixed).max(), dtype=np.float32)
 
 
-def _in_room(dry: Floats, rng: np.random.Generator, level: Difficulty) -> Floats:
+def _in_room(
+    dry: Float[np.ndarray, " samples"], rng: np.random.Generator, level: Difficulty
+) -> Float[np.ndarray, " samples"]:
     """Direct sound with exponentially decaying echoes; they end with the room's reverberation time."""
     seconds = level.reverberation * rng.uniform(0.3, 1.0)
     t = np.arange(int(max(seconds, 0.01) * SAMPLING_RATE), dtype=np.float32) / np.float32(SAMPLING_RATE)
@@ -190,11 +192,11 @@ def _in_room(dry: Floats, rng: np.random.Generator, level: Difficulty) -> Floats
     return np.asarray(fft.irfft(fft.rfft(dry, _PADDED) * fft.rfft(tail, _PADDED), _PADDED)[:LENGTH])
 
 
-def _background(rng: np.random.Generator) -> Floats:
+def _background(rng: np.random.Generator) -> Float[np.ndarray, " samples"]:
     """Noise of unit loudness with a random tilt of its spectrum, and a hum."""
     half = LENGTH // 2 + 1
     spectrum = rng.standard_normal(half, dtype=np.float32) + 1j * rng.standard_normal(half, dtype=np.float32)
-    spectrum *= (np.arange(1, half + 1, dtype=np.float32) / 1000) ** np.float32(-rng.uniform(0.0, 1.0))
+    spectrum *= (np.arange(1, half + 1, dtype=np.float32) / 1000) ** np.float32(-rng.uniform(0.0, 0.7))
     hum = int(rng.uniform(50, 400) * SECONDS)
     spectrum[hum] *= 300 * rng.uniform()
     wave = fft.irfft(spectrum, LENGTH)

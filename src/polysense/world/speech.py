@@ -1,8 +1,8 @@
 """The spoken set: referring expressions and captions of the world, spoken by `espeak-ng`.
 
-It ships with the tests so that nothing depends on that program; `python -m polysense.world.speech` makes it again. Each
-row has the speech, the picture that it is about and the instance mask, so that it serves speech-text pairs as well as
-segmentation of what is spoken of.
+It ships with the tests so that nothing depends on that program; `python -m polysense.world.speech` makes it again.
+Each row has the speech, the picture that it is about and the instance mask, so that it serves speech-text pairs as
+well as segmentation of what is spoken of.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from jaxtyping import Float, UInt8
 from scipy import signal
 from tqdm import tqdm
 
@@ -48,7 +49,7 @@ def build_spoken_set(directory: str | Path) -> Path:
     """
     program = shutil.which("espeak-ng")
     if program is None:
-        raise ConfigError("the program espeak-ng is not installed", fix="Install it, e.g. `apt-get install espeak-ng`.")
+        raise ConfigError("the program espeak-ng is not installed", fix="Try `apt-get install espeak-ng`.")
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
     jobs = [(split, index) for split, count in _COUNTS.items() for index in range(count)]
@@ -70,7 +71,8 @@ def _spoken(root: Path, program: str, split: str, index: int) -> dict[str, Any]:
     masks = scene.geometry.masks(scene.bodies)[0]
     rng = stream("text")
     text, number = _sentence(rng, scene, masks)
-    voice, pace, pitch = _VOICES[int(rng.integers(len(_VOICES)))], int(rng.integers(135, 190)), int(rng.integers(30, 70))
+    voice = _VOICES[int(rng.integers(len(_VOICES)))]
+    pace, pitch = int(rng.integers(135, 190)), int(rng.integers(30, 70))
     look = scene.objects[number - 1].look
     named = look.colour in text and look.shape in text
     return {
@@ -89,7 +91,7 @@ def _spoken(root: Path, program: str, split: str, index: int) -> dict[str, Any]:
     }
 
 
-def _sentence(rng: np.random.Generator, scene: Scene, masks: np.ndarray[Any, Any]) -> tuple[str, int]:
+def _sentence(rng: np.random.Generator, scene: Scene, masks: UInt8[np.ndarray, "height width"]) -> tuple[str, int]:
     """A referring expression or, for every third scene, a caption; with the object that it is about."""
     if rng.uniform() < 1 / 3:
         captions = still_captions(rng, scene.objects, scene.camera, ("image",))["image"]
@@ -100,7 +102,7 @@ def _sentence(rng: np.random.Generator, scene: Scene, masks: np.ndarray[Any, Any
     return str(chosen["expression"]), int(chosen["object"])
 
 
-def _speak(program: str, text: str, voice: str, pace: int, pitch: int) -> np.ndarray[Any, Any]:
+def _speak(program: str, text: str, voice: str, pace: int, pitch: int) -> Float[np.ndarray, " samples"]:
     """A sentence at 16 kHz, at half of full scale."""
     command = [program, "-v", voice, "-s", str(pace), "-p", str(pitch), "--stdout", "--stdin"]
     try:

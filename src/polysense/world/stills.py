@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from polysense.world.attributes import still_labels
 from polysense.world.config import WorldConfig
@@ -67,7 +68,7 @@ def _row(
     media: dict[str, Any],
     stream: Callable[[str], np.random.Generator],
     *,
-    pixels: np.ndarray[Any, Any],
+    pixels: Int[np.ndarray, " objects"],
     config: WorldConfig,
 ) -> dict[str, Any]:
     objects, camera, rng = scene.objects, scene.camera, stream("text")

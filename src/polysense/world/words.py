@@ -26,7 +26,7 @@ _OWN: dict[str, dict[str, str]] = {
     },
     "audio": {
         "metal": "iron", "glass": "crystal", "rubber": "latex", "fall": "drop", "knock": "tap", "shake": "rattle",
-        "hop": "skip", "slide": "scrape", "small": "tiny", "large": "huge",
+        "hop": "skip", "slide": "scrape", "large": "huge",
     },
 }  # fmt: skip
 

@@ -10,24 +10,22 @@ from typing import Any
 import av
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
+from jaxtyping import Float, UInt8, UInt16
 from PIL import Image
-
-from polysense.world.sdf import Floats
 
 SAMPLING_RATE = 16_000
 FRAME_RATE = 2
 _VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
 
 
-def png(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+def png(picture: UInt8[np.ndarray, "height width *channels"] | UInt16[np.ndarray, "height width"]) -> bytes:
     """PNG of (height, width[, 3]): 8 bit grey or RGB, or 16 bit grey."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
 
 
-def ply(points: Floats, colours: NDArray[np.uint8]) -> bytes:
+def ply(points: Float[np.ndarray, "n 3"], colours: UInt8[np.ndarray, "n 3"]) -> bytes:
     """Binary little-endian PLY of points (n, 3) and colours (n, 3)."""
     vertices = np.empty(len(points), dtype=_VERTEX)
     for axis, name in enumerate(("x", "y", "z")):
@@ -40,7 +38,7 @@ def ply(points: Floats, colours: NDArray[np.uint8]) -> bytes:
     return header.encode() + vertices.tobytes()
 
 
-def flac(wave: Floats) -> bytes:
+def flac(wave: Float[np.ndarray, " samples"]) -> bytes:
     """16-bit mono FLAC of a wave (samples,) in [-1, 1] at 16 kHz."""
     buffer = io.BytesIO()
     whole = np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16)
@@ -48,7 +46,7 @@ def flac(wave: Floats) -> bytes:
     return buffer.getvalue()
 
 
-def mp4(frames: NDArray[np.uint8]) -> bytes:
+def mp4(frames: UInt8[np.ndarray, "frames height width 3"]) -> bytes:
     """MPEG-4 video of frames (frames, height, width, 3), two a second, by an encoder that every build of av has."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
