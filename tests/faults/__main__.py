@@ -1,4 +1,4 @@
-"""Run the fault classes of training: `python -m tests.faults [--share 1.0] [--seed 0] [--report FOLDER]`."""
+"""Run the fault classes, write their report: `python -m tests.faults [--share 1.0] [--seed 0] [--report FOLDER]`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from tests.faults.bad_media import bad_media
 from tests.faults.corruption import DAMAGES, damage_newest
 from tests.faults.disk import failing_writes
 from tests.faults.harness import FaultReport
@@ -30,17 +31,18 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="share of the full set, 0 to 1 (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of instants, places and bits")
     parser.add_argument("--report", type=Path, default=Path("eval/reports/faults"), help="folder of the report")
+    parser.add_argument("--training-only", action="store_true", help="leave out unusable media")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # forked children must not inherit a pool of threads that no longer exists
     logging.disable(logging.ERROR)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        reports = run(Path(folder), arguments.share, arguments.seed)
+        reports = run(Path(folder), arguments.share, arguments.seed, media=not arguments.training_only)
     write(arguments.report, reports, arguments, time.monotonic() - begun)
     return int(any(report.lost or report.silent or report.detected < report.injected for report in reports))
 
 
-def run(folder: Path, share: float, seed: int) -> list[FaultReport]:
+def run(folder: Path, share: float, seed: int, *, media: bool) -> list[FaultReport]:
     """Every class in turn; each line is printed as it is known."""
 
     def some(count: int) -> int:
@@ -55,6 +57,8 @@ def run(folder: Path, share: float, seed: int) -> list[FaultReport]:
         partial(failing_writes, folder / "full", errno.ENOSPC, operations),
         partial(failing_writes, folder / "broken", errno.EIO, operations),
     ]
+    if media:
+        classes.append(partial(bad_media, folder / "media", some(1000), seed))
     reports = []
     for measure in classes:
         report = measure()
@@ -65,7 +69,7 @@ def run(folder: Path, share: float, seed: int) -> list[FaultReport]:
 
 
 def write(folder: Path, reports: list[FaultReport], arguments: argparse.Namespace, seconds: float) -> None:
-    """`training.json` and `training.md` in `folder`."""
+    """`faults.json` and `faults.md` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     command = shlex.join(
         ["python", "-m", "tests.faults", "--share", str(arguments.share), "--seed", str(arguments.seed)]
@@ -76,12 +80,12 @@ def write(folder: Path, reports: list[FaultReport], arguments: argparse.Namespac
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "classes": [report.to_dict() for report in reports],
     }
-    (folder / "training.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (folder / "faults.json").write_text(json.dumps(summary, indent=1) + "\n")
     rows = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     rows += [" | ".join(f"{getattr(report, column):.4g}" for column in COLUMNS[1:]) for report in reports]
     rows[2:] = [f"{report.name} | {row}" for report, row in zip(reports, rows[2:], strict=True)]
     table = "\n".join(f"| {row} |" for row in rows)
-    (folder / "training.md").write_text(f"# Faults of training\n\n`{command}` ({seconds:.0f} s)\n\n{table}\n")
+    (folder / "faults.md").write_text(f"# Faults\n\n`{command}` ({seconds:.0f} s)\n\n{table}\n")
 
 
 if __name__ == "__main__":

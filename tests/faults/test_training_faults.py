@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def _run(share: float, report: Path) -> dict[str, dict[str, float]]:
-    command = [sys.executable, "-m", "tests.faults", "--share", str(share), "--report", str(report)]
+    command = [sys.executable, "-m", "tests.faults", "--share", str(share), "--report", str(report), "--training-only"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=1800)
-    summary = json.loads((report / "training.json").read_text())
+    summary = json.loads((report / "faults.json").read_text())
     return {entry.pop("name"): entry for entry in summary["classes"]}
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from accelerate import Accelerator
 
 from polysense.data.prefetch import Prefetcher
 from polysense.data.rng import step_seed
-from polysense.errors import PolysenseError, QuotaExceededError, UnknownModalityError
+from polysense.errors import ConfigError, PolysenseError, QuotaExceededError, UnknownModalityError
 from polysense.modality import JsonValue
 from polysense.trainer.checkpoint import (
     Checkpoint,
@@ -32,6 +31,7 @@ from polysense.trainer.checkpoint import (
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.distributed import exchange, gather_objects, on_main, rank, world_size
 from polysense.trainer.files import FileSystem
+from polysense.trainer.hooks import Hooks, LoopState, TrainingResult
 from polysense.trainer.lock import FolderLock
 from polysense.trainer.logbook import Logbook
 from polysense.trainer.objective import Feed, Objective
@@ -46,65 +46,6 @@ from polysense.trainer.signals import StopSignals
 from polysense.trainer.step import StepReport, StepRunner
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopState:
-    """What hooks get to see.
-
-    Attributes:
-        step: optimiser steps done.
-        config: settings of the run.
-        folder: the run folder.
-        objective: what is trained.
-        accelerator: device and processes.
-        metrics: what `on_evaluate` returned last.
-    """
-
-    step: int
-    config: LoopConfig
-    folder: Path
-    objective: Objective
-    accelerator: Any
-    metrics: Mapping[str, JsonValue] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """Called on every rank; what one does on the main process only, it must decide itself.
-
-    Attributes:
-        on_step_end: after each optimiser step.
-        on_evaluate: every `eval_every` steps and after the last; its result is logged. A run killed between an
-            evaluation and the next checkpoint evaluates again.
-        on_stage_end: when all steps are done and saved, also when a finished run is started again: the place to
-            write the stage's folder, render its card and push it.
-    """
-
-    on_step_end: Callable[[LoopState], None] | None = None
-    on_evaluate: Callable[[LoopState], Mapping[str, JsonValue]] | None = None
-    on_stage_end: Callable[[LoopState], None] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """What a finished run comes to.
-
-    Attributes:
-        step: optimiser steps done, over all starts.
-        resumed_from: step this start began at.
-        skipped_steps: steps left out because of a non-finite loss or gradient, over all starts.
-        skipped_samples: unusable samples that were replaced, per source, in this start.
-        checkpoint: folder of the last checkpoint.
-        metrics: what `on_evaluate` returned last.
-    """
-
-    step: int
-    resumed_from: int
-    skipped_steps: int
-    skipped_samples: Mapping[str, int]
-    checkpoint: Path
-    metrics: Mapping[str, JsonValue]
 
 
 def train(
@@ -137,10 +78,13 @@ def train(
         CheckpointError: a checkpoint is damaged, belongs to another model, or cannot be written.
         QuotaExceededError: too many unusable samples, or non-finite steps in a row.
         UnknownModalityError: the feed has a modality that the objective does not know.
+        ConfigError: `config` gives epochs, and `LoopConfig.in_steps` has not turned them into steps.
     """
     accelerator = accelerator or Accelerator(mixed_precision=config.mixed_precision)
     if unknown := [modality for modality in feed.slots if modality not in objective.modalities]:
         raise UnknownModalityError(unknown[0], objective.modalities, where="the feed")
+    if config.epochs:
+        raise ConfigError("the loop counts steps, not epochs", where="loop.epochs", fix="Convert with in_steps().")
     with ExitStack() as stack:
         on_main(lambda: bool(stack.enter_context(FolderLock(folder))))
         return _Run(objective, feed, config, Path(folder), hooks or Hooks(), accelerator, files).run()
