@@ -24,6 +24,7 @@ from polysense.recipes.demo import facts
 from polysense.recipes.evaluation import Evaluator, unique_pool
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import StageSettings, UniAlignRecipe, UniAlignRun
+from polysense.world import WorldSummary, load_world
 
 SENSES = ("depth", "point_cloud", "video", "audio")
 METHODS = ("joint", "incremental", "nce", "global", "bounds")
@@ -212,15 +213,20 @@ def _value(record: Mapping[str, Any], sense: str, split: str) -> float:
     return float(score(record, sense, split)["value"])
 
 
-def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = SEEDS, workers: int = 2) -> Path:
+def run(
+    reports: Path, output: Path, check: Callable[[WorldSummary], None], *, config: str = "world",
+    seeds: Sequence[int] = SEEDS, workers: int = 2,
+) -> Path:  # fmt: skip
     """Run the missing cells and write `unialign-world.json`; its path is returned.
 
     Args:
         reports: folder of reports; cells go to `reports/unialign-world`.
         output: folder for checkpoints and the world.
+        check: refuses a world that is not the frozen one (`calibration.check_frozen`).
     """
     base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
     anchor = UniAlignRun(replace(base, bounds=0), output).anchor
+    check(load_world(output / "world"))
     base = replace(base, anchor=str(anchor), world=None)
     cells = [Cell(method, seed) for seed in seeds for method in METHODS]
     records = run_cells(cells, partial(work, base=base, output=output), reports / "unialign-world", workers=workers)

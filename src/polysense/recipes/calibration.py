@@ -1,0 +1,65 @@
+"""Is the world hard enough to tell methods apart, and not too hard? Judged on NCE alone beside full supervision.
+
+Difficulty is chosen on these figures, with seeds of their own, and the world is then frozen: its hash stands in
+`eval/reports/world.json`, and no report may be made on another (design.md section 5).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from polysense.errors import ConfigError
+from polysense.recipes.cells import Cell, run_cells
+from polysense.recipes.config import read_config
+from polysense.recipes.provenance import command, commit
+from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
+from polysense.recipes.unialign_world import SENSES, score, work
+from polysense.world import WorldSummary, load_world
+
+CALIBRATION_SEEDS = (100, 101)
+SHARE = (0.4, 0.8)  # of a fully supervised model, that NCE alone is to reach
+
+
+def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = CALIBRATION_SEEDS) -> Path:
+    """Calibrate and write `world.json`; its path is returned. The world counts as frozen if every sense is in range."""
+    base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
+    anchor = UniAlignRun(replace(base, bounds=0), output).anchor
+    base = replace(base, anchor=str(anchor), world=None)
+    cells = [Cell(method, seed) for seed in seeds for method in ("bounds", "nce")]
+    records = run_cells(cells, partial(work, base=base, output=output), reports / "world")
+    senses: dict[str, Any] = {}
+    for sense in SENSES:
+        shares = []
+        for seed in seeds:
+            bound = float(records[Cell("bounds", seed)]["bounds"][sense])
+            shares.append(float(score(records[Cell("nce", seed)], sense)["value"]) / bound)
+        senses[sense] = {"share_of_bound": fmean(shares), "by_seed": shares,
+                         "in_range": SHARE[0] <= fmean(shares) <= SHARE[1]}  # fmt: skip
+    world = load_world(output / "world")
+    record = {
+        "command": command(), "commit": commit(), "seeds": list(seeds), "range": list(SHARE),
+        "content_hash": world.content_hash, "config": world.config.to_dict(), "senses": senses,
+        "frozen": all(entry["in_range"] for entry in senses.values()),
+    }  # fmt: skip
+    path = reports / "world.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def check_frozen(reports: Path, world: WorldSummary) -> None:
+    """Refuse to make a report on a world that was not calibrated, or that changed since.
+
+    Raises:
+        ConfigError: naming both hashes.
+    """
+    path = reports / "world.json"
+    frozen = json.loads(path.read_text(encoding="utf-8"))["content_hash"] if path.exists() else "none"
+    if frozen != world.content_hash:
+        raise ConfigError(f"the world has the content {world.content_hash[:12]}, the frozen one {frozen[:12]}",
+                          where=path, fix="Run eval/calibrate.py again, and then every report.")  # fmt: skip
