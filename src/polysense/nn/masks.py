@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -20,7 +22,7 @@ def attention_mask(mask: Mask, rows: Float[Tensor, "batch tokens dim"]) -> Float
     return torch.zeros(seen.shape, dtype=rows.dtype, device=rows.device).masked_fill(~seen, hidden)
 
 
-def real_steps(mask: Mask | None, batch: int, steps: int, device: torch.device) -> Bool[Tensor, "batch steps"]:
+def real_steps(mask: Mask | None, batch: int, steps: int, device: torch.device) -> Bool[Tensor, "batch encoded"]:
     """Which encoded time steps are real. Several steps of `mask` may share one (tubelets): any real one counts.
 
     Raises:
@@ -33,7 +35,7 @@ def real_steps(mask: Mask | None, batch: int, steps: int, device: torch.device) 
             f"a mask of shape {tuple(mask.shape)} does not fit {batch} samples of {steps} steps",
             fix="Use the mask that the processor returned with the features.",
         )
-    return mask.bool().unflatten(1, (steps, -1)).any(dim=-1)
+    return cast(Tensor, mask.bool().unflatten(1, (steps, -1)).any(dim=-1))
 
 
 def masked_mean(
@@ -45,4 +47,4 @@ def masked_mean(
     weights = mask.to(values.dtype)
     total = (values * weights.unsqueeze(-1)).sum(dim=1)
     counts = weights.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.div(total, counts)
+    return total / counts

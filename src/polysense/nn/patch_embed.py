@@ -1,7 +1,7 @@
 """Tokenizers: features of one sense to tokens of the shared encoder (UniAlign, section 3.1; method-facts 1.5).
 
-A kind of sense is one class and one registration. Every tokenizer returns `batch time space dim` with its positions
-already added; a still has time 1. The class token is not its business.
+A kind of sense is one class and one registration. Every tokenizer returns `batch steps space dim` with its positions
+already added; a still has one step. The class token is not its business.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import ClassVar, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.modality import Modality
 
-Tokens = Float[Tensor, "batch time space dim"]
+Tokens = Float[Tensor, "batch steps space dim"]
 
 _TOKENIZERS: dict[str, type[Tokenizer]] = {}
 
@@ -45,13 +45,16 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.modality, self.dim = modality.name, dim
 
-    def check(self, values: Tensor, *sizes: int) -> None:
-        """Raise `FeatureShapeError` unless `values` has the layout's rank and `sizes` as its last axes."""
+    def check(self, values: Tensor, *sizes: int | None) -> None:
+        """Raise `FeatureShapeError` unless `values` has the layout's rank and `sizes` (`None`: any) as last axes."""
         axes = self.layout.split()
-        if values.ndim != len(axes) or values.shape[len(axes) - len(sizes) :] != sizes:
-            wanted = [*axes[: len(axes) - len(sizes)], *map(str, sizes)]
+        wanted = [None] * (len(axes) - len(sizes)) + list(sizes)
+        if values.ndim != len(axes) or any(
+            n not in (None, have) for n, have in zip(wanted, values.shape, strict=True)
+        ):
+            listing = ", ".join(str(n or axis) for n, axis in zip(wanted, axes, strict=True))
             raise FeatureShapeError(
-                f"{self.modality} features have shape {tuple(values.shape)}, expected ({', '.join(wanted)})",
+                f"{self.modality} features have shape {tuple(values.shape)}, expected ({listing})",
                 fix="Prepare them with the processor that was saved with this model.",
             )
 
@@ -140,11 +143,8 @@ class RasterTokenizer(Tokenizer):
         if positions.shape == self.position.shape:
             self.position.copy_(positions)
 
-    def check(self, values: Tensor, *sizes: int) -> None:
-        super().check(values, *(sizes or (self.channels, self.size, self.size)))
-
-    def forward(self, values: Float[Tensor, "batch time channels height width"]) -> Tokens:
-        self.check(values)
+    def forward(self, values: Tensor) -> Tokens:
+        self.check(values, self.channels, self.size, self.size)
         return self.patches(values)
 
     def patches(self, values: Float[Tensor, "batch time channels height width"]) -> Tokens:
@@ -164,8 +164,8 @@ class GridTokenizer(RasterTokenizer):
 
     layout = "batch channels height width"
 
-    def forward(self, values: Float[Tensor, "batch channels height width"]) -> Tokens:
-        self.check(values)
+    def forward(self, values: Tensor) -> Tokens:
+        self.check(values, self.channels, self.size, self.size)
         return self.patches(values.unsqueeze(1))
 
 
@@ -210,7 +210,7 @@ class PointTokenizer(Tokenizer):
                 where=modality.name,
                 fix="Use norm layer or batch, and at least the three coordinates.",
             )
-        self.channels, self.grid = modality.channels, (1, 1, groups)
+        self.channels, self.groups, self.grid = modality.channels, groups, (1, 1, groups)
         normal, wide = norms[norm], 2 * width
         self.local = nn.Sequential(
             nn.Linear(modality.channels, width), normal(width), nn.ReLU(), nn.Linear(width, wide)
@@ -221,8 +221,8 @@ class PointTokenizer(Tokenizer):
         self.projection = nn.Linear(wide, dim)
         self.position = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, dim))
 
-    def forward(self, values: Float[Tensor, "batch groups neighbours channels"]) -> Tokens:
-        self.check(values, values.shape[-2], self.channels)
+    def forward(self, values: Tensor) -> Tokens:
+        self.check(values, self.groups, None, self.channels)
         values = values.to(self.projection.weight.dtype)
         centres = values[:, :, 0, :3]
         offsets = torch.cat([values[..., :3] - centres.unsqueeze(2), values[..., 3:]], dim=-1)
@@ -263,7 +263,7 @@ class TextTokenizer(Tokenizer):
     def reset_parameters(self) -> None:
         nn.init.normal_(self.position, std=self.dim**-0.5)
 
-    def forward(self, ids: Int[Tensor, "batch length"], vectors: Float[Tensor, "vocabulary width"]) -> Tokens:  # type: ignore[override]
+    def forward(self, ids: Tensor, vectors: Float[Tensor, "vocabulary width"]) -> Tokens:  # type: ignore[override]
         self.check(ids)
         if ids.shape[1] > len(self.position):
             raise FeatureShapeError(

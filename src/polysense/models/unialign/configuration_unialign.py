@@ -1,6 +1,8 @@
-"""Configuration of UniAlign."""
+"""Configuration of UniAlign.
 
-from __future__ import annotations
+Annotations are evaluated here (no `from __future__ import annotations`): strict dataclasses check no field whose type
+is a string.
+"""
 
 from dataclasses import field
 from typing import Any, ClassVar, Literal, cast
