@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
 
 from polysense import UniAlignModel
-from polysense.hub import write_card
+from polysense.hub import card_of_folder
 from polysense.models.unialign.processing_unialign import UniAlignProcessor
 from polysense.testing.tiny import IMAGE_SIZE, tiny_clip
 
@@ -69,5 +69,5 @@ def write_stage(folder: Path, *, number: int, senses: tuple[str, ...] = ("depth"
     record = stage_record(stage=number, name=f"stage-{number}-depth", parent=None, **changes)
     (folder / "stage.json").write_text(json.dumps(record))
     (folder / "metrics.json").write_text(json.dumps(metrics_record()))
-    write_card(folder)
+    (folder / "README.md").write_text(card_of_folder(folder))
     return folder

@@ -80,13 +80,6 @@ def card_of_folder(folder: str | Path, *, repository: str = UNPUBLISHED) -> str:
     return render_card(read_stage(folder), read_metrics(folder), history=lineage(folder), repository=repository)
 
 
-def write_card(folder: str | Path) -> Path:
-    """Render the card of a stage's folder into its README.md."""
-    path = Path(folder) / "README.md"
-    path.write_text(card_of_folder(folder), encoding="utf-8")
-    return path
-
-
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["cell"] = _cell
@@ -208,4 +201,4 @@ def _redacted(value: Any) -> Any:
     return [_redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-__all__ = ["UNPUBLISHED", "card_of_folder", "render_card", "write_card"]
+__all__ = ["UNPUBLISHED", "card_of_folder", "render_card"]

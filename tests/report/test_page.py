@@ -1,0 +1,68 @@
+"""The report is one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from polysense.report import write_report
+from tests.report.runs import write_run
+
+_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+class _Tags(HTMLParser):
+    """Open tags, in the order in which they must be closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href"}]
+        if tag not in {"meta", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path), {"Cross-modal retrieval": _PNG}).read_text()
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == [] and len(tags.addresses) == 3
+    assert all(address.startswith("data:image/png;base64,") for address in tags.addresses)
+    assert not re.search(r"https?://|<script|@import|url\(", page)
+
+
+def test_the_page_tells_senses_stages_results_and_how_to_use_it(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path)).read_text()
+    assert "<h1>UniAlign with image, text and depth</h1>" in page
+    assert "<b>60.0</b> <small>[50.0, 70.0]</small>" in page
+    assert "model.embed(&#34;depth&#34;" in page and "stages/stage-2-depth" in page
+    assert "All 4 measurements" in page and "polysense train unialign" in page and "Trained on a synthetic" in page
+
+
+def test_the_folder_holds_table_and_figures(tmp_path: Path) -> None:
+    folder = write_report(write_run(tmp_path), {"Cross-modal retrieval": _PNG}).parent
+    assert {path.name for path in folder.iterdir()} == {
+        "report.html", "table.md", "table.json", "scores.png", "curves.png", "cross-modal-retrieval.png",
+    }  # fmt: skip
+
+
+def test_a_report_written_again_keeps_its_gallery(tmp_path: Path) -> None:
+    write_report(write_run(tmp_path), {"Cross-modal retrieval": _PNG})
+    assert 'alt="Cross modal retrieval"' in write_report(tmp_path).read_text()
+
+
+def test_a_run_without_metrics_or_log_still_has_a_report(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    for path in [*tmp_path.glob("*/*/metrics.json"), *tmp_path.glob("*/*/log.jsonl")]:
+        path.unlink()
+    assert "No stage was evaluated." in write_report(tmp_path).read_text()
