@@ -266,7 +266,8 @@ def what_the_main_process_returns_or_raises_reaches_all(folder: Path) -> None:
         except PolysenseError as error:
             return answer, str(error)
 
-    assert succeeded(run_ranks(run)) == [("from 0 of 2", "here: it is damaged.")] * 2
+    for group in (True, False):  # also before anything has made the process group
+        assert succeeded(run_ranks(run, group=group)) == [("from 0 of 2", "here: it is damaged.")] * 2
 
 
 def _join(batches: Sequence[Batch]) -> Batch | None:

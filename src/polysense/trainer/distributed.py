@@ -7,13 +7,16 @@ inside a loss neither hangs nor changes its meaning, whatever the pattern of abs
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -28,19 +31,33 @@ _WIRE_TYPES = (torch.float32, torch.float64, torch.int64)
 _announcing: ContextVar[bool] = ContextVar("announcing", default=False)
 
 
+# How long processes wait for one another: one may build data or score a checkpoint while the others do nothing.
+_PATIENCE = timedelta(hours=24)
+
+
+def grouped() -> bool:
+    """Whether there are other processes; joins them first, where a launcher has started several and nobody has yet.
+
+    So `on_main` can be used before the loop makes its Accelerator, and only one process takes itself for the main one.
+    """
+    if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        PartialState(timeout=_PATIENCE)
+    return dist.is_initialized()
+
+
 def world_size() -> int:
     """Number of processes that train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if grouped() else 1
 
 
 def rank() -> int:
     """Place of this process among them."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if grouped() else 0
 
 
 def collective_device() -> torch.device:
     """Where tensors must be for the process group's collectives."""
-    on_gpu = dist.is_initialized() and dist.get_backend() == "nccl"
+    on_gpu = grouped() and dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 
