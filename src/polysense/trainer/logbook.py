@@ -1,4 +1,7 @@
-"""The log of a run: one JSON object per line in `log.jsonl`, and a progress bar. Only the main process writes."""
+"""The log of a run: one JSON object per line in `log.jsonl`, and a progress bar. Only the main process writes.
+
+After a kill, the steps since the last checkpoint are run and logged again: of two lines of a step the later one counts.
+"""
 
 from __future__ import annotations
 
