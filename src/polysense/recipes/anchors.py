@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from transformers import set_seed as seed_everything
 from polysense.data import Mixture
 from polysense.models.unialign import UniAlignProcessor
 from polysense.recipes.config import import_modules, read_config, recipe_folder
-from polysense.recipes.sources import SourceSettings, WorldSettings
+from polysense.recipes.sources import SourceSettings, WorldSettings, open_sources
 from polysense.trainer import Hooks, LoopConfig, LoopState, atomic_folder, train, verify_folder
 from polysense.trainer.clip import ClipObjective
-from polysense.trainer.distributed import on_main
+from polysense.trainer.distributed import on_main, world_size
 
 SPECIAL_TOKENS = ("<pad>", "<start>", "<unknown>", "<end>")
 
@@ -104,7 +104,8 @@ def train_anchor(recipe: AnchorRecipe, output: Path) -> Path:
     images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     processor = UniAlignProcessor(images, tokenizer, senses={"image": recipe.augmentation})
     model = build_clip(recipe, tokenizer)
-    sources = [settings.source(name, root) for name, settings in recipe.sources.items()]
+    datasets = open_sources(recipe.sources, root)
+    sources = [settings.source(name, datasets[name]) for name, settings in recipe.sources.items()]
     mixture = Mixture(sources, processor.features, seed=recipe.seed)
     objective = ClipObjective(model, lambda captions: processor.features("text", captions))
 
@@ -117,13 +118,12 @@ def train_anchor(recipe: AnchorRecipe, output: Path) -> Path:
 
         on_main(write)
 
-    train(objective, mixture, recipe.loop, output / "training" / "anchor", hooks=Hooks(on_stage_end=save))
+    loop = replace(recipe.loop, seed=recipe.seed).in_steps(mixture.steps_per_epoch(world_size()))
+    train(objective, mixture, loop, output / "training" / "anchor", hooks=Hooks(on_stage_end=save))
     return folder
 
 
-def run(
-    config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()
-) -> Path:
+def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Path:
     """Train an anchor by a config; the folder of the finished CLIP is returned.
 
     Raises:

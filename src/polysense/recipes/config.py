@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, PolysenseError
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
-        _set(data, key.split("."), yaml.safe_load(value), override)
+        _set(data, key.split("."), _yaml(value, f"override {override}"), override)
     return build(kind, data, str(path))
 
 
@@ -61,6 +62,26 @@ def import_modules(names: Sequence[str]) -> None:
                 f"the module cannot be imported ({type(error).__name__}: {error})", where=f"imports: {name}",
                 fix="Give its importable name, and put its folder on PYTHONPATH.",
             ) from error  # fmt: skip
+
+
+@contextmanager
+def place(where: str) -> Iterator[None]:
+    """Within this block, what a config's values cause becomes a `ConfigError` that says where they stand."""
+    try:
+        yield
+    except PolysenseError as error:
+        inner = error.where or ""
+        known = not inner or where.endswith(inner)
+        raise ConfigError(error.what, where=where if known else f"{where}: {inner}", fix=error.fix) from error
+
+
+def check_keys(given: Iterable[object], known: Sequence[str], where: str) -> None:
+    """Raise `ConfigError`, with the nearest known key, for a key that is not known."""
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            fix = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+            raise ConfigError(f"unknown key {key!r}", where=where, fix=fix)
 
 
 def build(kind: type[T], data: Any, where: str) -> T:
@@ -81,19 +102,26 @@ def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
     if depth > 4:
         raise ConfigError("base files refine one another in a circle", where=path, fix="Break the circle.")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         names = ", ".join(sorted(each.stem for each in shipped.glob("*.yaml"))) or "none"
-        raise ConfigError(f"the config cannot be read ({error.strerror})", where=path,
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        raise ConfigError(f"the config cannot be read ({reason})", where=path,
                           fix=f"Give a YAML file, or one of the shipped names: {names}.") from error  # fmt: skip
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the config is not YAML ({error})", where=path, fix="Correct the file.") from error
+    data = _yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError("the config is not a mapping of keys", where=path, fix="Write `key: value` lines.")
     base = data.pop("base", None)
     if base is None:
         return data
     return _merged(_read(_locate(str(base), path.parent, shipped), shipped, depth + 1), data)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"the text is not YAML ({error})", where=where, fix="Correct it.") from error
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,18 +185,16 @@ def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
         raise _mistyped(value, "a mapping", where)
     hints = get_type_hints(kind)
     known = [field.name for field in fields(kind)]
-    for key in value:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise ConfigError(f"unknown key {key!r}", where=where,
-                              fix=f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}.")  # fmt: skip
+    check_keys(value, known, where)
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in required if name not in value]:
         raise ConfigError(f"the keys {missing} are missing", where=where, fix="Give a value for each.")
-    return kind(**{str(key): _build(hints[str(key)], item, f"{where}: {key}") for key, item in value.items()})
+    built = {str(key): _build(hints[str(key)], item, f"{where}: {key}") for key, item in value.items()}
+    with place(where):  # what the dataclass itself refuses
+        return kind(**built)
 
 
 def _mistyped(value: Any, expected: str, where: str) -> ConfigError:
     scientific = isinstance(value, str) and expected == "float"
-    return ConfigError(f"{value!r} is not {expected}", where=where,
-                       fix="YAML reads 2e-4 as text: write 2.0e-4." if scientific else "Correct the value.")  # fmt: skip
+    fix = "YAML reads 2e-4 as text: write 2.0e-4." if scientific else "Correct the value."
+    return ConfigError(f"{value!r} is not {expected}", where=where, fix=fix)

@@ -74,7 +74,8 @@ class Evaluator:
     """Scores one model and its processor; embeddings of a data set and sense are computed once and kept."""
 
     def __init__(self, model: UniAlignModel, processor: UniAlignProcessor, settings: EvaluationSettings) -> None:
-        self.model, self.processor, self.settings = model.eval(), processor, settings
+        model.eval()
+        self.model, self.processor, self.settings = model, processor, settings
         self._cache: dict[tuple[int, str], Float[Tensor, "samples embed"]] = {}
 
     @torch.no_grad()
@@ -173,7 +174,7 @@ def unique_pool(dataset: SampleDataset, senses: Sequence[str], size: int) -> Sub
     """At most `size` samples no two of which mean the same in `senses`, drawn by a key so that all runs share them."""
     order = keyed_rng("retrieval pool", *senses).permutation(len(dataset))
     seen: set[str] = set()
-    chosen = []
+    chosen: list[int] = []
     for index in map(int, order):
         meaning = _meaning(dataset[index], senses)
         if meaning not in seen and len(chosen) < size:
@@ -193,7 +194,8 @@ def _caption(sample: Sample, senses: Sequence[str]) -> str:
 
 
 def _result(
-    task: str, modality: str, dataset: str, metric: str, value: float, chance: float, bound: float | None, *, count: int
+    task: str, modality: str, dataset: str, metric: str, value: float, chance: float, bound: float | None, *,
+    count: int,
 ) -> Result:  # fmt: skip
     low, high = proportion_interval(value, count)
     return Result(

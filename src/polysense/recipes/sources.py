@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetsError
+from tqdm.auto import tqdm
 
 from polysense.data import ColumnDataset, ColumnMapping, Manifest, Sample, SampleDataset, Source, Subset
 from polysense.errors import ConfigError
+from polysense.recipes.config import place
 from polysense.world import WorldConfig, build_world
 
 
@@ -67,32 +70,43 @@ class DatasetSettings:
         """The data set.
 
         Raises:
-            ConfigError: none or several of the three kinds, or columns that do not exist.
+            ConfigError: none or several of the three kinds, files that are not there or no parquet, or columns that
+                do not exist.
             ManifestError: a manifest that cannot be read.
         """
         if sum(map(bool, (self.manifest, self.parquet, self.hub))) != 1:
             raise ConfigError("a data set needs exactly one of manifest, parquet and hub",
                               fix="Give one of them.")  # fmt: skip
-        dataset: SampleDataset
-        if self.manifest:
-            dataset = Manifest(root / self.manifest, root=root)
-        elif self.parquet:
-            files = [str(root / each) for each in self.parquet]
-            dataset = ColumnDataset.from_parquet(files, ColumnMapping.from_dict(self.columns), root=root)
-        else:
-            dataset = ColumnDataset(load_dataset(self.hub, split=self.split), ColumnMapping.from_dict(self.columns))
+        dataset: SampleDataset = Manifest(root / self.manifest, root=root) if self.manifest else self._columns(root)
         if self.captions:
             dataset = PooledCaptions(dataset, self.captions)
         return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
 
+    def _columns(self, root: Path) -> ColumnDataset:
+        mapping = ColumnMapping.from_dict(self.columns)
+        for pattern in self.parquet:
+            if not any(root.glob(pattern)):
+                raise ConfigError("there is no such parquet file", where=root / pattern,
+                                  fix="Put the files there, or correct data_root or the pattern.")  # fmt: skip
+        try:
+            if self.parquet:
+                return ColumnDataset.from_parquet([str(root / each) for each in self.parquet], mapping, root=root)
+            return ColumnDataset(load_dataset(self.hub, split=self.split), mapping)
+        except ConfigError:
+            raise
+        except (OSError, ValueError, DatasetsError) as error:
+            raise ConfigError(
+                f"the data set cannot be opened ({type(error).__name__}: {error})",
+                where=self.hub or root / self.parquet[0], fix="Download it again.",
+            ) from error  # fmt: skip
 
     def content_hash(self, root: Path) -> str:
         """SHA-256 of the manifest or of the parquet files; a Hub data set is named by itself."""
         if self.hub:
             return f"{self.hub}[{self.split}]"
-        files = [root / self.manifest] if self.manifest else sorted(p for each in self.parquet for p in root.glob(each))
+        matches = [root / self.manifest] if self.manifest else [p for each in self.parquet for p in root.glob(each)]
         together = hashlib.sha256()
-        for path in files:
+        for path in tqdm(sorted(matches), desc="hashing data", delay=2, leave=False):
             with path.open("rb") as file:
                 together.update(hashlib.file_digest(file, "sha256").digest())
         return together.hexdigest()
@@ -121,11 +135,26 @@ class SourceSettings:
     per_class: int | None = None
     license: str = "unknown"
 
-    def source(self, name: str, root: Path) -> Source:
-        return Source(
-            name=name, modality=self.modality, dataset=self.data.open(root), batch_size=self.batch_size,
-            anchors=tuple(self.anchors), repeat=self.repeat, per_class=self.per_class,
-        )  # fmt: skip
+    def source(self, name: str, dataset: SampleDataset) -> Source:
+        """The opened data set in its role."""
+        with place(f"sources: {name}"):
+            return Source(
+                name=name, modality=self.modality, dataset=dataset, batch_size=self.batch_size,
+                anchors=tuple(self.anchors), repeat=self.repeat, per_class=self.per_class,
+            )  # fmt: skip
+
+
+def open_sources(sources: Mapping[str, SourceSettings], root: Path) -> dict[str, SampleDataset]:
+    """The data set of every source.
+
+    Raises:
+        ConfigError: naming the source.
+    """
+    opened = {}
+    for name, settings in sources.items():
+        with place(f"sources: {name}: data"):
+            opened[name] = settings.data.open(root)
+    return opened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polysense.hub import render_card
+from polysense.models.unialign import UniAlignModel
 from polysense.recipes.provenance import command, commit, versions
 from polysense.trainer import atomic_folder, verify_folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +93,12 @@ def finished(folder: Path) -> bool:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def log_parameters(model: UniAlignModel) -> None:
+    """Log how many parameters every part of a model has and trains."""
+    table = model.parameter_table()
+    base, trained = table["base"][0], sum(trainable for _, trainable in table.values())
+    for part, (total, trainable) in table.items():
+        logger.info("%-24s %12s parameters, %12s trained", part, f"{total:,}", f"{trainable:,}")
+    logger.info("trained: %s parameters, %.2f %% of the base", f"{trained:,}", 100 * trained / base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,27 +11,26 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 from transformers import set_seed as seed_everything
 
 from polysense.continual import apply_freezing
-from polysense.data import Mixture, SampleDataset
-from polysense.errors import ConfigError, UnknownModalityError
+from polysense.data import Mixture
+from polysense.errors import ConfigError
 from polysense.metrics import class_embeddings
 from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
-from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import anchors
-from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.checks import check_model, check_model_options, check_sense, check_stages, is_unialign
+from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
-from polysense.recipes.sources import SourceSettings, WorldSettings, class_names
-from polysense.recipes.stages import StageRecord, finished, save_stage, stage_folder
-from polysense.safety import read_json
+from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, open_sources
+from polysense.recipes.stages import StageRecord, finished, log_parameters, save_stage, stage_folder
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
-from polysense.trainer.distributed import on_main
+from polysense.trainer.distributed import on_main, world_size
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
 from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +64,13 @@ class StageSettings:
     Attributes:
         name: of its folder.
         trains: senses that it trains; those the model lacks are added.
-        steps: optimiser steps; the loop's number if `None`.
+        steps, epochs: how long; one of them, or the loop's if neither is given.
     """
 
     name: str
     trains: Sequence[str]
-    steps: int | None = None
+    steps: int = 0
+    epochs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class UniAlignRecipe:
         stages: in order.
         bounds: steps of the fully supervised model of each added sense, the bound beside zero-shot figures; 0: none.
         bound_learning_rate: of these models.
-        loop: see `LoopConfig`; `steps` holds for stages that give none.
+        loop: see `LoopConfig`; its `steps` or `epochs` hold for stages that give none.
         evaluation: what each stage is scored on.
         seed: of initial weights, order of data and augmentation.
         imports: modules that register what the config names.
@@ -118,29 +117,48 @@ class UniAlignRecipe:
     imports: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What `stage.json` says of how a stage came about."""
+
+    parent: Path | None
+    frozen: Mapping[str, bool]
+    steps: int
+    seconds: float
+
+
 class UniAlignRun:
     """A recipe at work in an output folder; whatever is finished there is not done again."""
 
     def __init__(self, recipe: UniAlignRecipe, output: Path) -> None:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
-        self._check()
-        on_main(self._write_config)
+        added = self._check()
         if recipe.world is not None:
             world = recipe.world
             on_main(lambda: world.build(self.root))
-        self.datasets: dict[str, SampleDataset] = {
-            name: settings.data.open(self.root) for name, settings in recipe.sources.items()
-        }
+        self.datasets = open_sources(recipe.sources, self.root)
+        for split, datasets in recipe.evaluation.splits.items():
+            for number, settings in enumerate(datasets):
+                with place(f"evaluation: splits: {split}[{number}]"):
+                    settings.open(self.root)
+        on_main(self._write_config)
         self.anchor = self._anchor()
+        check_model(local_folder(self.anchor, {}), recipe.model, added)
 
-    def _check(self) -> None:
-        """Refuse what would only fail hours later."""
-        trained = {sense for stage in self.recipe.stages for sense in stage.trains}
-        served = {settings.modality for settings in self.recipe.sources.values()}
-        if missing := sorted(trained - served):
-            raise UnknownModalityError(missing[0], sorted(served), where="stages: no source trains it")
-        for sense in trained - {"image", "text"}:
-            self._settings(sense).spec(sense)
+    def _check(self) -> dict[str, Modality]:
+        """Refuse what would only fail hours later; the specs of all senses that are added."""
+        recipe, added = self.recipe, {}
+        check_stages([(stage.name, stage.trains) for stage in recipe.stages],
+                     [settings.modality for settings in recipe.sources.values()])  # fmt: skip
+        for name in dict.fromkeys(sense for stage in recipe.stages for sense in stage.trains):
+            if name not in {"image", "text"}:
+                with place(f"senses: {name}"):
+                    added[name] = self._settings(name).spec(name)
+                check_sense(added[name], self._settings(name).templates, f"senses: {name}")
+        image = replace(get_modality("image"), processor=recipe.augmentation)
+        check_sense(image, recipe.image_templates, "augmentation and image_templates")
+        check_model_options(recipe.model, added)
+        return added
 
     def _write_config(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -161,9 +179,10 @@ class UniAlignRun:
     def begin(self) -> tuple[UniAlignModel, UniAlignProcessor]:
         """Model and processor before the first stage: a CLIP with image and text only, or a UniAlign checkpoint."""
         folder = local_folder(self.anchor, {})
-        if read_json(folder / "config.json").get("model_type") == UniAlignConfig.model_type:
+        if is_unialign(folder):
             return UniAlignModel.from_pretrained(folder), UniAlignProcessor.from_pretrained(folder)
-        model = UniAlignModel.from_clip(folder, seed=self.recipe.seed, **dict(self.recipe.model))
+        options = {key: value for key, value in self.recipe.model.items() if key != "image_tokenized"}
+        model = UniAlignModel.from_clip(folder, seed=self.recipe.seed, **options)
         processor = UniAlignProcessor.from_clip(folder)
         if self.recipe.augmentation:
             processor.senses["image"] = dict(self.recipe.augmentation)
@@ -176,6 +195,8 @@ class UniAlignRun:
         settings = self._settings(sense)
         if sense not in model.modalities:
             model.add_modality(settings.spec(sense), seed=self.recipe.seed)
+            if sense in self.recipe.model.get("image_tokenized", ()):
+                model.config.image_tokenized = [*model.config.image_tokenized, sense]
         if sense not in processor.modalities:
             processor.add_modality(settings.spec(sense), settings.templates)
 
@@ -184,7 +205,8 @@ class UniAlignRun:
     def run(self) -> Path:
         """All stages; the last stage's folder is returned."""
         model, processor = self.begin()
-        folder = self._finish(1, StageSettings(name="anchor", trains=()), model, processor, None, None, 0.0)
+        anchor = StageSettings(name="anchor", trains=())
+        folder = self._finish(1, anchor, model, processor, _Training(None, {".*": False}, 0, 0.0))
         for number, stage in enumerate(self.recipe.stages, start=2):
             parent, folder = folder, stage_folder(self.output, number, stage.name)
             if on_main(lambda at=folder: finished(at)):  # type: ignore[misc]
@@ -200,20 +222,26 @@ class UniAlignRun:
             self.add(model, processor, sense)
         table = model.freezing(stage.trains)
         apply_freezing(model, table)
-        _log_parameters(model)
+        log_parameters(model)
         started = time.monotonic()
 
         def finish(state: LoopState) -> None:
             seconds = time.monotonic() - started
-            self._finish(number, stage, model, processor, parent, table, seconds)
+            self._finish(number, stage, model, processor, _Training(parent, table, state.step, seconds))
 
         sources = self.sources_of(stage.trains)
-        loop = replace(self.recipe.loop, steps=stage.steps or self.recipe.loop.steps, seed=self.recipe.seed)
+        mixture = self.mixture(processor, sources)
         train(
-            self.objective(model, processor, sources),
-            self.mixture(processor, sources), loop, self.output / "training" / f"stage-{number}-{stage.name}",
-            hooks=Hooks(on_stage_end=finish),
+            self.objective(model, processor, sources), mixture, self._loop(mixture, stage.steps, stage.epochs),
+            self.output / "training" / f"stage-{number}-{stage.name}", hooks=Hooks(on_stage_end=finish),
         )  # fmt: skip
+
+    def _loop(self, mixture: Mixture, steps: int, epochs: int) -> LoopConfig:
+        """The recipe's loop with a stage's own length, if it has one."""
+        loop = replace(self.recipe.loop, seed=self.recipe.seed)
+        if steps or epochs:
+            loop = replace(loop, steps=steps, epochs=epochs)
+        return loop.in_steps(mixture.steps_per_epoch(world_size()))
 
     def sources_of(self, senses: Sequence[str]) -> list[str]:
         """Names of the sources that train any of `senses`."""
@@ -221,13 +249,13 @@ class UniAlignRun:
 
     def mixture(self, processor: UniAlignProcessor, sources: Sequence[str]) -> Mixture:
         """The batches of a stage."""
-        chosen = [self.recipe.sources[name].source(name, self.root) for name in sources]
+        chosen = [self.recipe.sources[name].source(name, self.datasets[name]) for name in sources]
         return Mixture(chosen, processor.features, seed=self.recipe.seed)
 
     def objective(
         self, model: UniAlignModel, processor: UniAlignProcessor, sources: Sequence[str]
     ) -> UniAlignObjective:
-        """The losses of a stage; the classes of every source of a sense that the model has bind, trained here or not."""
+        """The losses of a stage; classes of every source of a sense that the model has bind, trained here or not."""
         evaluator = Evaluator(model, processor, self.recipe.evaluation)
         known = [name for name, settings in self.recipe.sources.items() if settings.modality in model.modalities]
         return UniAlignObjective(
@@ -250,38 +278,36 @@ class UniAlignRun:
 
     def _finish(
         self, number: int, stage: StageSettings, model: UniAlignModel, processor: UniAlignProcessor,
-        parent: Path | None, table: Mapping[str, bool] | None, seconds: float,
+        training: _Training,
     ) -> Path:  # fmt: skip
         """Score and save a stage, on the main process; all wait for it."""
         folder = stage_folder(self.output, number, stage.name)
+        if on_main(lambda: finished(folder)):
+            return folder
+        # every process trains the bounds
+        bounds = {sense: self.bound(sense) for sense in model.config.senses} if self.recipe.bounds else {}
 
         def write() -> None:
-            if finished(folder):
-                return
-            bounds = {sense: self.bound(sense) for sense in model.config.senses} if self.recipe.bounds else {}
             results = Evaluator(model, processor, self.recipe.evaluation).run(self.root, bounds)
-            record = self._record(number, stage, model, parent, table or {".*": False}, seconds)
+            record = self._record(number, stage, model, training)
             parts = [model.save_pretrained, processor.save_pretrained]
             save_stage(folder, parts, record, metrics_record(results, self.recipe.seed))
 
         on_main(write)
         return folder
 
-    def _record(
-        self, number: int, stage: StageSettings, model: UniAlignModel, parent: Path | None, table: Mapping[str, bool],
-        seconds: float,
-    ) -> StageRecord:  # fmt: skip
+    def _record(self, number: int, stage: StageSettings, model: UniAlignModel, training: _Training) -> StageRecord:
         trained = stage.trains or ("image", "text")
         return StageRecord(
             system="unialign",
             stage=number,
             name=f"stage-{number}-{stage.name}",
-            parent=None if parent is None else parent.name,
+            parent=None if training.parent is None else training.parent.name,
             trained=list(stage.trains),
             modalities=list(model.modalities),
             base_model={"name": self.recipe.anchor, "license": self.recipe.anchor_license},
             data=[self._data(name) for name in self.sources_of(trained)],
-            frozen=table,
+            frozen=training.frozen,
             parameters=model.parameter_table(),
             hyperparameters={
                 "model": dict(self.recipe.model), "objective": asdict(self.recipe.objective),
@@ -289,8 +315,8 @@ class UniAlignRun:
                 "senses": {name: asdict(settings) for name, settings in self.recipe.senses.items()},
             },
             seed=self.recipe.seed,
-            steps=(stage.steps or self.recipe.loop.steps) if stage.trains else 0,
-            seconds=round(seconds, 1),
+            steps=training.steps,
+            seconds=round(training.seconds, 1),
         )  # fmt: skip
 
     def _data(self, name: str) -> dict[str, Any]:
@@ -303,7 +329,7 @@ class UniAlignRun:
     def bound(self, sense: str) -> float:
         """Top-1 accuracy on the split "test" of a fully supervised model of one sense, trained once per output."""
         file = self.output / "bounds" / f"{sense}.json"
-        if file.exists():
+        if on_main(file.exists):
             return float(json.loads(file.read_text(encoding="utf-8"))["top1"])
         names = self.sources_of([sense])
         classes = tuple(sorted({label for name in names for label in class_names(self.datasets[name], sense)}))
@@ -311,15 +337,17 @@ class UniAlignRun:
         self.add(model, processor, sense)
         seed_everything(self.recipe.seed)
         classifier = SupervisedClassifier(model, classes).requires_grad_(True)
-        loop = replace(self.recipe.loop, steps=self.recipe.bounds, learning_rate=self.recipe.bound_learning_rate)
-        train(
-            SupervisedObjective(classifier, sense), self.mixture(processor, names), loop,
-            self.output / "training" / f"bound-{sense}",
-        )  # fmt: skip
-        top1, count = self._supervised_accuracy(classifier, processor, sense)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n", encoding="utf-8")
-        return top1
+        mixture = self.mixture(processor, names)
+        loop = replace(self._loop(mixture, self.recipe.bounds, 0), learning_rate=self.recipe.bound_learning_rate)
+        train(SupervisedObjective(classifier, sense), mixture, loop, self.output / "training" / f"bound-{sense}")
+
+        def score() -> float:
+            top1, count = self._supervised_accuracy(classifier, processor, sense)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n", encoding="utf-8")
+            return top1
+
+        return on_main(score)
 
     @torch.no_grad()
     def _supervised_accuracy(
@@ -335,7 +363,8 @@ class UniAlignRun:
                 chosen = rows[start : start + 64]
                 refs = [dataset[i].ref(sense) for i in chosen]
                 features = processor.features(sense, [r.open() for r in refs], facts=[r.facts for r in refs])
-                best = classifier(sense, features).argmax(dim=-1).tolist()
+                on_device = {name: tensor.to(classifier.encoder.device) for name, tensor in features.items()}
+                best = classifier(sense, on_device).argmax(dim=-1).tolist()
                 right += sum(classifier.classes[b] == labels[i] for b, i in zip(best, chosen, strict=True))
                 count += len(chosen)
         if not count:
@@ -346,15 +375,12 @@ class UniAlignRun:
 
 def _with_grad(model: UniAlignModel, processor: UniAlignProcessor) -> Any:
     """Text encoder whose experts train with the rest (`unified_text`)."""
-    return lambda texts: model.embed("text", processor.features("text", list(texts)))
 
+    def encode(texts: Sequence[str]) -> Tensor:
+        features = processor.features("text", list(texts))
+        return model.embed("text", {name: tensor.to(model.device) for name, tensor in features.items()})
 
-def _log_parameters(model: UniAlignModel) -> None:
-    table = model.parameter_table()
-    base, trained = table["base"][0], sum(trainable for _, trainable in table.values())
-    for part, (total, trainable) in table.items():
-        logger.info("%-24s %12s parameters, %12s trained", part, f"{total:,}", f"{trainable:,}")
-    logger.info("trained: %s parameters, %.2f %% of the base", f"{trained:,}", 100 * trained / base)
+    return encode
 
 
 def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Path:
@@ -366,7 +392,9 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     """
     recipe = read_config(UniAlignRecipe, "unialign", config_source, overrides)
     import_modules([*recipe.imports, *imports])
-    return UniAlignRun(recipe, output).run()
+    with place(str(config_source)):
+        work = UniAlignRun(recipe, output)
+    return work.run()
 
 
 __all__ = ["UniAlignRecipe", "UniAlignRun", "run"]

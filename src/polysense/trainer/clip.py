@@ -18,7 +18,7 @@ from polysense.trainer.distributed import gather_with_grad
 from polysense.trainer.objective import zero_touch
 
 
-def text_identities(texts: Sequence[str]) -> Int[Tensor, "texts"]:
+def text_identities(texts: Sequence[str]) -> Int[Tensor, " texts"]:
     """A number per text that is the same for the same text, on every process."""
     return torch.tensor([keyed_int(text, bits=56) for text in texts])
 
@@ -32,7 +32,7 @@ class ClipObjective:
     """
 
     modalities = ("image",)
-    weights: Mapping[str, float] = {"nce": 1.0}  # noqa: RUF012
+    weights: Mapping[str, float] = {"nce": 1.0}
 
     def __init__(self, model: CLIPModel, tokenize: Callable[[Sequence[str]], Mapping[str, Tensor]]) -> None:
         self.module, self.tokenize = model, tokenize
@@ -53,4 +53,3 @@ class ClipObjective:
 
     def dummy(self, modality: str) -> Tensor:
         return zero_touch(self.module)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from polysense.errors import ConfigError
@@ -18,6 +18,7 @@ class LoopConfig:
 
     Attributes:
         steps: optimiser steps of the whole run.
+        epochs: passes through the longest source of the mixture (its repeats counted), in place of `steps`.
         seed: keys every random draw of the model (dropout ...); data are keyed by the feed's own seed.
         accumulation: micro-batches of every slot per optimiser step; their gradients are averaged.
         optimizer: "adamw" or "sgd" (plain, for tests of equality).
@@ -41,7 +42,8 @@ class LoopConfig:
         prefetch: micro-steps to be ahead.
     """
 
-    steps: int
+    steps: int = 0
+    epochs: int = 0
     seed: int = 0
     accumulation: int = 1
     optimizer: str = "adamw"
@@ -65,14 +67,18 @@ class LoopConfig:
     prefetch: int = 2
 
     def __post_init__(self) -> None:
-        positive = ("steps", "accumulation", "max_nonfinite_steps", "save_every", "log_every")
-        not_negative = ("warmup_steps", "max_grad_norm", "weight_decay", "eval_every", "loader_workers", "prefetch")
+        positive = ("accumulation", "max_nonfinite_steps", "save_every", "log_every")
+        not_negative = ("steps", "epochs", "warmup_steps", "eval_every", "max_grad_norm", "weight_decay",
+                        "loader_workers", "prefetch")  # fmt: skip
         self._check_choice("optimizer", ("adamw", "sgd"))
         self._check_choice("mixed_precision", ("no", "bf16"))
         for names, least in ((positive, 1), (not_negative, 0), (("keep_checkpoints",), 2)):
             for name in names:
                 if not least <= getattr(self, name) < math.inf:
                     raise ConfigError(f"{name} is {getattr(self, name)}", where="loop", fix=f"Give at least {least}.")
+        if bool(self.steps) == bool(self.epochs):
+            raise ConfigError(f"steps is {self.steps} and epochs is {self.epochs}", where="loop",
+                              fix="Give one of them, at least 1.")  # fmt: skip
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
@@ -86,8 +92,8 @@ class LoopConfig:
         known = [item.name for item in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
             raise ConfigError(f"unknown keys {unknown}", where="loop", fix=f"Known keys: {', '.join(known)}.")
-        if "steps" not in settings:
-            raise ConfigError("the number of steps is missing", where="loop", fix="Give `steps`.")
+        if not {"steps", "epochs"} & set(settings):
+            raise ConfigError("the number of steps is missing", where="loop", fix="Give `steps` or `epochs`.")
         for item in (item for item in fields(cls) if item.name in settings):
             value, kinds = settings[item.name], _TYPES.get(str(item.type), (Mapping,))
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -97,6 +103,16 @@ class LoopConfig:
                     fix="YAML reads 2e-4 as text: write 2.0e-4." if isinstance(value, str) else "Correct the value.",
                 )
         return cls(**settings)
+
+    def in_steps(self, steps_per_epoch: int) -> LoopConfig:
+        """The config with its epochs as steps.
+
+        Args:
+            steps_per_epoch: micro-steps of an epoch, as `Mixture.steps_per_epoch` gives them.
+        """
+        if not self.epochs:
+            return self
+        return replace(self, steps=math.ceil(self.epochs * steps_per_epoch / self.accumulation), epochs=0)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -24,7 +24,7 @@ class SupervisedClassifier(nn.Module):
     def __init__(self, model: UniAlignModel, classes: Sequence[str]) -> None:
         super().__init__()
         self.encoder, self.classes = model, tuple(classes)
-        self.head = nn.Linear(model.config.clip_config.vision_config.hidden_size, len(self.classes))
+        self.head = nn.Linear(model.config.vision.hidden_size, len(self.classes))
 
     def forward(self, modality: str, features: Mapping[str, Tensor]) -> Tensor:
         """Logits, `batch classes`."""
@@ -37,7 +37,7 @@ class SupervisedClassifier(nn.Module):
 class SupervisedObjective:
     """Cross-entropy of one sense's classes."""
 
-    weights: Mapping[str, float] = {"cross_entropy": 1.0}  # noqa: RUF012
+    weights: Mapping[str, float] = {"cross_entropy": 1.0}
 
     def __init__(self, module: SupervisedClassifier, modality: str) -> None:
         self.module, self.modalities = module, (modality,)

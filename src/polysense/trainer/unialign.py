@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -36,9 +36,13 @@ class ClassTable:
         """Row of every label. Raises `ManifestError` for a sample without a known class."""
         rows = {name: row for row, name in enumerate(self.names)}
         if unknown := [label for label in labels if label not in rows]:
-            raise ManifestError(f"a sample has the class {unknown[0]!r}, which its data set does not list", where=where,
+            raise ManifestError(f"a sample has the class {unknown[0]!r}, which its data set lacks", where=where,
                                 fix="Label every sample, or train on captions with text: caption.")  # fmt: skip
         return torch.tensor([rows[str(label)] for label in labels], device=self.embeddings.device)
+
+    def to(self, device: torch.device) -> ClassTable:
+        """The table with its embeddings on `device`."""
+        return replace(self, embeddings=self.embeddings.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,8 @@ class UniAlignObjective:
         """The terms of one batch of one source."""
         model, wanted = self.module, {name for name, weight in self.weights.items() if weight}
         embeddings = model.embed(modality, batch.features[modality])
+        if any(table.embeddings.device != embeddings.device for table in self.tables.values()):
+            self.tables = {name: table.to(embeddings.device) for name, table in self.tables.items()}
         terms: dict[str, Tensor] = {}
         if "nce_text" in wanted:
             texts, identities = self._texts(batch)
@@ -126,10 +132,16 @@ class UniAlignObjective:
         return embeddings, text_identities(batch.captions).to(embeddings.device)
 
     def _binding(self, embeddings: Tensor, batch: Any, others: Sequence[ClassTable]) -> Tensor:
-        """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number."""
-        own = self.tables[batch.source]
-        labels = own.indices(batch.labels, where=batch.source)
+        """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number.
+
+        Samples without a class, which only sources of captions may have, count as zero.
+        """
+        own, labelled = self.tables[batch.source], [row for row, label in enumerate(batch.labels) if label is not None]
+        if not labelled:
+            return embeddings.sum() * 0
+        labels = own.indices([batch.labels[row] for row in labelled], where=batch.source)
+        embeddings = embeddings[labelled]
         given = self.settings.binding_scale
         scale = self.module.logit_scale.detach() if given is None else given
         terms = [soft_binding(embeddings, labels, own.embeddings, other.embeddings, scale) for other in others]
-        return torch.stack(terms).mean()
+        return torch.stack(terms).mean() * (len(labelled) / len(batch))

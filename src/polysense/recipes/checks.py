@@ -1,0 +1,103 @@
+"""What a recipe would only fail on hours later, refused before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CLIPConfig
+
+from polysense.errors import ConfigError
+from polysense.modality import Modality
+from polysense.models.unialign import UniAlignConfig, UniAlignModel
+from polysense.processing import processor_for
+from polysense.recipes.config import check_keys, place
+from polysense.safety import read_json
+
+_SIZE = 224  # stands in for the encoder's picture, whose size is not known before the anchor is there
+_MODEL_KEYS = sorted(
+    set(UniAlignConfig.__annotations__) - {"clip_config", "modalities", "visible_groups", "sub_configs_defaults"}
+)
+
+
+def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[str]) -> None:
+    """Names that can be folders, and for every trained sense a source.
+
+    Args:
+        stages: name and trained senses of each stage.
+        served: senses that the sources train.
+
+    Raises:
+        ConfigError: naming the stage.
+    """
+    known = sorted(set(served))
+    for name, senses in stages:
+        where = f"stages: {name}"
+        if not re.fullmatch(r"[\w-]+", name) or not senses:
+            raise ConfigError("the stage has no name that can be a folder's, or trains nothing", where=where,
+                              fix="Use letters, digits and dashes, and list at least one sense.")  # fmt: skip
+        if missing := [sense for sense in senses if sense not in known]:
+            raise ConfigError(f"no source trains {missing[0]!r}", where=where,
+                              fix=f"Add one under sources; there are: {', '.join(known) or 'none'}.")  # fmt: skip
+
+
+def check_sense(spec: Modality, templates: Sequence[str], where: str) -> None:
+    """Processor options and prompts of a sense.
+
+    Raises:
+        ConfigError: naming `where` and the option.
+    """
+    with place(where):
+        processor_for(spec, _SIZE)
+        for template in templates:
+            if "{}" not in template:
+                raise ConfigError(f"the template {template!r} has no {{}} for the class name", where="templates",
+                                  fix="Write one.")  # fmt: skip
+
+
+def check_model(folder: Path, options: Mapping[str, Any], senses: Mapping[str, Modality]) -> None:
+    """Build the model of the last stage without weights: what does not fit the anchor shows now.
+
+    Args:
+        folder: of the anchor, a CLIP or a UniAlign checkpoint.
+        options: the recipe's `model`.
+        senses: specs of all senses that the recipe adds.
+
+    Raises:
+        ConfigError: unknown or unusable options, or, on a UniAlign checkpoint, others than it was made with.
+    """
+    added = {name: spec.to_dict() for name, spec in senses.items()}
+    with place("model"), torch.device("meta"):
+        if is_unialign(folder):
+            config = UniAlignConfig.from_pretrained(folder)
+            for key, value in options.items():
+                if key != "image_tokenized" and getattr(config, key) != value:
+                    raise ConfigError(f"{key} is {value!r}, and {getattr(config, key)!r} in the checkpoint", where=key,
+                                      fix="Leave the key out: a checkpoint keeps what it was made with.")  # fmt: skip
+            config.modalities = {**added, **config.modalities}
+        else:
+            config = _config(CLIPConfig.from_pretrained(folder), added, options)
+        UniAlignModel(config)
+
+
+def check_model_options(options: Mapping[str, Any], senses: Mapping[str, Modality]) -> None:
+    """Names and types of `model`, as far as they can be judged without the anchor; see `check_model`."""
+    check_keys(options, _MODEL_KEYS, "model")
+    with place("model"):
+        _config(CLIPConfig(), {name: spec.to_dict() for name, spec in senses.items()}, options)
+
+
+def is_unialign(folder: Path) -> bool:
+    """Whether a model folder is a UniAlign checkpoint."""
+    return bool(read_json(folder / "config.json").get("model_type") == UniAlignConfig.model_type)
+
+
+def _config(clip: CLIPConfig, senses: Mapping[str, Any], options: Mapping[str, Any]) -> UniAlignConfig:
+    try:
+        return UniAlignConfig(clip_config=clip, modalities=dict(senses), **options)
+    except StrictDataclassError as error:
+        raise ConfigError(" ".join(str(error).split()), fix="Correct the value.") from error
