@@ -22,7 +22,7 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
     },
     "demo": {
         "stills": {"train": 2400, "validation": 100, "test": 300, "compositional": 100},
-        "clips": {"train": 240, "validation": 20, "test": 60, "compositional": 20},
+        "clips": {"train": 360, "validation": 20, "test": 80, "compositional": 40},
     },
     "standard": {
         "stills": {"train": 4800, "validation": 200, "test": 600, "compositional": 400},
@@ -110,13 +110,13 @@ _LEVELS = {
         objects=(0.35, 0.4, 0.25), near_miss=0.35, off_centre=0.14, subject_central=True, tilt=25.0, clutter=4,
         occluder=0.3, min_visible=0.55, size_jitter=0.08, colour_jitter=0.045, light=(0.5, 1.25), texture=0.25,
         image_noise=0.04, depth_noise=0.006, depth_holes=0.12, thermal_noise=0.8, point_jitter=0.03,
-        point_missing=0.4, point_strays=0.2, snr=(6.0, 20.0), reverberation=0.5, tempo=0.25,
+        point_missing=0.4, point_strays=0.2, snr=(10.0, 25.0), reverberation=0.4, tempo=0.2,
     ),
     "hard": Difficulty(
         objects=(0.1, 0.4, 0.5), near_miss=0.6, off_centre=0.3, subject_central=False, tilt=70.0, clutter=8,
         occluder=0.5, min_visible=0.4, size_jitter=0.11, colour_jitter=0.07, light=(0.3, 1.4), texture=0.4,
         image_noise=0.08, depth_noise=0.015, depth_holes=0.25, thermal_noise=1.6, point_jitter=0.06,
-        point_missing=0.55, point_strays=0.3, snr=(-2.0, 12.0), reverberation=1.0, tempo=0.35,
+        point_missing=0.55, point_strays=0.3, snr=(0.0, 14.0), reverberation=1.0, tempo=0.35,
     ),
 }  # fmt: skip
 

@@ -197,6 +197,7 @@ def _background(rng: np.random.Generator) -> Float[np.ndarray, " samples"]:
     half = LENGTH // 2 + 1
     spectrum = rng.standard_normal(half, dtype=np.float32) + 1j * rng.standard_normal(half, dtype=np.float32)
     spectrum *= (np.arange(1, half + 1, dtype=np.float32) / 1000) ** np.float32(-rng.uniform(0.0, 0.7))
+    spectrum[: 40 * SECONDS] = 0  # nobody hears what is lower
     hum = int(rng.uniform(50, 400) * SECONDS)
     spectrum[hum] *= 300 * rng.uniform()
     wave = fft.irfft(spectrum, LENGTH)
