@@ -48,14 +48,15 @@ def run(folder: Path, share: float, seed: int, *, media: bool) -> list[FaultRepo
     def some(count: int) -> int:
         return max(1, round(share * count))
 
-    operations = range(1 + seed % 10, 131, max(1, round(2 / share) // 2))
+    stride = max(1, round(1 / share))
+    first = 1 + seed % stride
     classes: list[Callable[[], FaultReport]] = [
         partial(random_kills, folder / "kills", some(40), seed),
         partial(kills_inside_saves, folder / "saves", some(20), seed),
         partial(stop_requests, folder / "stops", some(20), seed),
         *(partial(damage_newest, folder / "damages", name, some(150), seed) for name in DAMAGES),
-        partial(failing_writes, folder / "full", errno.ENOSPC, operations),
-        partial(failing_writes, folder / "broken", errno.EIO, operations),
+        partial(failing_writes, folder / "full", errno.ENOSPC, first, stride),
+        partial(failing_writes, folder / "broken", errno.EIO, first, stride),
     ]
     if media:
         classes.append(partial(bad_media, folder / "media", some(1000), seed))

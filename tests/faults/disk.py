@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from itertools import count
 from pathlib import Path
 
 from polysense.errors import CheckpointError
@@ -12,7 +13,7 @@ from polysense.trainer import FileSystem
 from polysense.trainer.checkpoint import CheckpointStore
 from tests.faults.harness import SAVE_EVERY, FaultReport, complete, final_state, fork, run_training, wait
 
-REFUSED = 3
+REFUSED, NOT_REACHED = 3, 4  # exit codes of children
 
 
 class FailingFileSystem(FileSystem):
@@ -55,8 +56,8 @@ class FailingFileSystem(FileSystem):
         super().remove_folder(path)
 
 
-def failing_writes(folder: Path, code: int, operations: range) -> FaultReport:
-    """Fail each of `operations` (counted over the whole run) once.
+def failing_writes(folder: Path, code: int, first: int, stride: int) -> FaultReport:
+    """Fail operation `first`, `first + stride`, ... of a run, one in each run, until a run has no such operation.
 
     The run must stop with an error that says how many bytes are needed and free (or go on, where only the removal of
     an old checkpoint failed), keep the checkpoint before, leave no half-written folder, and end, started again, as
@@ -66,19 +67,24 @@ def failing_writes(folder: Path, code: int, operations: range) -> FaultReport:
     reference = folder / "reference"
     if complete(reference):
         raise AssertionError(reference.with_suffix(".out").read_text())
-    for operation in operations:
+    for operation in count(first, stride):
         run = folder / f"{errno.errorcode[code]}-{operation}"
         run.mkdir()
         begun = time.monotonic()
 
         def attempt(run: Path = run, operation: int = operation) -> None:
+            files = FailingFileSystem(operation, code)
             try:
-                run_training(run, files=FailingFileSystem(operation, code))
+                run_training(run, files=files)
             except CheckpointError as error:
                 says_it = "bytes are needed" in str(error) and os.strerror(code) in str(error)
                 raise SystemExit(REFUSED if says_it else 1) from error
+            if files.left > 0:
+                raise SystemExit(NOT_REACHED)
 
         ended = wait(fork(attempt, run.with_suffix(".out")))
+        if ended == NOT_REACHED:
+            return report
         report.injected += 1
         intact = _newest_step(run)
         left_over = [path.name for path in (run / "checkpoints").glob(".*")] if (run / "checkpoints").exists() else []
@@ -87,7 +93,7 @@ def failing_writes(folder: Path, code: int, operations: range) -> FaultReport:
         report.lost += not finished
         report.silent += finished and final_state(run) != final_state(reference)
         report.took(begun)
-    return report
+    raise AssertionError("unreachable: the operations of a run are finite")
 
 
 def _newest_step(run: Path) -> int:

@@ -1,6 +1,6 @@
 """The log of a run: one JSON object per line in `log.jsonl`, and a progress bar. Only the main process writes.
 
-After a kill, the steps since the last checkpoint are run and logged again: of two lines of a step the later one counts.
+Steps since the last checkpoint are run and logged again after a kill: the later line of a step is the one that counts.
 """
 
 from __future__ import annotations
