@@ -1,0 +1,5 @@
+"""The command line: `polysense --help`."""
+
+from polysense.cli.main import main
+
+__all__ = ["main"]

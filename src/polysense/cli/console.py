@@ -1,0 +1,47 @@
+"""The one object through which the command line speaks: results to standard output, all else to standard error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+_WIDE = 200  # columns where the output is no terminal: a table in a file must not be wrapped
+
+
+class Console:
+    """Plain lines and tables; of several processes of one run, only the first speaks."""
+
+    def say(self, text: str = "") -> None:
+        """One result, as it stands: brackets are brackets, and long lines stay whole."""
+        self._to(stderr=False).print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """What a person may want to know and a program does not."""
+        self._to(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True, style="dim")
+
+    def error(self, text: str) -> None:
+        """What went wrong. Every process may say so."""
+        self._to(stderr=True, always=True).print(text, markup=False, highlight=False, soft_wrap=True, style="red")
+
+    def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+        """A table whose first `left` columns are text and whose others are figures."""
+        table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, name in enumerate(head):
+            table.add_column(name, justify="left" if index < left else "right", no_wrap=index >= left)
+        for row in rows:
+            table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        self._to(stderr=False).print(table, highlight=False)
+
+    def _to(self, *, stderr: bool, always: bool = False) -> RichConsole:
+        # made anew for each line, so that it follows a standard output that was redirected since
+        console = RichConsole(stderr=stderr, quiet=os.environ.get("RANK", "0") != "0" and not always)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console = RichConsole(stderr=stderr, quiet=console.quiet, width=_WIDE)
+        return console
+
+
+console = Console()

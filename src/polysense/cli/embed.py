@@ -1,0 +1,176 @@
+"""`polysense embed`: vectors of files of any sense."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from polysense.cli.arguments import Commands, add_command, add_imports
+from polysense.cli.console import console
+from polysense.cli.sources import Source, guess_modality, parse_source
+from polysense.errors import CheckpointError, ConfigError, PolysenseError
+
+_VARIABLE = "POLYSENSE_MODEL"
+_SHOWN = 4  # numbers of a vector shown in the table
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A source with its sense and unit vector."""
+
+    name: str
+    modality: str
+    vector: Float[Tensor, " embed"]
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands, "embed", "turn files of any sense into vectors of one space", run=_embed,
+        about="""
+            Embed any mix of pictures, depth maps, point clouds, films, sounds and texts with a checkpoint. What a file
+            is, is judged by its content (a 16-bit picture is a depth map); FILE:modality says it yourself. A file that
+            cannot be used is reported in one line and the others are embedded all the same (exit code 1).""",
+        examples="""
+            polysense embed photo.jpg sound.flac scan.ply --model runs/x/stages/stage-5-audio --compare
+            polysense embed scene.png:thermal --text "a red cube" --model me/my-model --imports my_senses --compare
+            POLYSENSE_MODEL=me/my-model polysense embed *.wav --output vectors.safetensors""",
+    )  # fmt: skip
+    parser.add_argument("files", nargs="*", metavar="FILE", help="a file, or FILE:modality")
+    parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="embed this text too; repeatable")
+    parser.add_argument("--model", default=os.environ.get(_VARIABLE), metavar="FOLDER_OR_REPO",
+                        help=f"a stage's folder, or owner/name on the Hub (default: ${_VARIABLE})")  # fmt: skip
+    parser.add_argument("--compare", action="store_true", help="show the cosine of every pair")
+    parser.add_argument("--output", type=_output, metavar="FILE", help="write the vectors: .safetensors or .json")
+    add_imports(parser)
+    parser.set_defaults(trailing="files")
+
+
+def _output(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in {".safetensors", ".json"}:
+        raise argparse.ArgumentTypeError(f"{text!r} ends in neither .safetensors nor .json")
+    return path
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    if not arguments.model:
+        raise ConfigError("no model was named", where="--model", fix=f"Give --model, or set {_VARIABLE}.")
+    if not arguments.files and not arguments.text:
+        raise ConfigError("there is nothing to embed", where="embed", fix="Give files, or --text.")
+    from polysense.recipes.config import import_modules  # brings more than --help needs
+
+    import_modules(arguments.imports)
+    model, processor = load_model(arguments.model)
+    done: list[Embedded] = []
+    failed = 0
+    given = [(argument, False) for argument in arguments.files] + [(text, True) for text in arguments.text]
+    for argument, is_text in tqdm(given, desc="embedding", delay=2, leave=False):
+        try:
+            source = Source(argument, argument, "text") if is_text else parse_source(argument, model.modalities)
+            done.append(embed_source(source, model, processor))
+        except PolysenseError as error:
+            failed += 1
+            console.error(f"polysense: {error}")
+    if done and arguments.output is not None:
+        write_vectors(arguments.output, done, arguments.model)
+    _show(done, compare=arguments.compare)
+    if failed:
+        console.note(f"{failed} of {failed + len(done)} could not be embedded")
+    return 1 if failed else 0
+
+
+def load_model(name: str) -> tuple[Any, Any]:
+    """Model and processor of a folder or a repository.
+
+    Raises:
+        CheckpointError: it cannot be fetched or loaded, or is no model that embeds.
+        UnsafeFileError: the folder is unsafe; nothing in it was loaded.
+    """
+    from transformers import AutoModel, AutoProcessor
+    from transformers.utils import logging as transformers_logging
+
+    from polysense.models.base import local_folder
+
+    transformers_logging.disable_progress_bar()
+    try:
+        folder = local_folder(name, {})  # refuses an unsafe folder before transformers reads its config
+        model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    except PolysenseError:
+        raise
+    # transformers and the Hub client raise errors of many libraries here, hence the broad clause
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"the model cannot be loaded ({type(error).__name__}: {reason})", where=name,
+                              fix="Give a stage's folder, or owner/name on the Hub.") from error  # fmt: skip
+    if not hasattr(model, "embed"):
+        raise CheckpointError(f"a {type(model).__name__} has no senses to embed with", where=name,
+                              fix="Give a checkpoint that a recipe of polysense wrote.")  # fmt: skip
+    return model, processor
+
+
+@torch.no_grad()
+def embed_source(source: Source, model: Any, processor: Any) -> Embedded:
+    """The vector of one source.
+
+    Raises:
+        MediaError: the file cannot be used; the message names it.
+        UnknownModalityError: the model lacks the sense.
+    """
+    modality = source.modality or guess_modality(Path(source.value))
+    features = processor.features(modality, [source.value])
+    return Embedded(source.name, modality, model.embed(modality, features)[0].float())
+
+
+def write_vectors(path: Path, done: list[Embedded], model: str) -> None:
+    """Vectors with their names and senses, whole or not at all.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    names, modalities = [each.name for each in done], [each.modality for each in done]
+    if path.suffix == ".json":
+        items = [{"source": each.name, "modality": each.modality, "embedding": each.vector.tolist()} for each in done]
+        data = json.dumps({"model": model, "items": items}, indent=1).encode()
+    else:
+        facts = {"model": model, "sources": json.dumps(names), "modalities": json.dumps(modalities)}
+        data = save({"embeddings": torch.stack([each.vector for each in done])}, metadata=facts)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"the file cannot be written ({error.strerror})", where=path,
+                          fix="Choose another place for --output.") from error  # fmt: skip
+
+
+def _show(done: list[Embedded], *, compare: bool) -> None:
+    if compare and done:
+        vectors = torch.stack([each.vector for each in done])
+        cosines = (vectors @ vectors.T).tolist()
+        rows = [
+            [str(i), each.name, each.modality, *(f"{cosine:.3f}" for cosine in cosines[i - 1])]
+            for i, each in enumerate(done, start=1)
+        ]
+        console.table("cosine", ["", "source", "sense", *(str(i + 1) for i in range(len(done)))], rows, left=3)
+    elif done:
+        rows = [
+            [
+                each.name,
+                each.modality,
+                str(len(each.vector)),
+                " ".join(f"{x:+.3f}" for x in each.vector[:_SHOWN]) + " ...",
+            ]
+            for each in done
+        ]
+        console.table("", ["source", "sense", "numbers", "vector"], rows, left=2)

@@ -1,0 +1,71 @@
+"""What a file given to `polysense embed` is: the sense named after a colon, or the one its content suggests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from polysense.errors import MediaError, UnknownModalityError
+from polysense.processing import media
+
+_ALL = (*media.PICTURES, *media.SOUNDS, *media.VIDEOS, *media.CLOUDS, "text")
+_DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # Pillow's modes with more than 8 bits: distances, not colours
+_SAY_WHICH = "Say which sense it is, as in FILE:depth."
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to embed.
+
+    Attributes:
+        name: how the output calls it.
+        value: a path, or the text itself.
+        modality: the sense it was given for; `None` to be guessed.
+    """
+
+    name: str
+    value: Path | str
+    modality: str | None = None
+
+
+def parse_source(argument: str, known: Collection[str]) -> Source:
+    """A command-line argument `FILE` or `FILE:modality`.
+
+    Raises:
+        UnknownModalityError: there is such a file, but no such modality.
+    """
+    path, colon, modality = argument.rpartition(":")
+    if colon and not Path(argument).exists():
+        if modality in known:
+            return Source(argument, Path(path), modality)
+        if Path(path).is_file():
+            raise UnknownModalityError(modality, known, where=argument)
+    return Source(argument, Path(argument))
+
+
+def guess_modality(path: Path) -> str:
+    """The sense that a file's content suggests, whatever its name.
+
+    Raises:
+        MediaError: unreadable, or of a kind that may be several senses.
+    """
+    with media.open_media(path, _ALL) as opened:
+        kind = opened.kind
+        if kind in media.PICTURES:
+            with media.decoding(opened.name, kind), Image.open(opened.file) as picture:
+                return "depth" if picture.mode in _DEEP else "image"
+        if kind == "NumPy array":
+            with media.decoding(opened.name, kind):
+                return _sense_of_shape(np.load(path, mmap_mode="r", allow_pickle=False).shape, opened.name)
+    groups = {"audio": media.SOUNDS, "video": media.VIDEOS, "point_cloud": media.CLOUDS}
+    return next((modality for modality, kinds in groups.items() if kind in kinds), "text")
+
+
+def _sense_of_shape(shape: tuple[int, ...], name: str) -> str:
+    if len(shape) == 2:
+        return "point_cloud" if shape[1] in {3, 6} else "depth"
+    raise MediaError(f"is an array of shape {shape}, which may be several senses", where=name, fix=_SAY_WHICH)

@@ -1,0 +1,164 @@
+"""`polysense embed` takes any mix of files; one that is bad does not spoil the others."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from polysense import UniAlignModel, UniAlignProcessor
+from polysense.cli import main
+from polysense.cli.sources import guess_modality, parse_source
+from polysense.errors import MediaError, UnknownModalityError
+from tests.hub.stages import tiny_processor, write_stage
+
+
+@pytest.fixture(autouse=True)
+def unchecked_constructor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers reads the constructor's code object, which the shape checks of the tests hide behind a wrapper."""
+    monkeypatch.setattr(UniAlignProcessor, "__init__", inspect.unwrap(UniAlignProcessor.__init__))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_stage(tmp_path_factory.mktemp("model") / "stage-1-depth", number=1, senses=("depth", "audio"))
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small file of every kind, under names that say nothing or lie."""
+    folder, rng = tmp_path_factory.mktemp("media"), np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / "photo.png")
+    Image.fromarray(rng.integers(500, 3000, (40, 40)).astype(np.uint16)).save(folder / "deep.png")
+    soundfile.write(folder / "sound.wav", rng.normal(0, 0.1, 16000).astype(np.float32), 16000)
+    np.save(folder / "cloud.npy", rng.normal(size=(64, 3)).astype(np.float32))
+    np.save(folder / "metres.npy", rng.uniform(1, 3, (40, 40)).astype(np.float32))
+    np.save(folder / "unclear.npy", np.zeros((2, 3, 4), dtype=np.float32))
+    (folder / "words.txt").write_text("a red cube")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:60])
+    (folder / "photo.wav").write_bytes((folder / "photo.png").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [("photo.png", "image"), ("deep.png", "depth"), ("sound.wav", "audio"), ("cloud.npy", "point_cloud"),
+     ("metres.npy", "depth"), ("words.txt", "text"), ("photo.wav", "image")],
+)  # fmt: skip
+def test_the_sense_is_judged_by_content(media: Path, name: str, modality: str) -> None:
+    assert guess_modality(media / name) == modality
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("empty.png", "is empty"), ("nowhere.png", "does not exist"), ("unclear.npy", "several senses")],
+)
+def test_what_cannot_be_judged_is_an_error_about_the_file(media: Path, name: str, reason: str) -> None:
+    with pytest.raises(MediaError, match=reason) as caught:
+        guess_modality(media / name)
+    assert name in str(caught.value)
+
+
+def test_a_colon_names_the_sense(media: Path) -> None:
+    source = parse_source(f"{media}/deep.png:depth", ["image", "depth"])
+    assert (source.value, source.modality) == (media / "deep.png", "depth")
+    with pytest.raises(UnknownModalityError, match="'smell'"):
+        parse_source(f"{media}/deep.png:smell", ["image", "depth"])
+    assert parse_source("C:depths/x.png", ["image"]).modality is None
+
+
+def test_files_of_several_senses_are_embedded_and_compared(
+    model: Path, media: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(media / name) for name in ("photo.png", "deep.png", "sound.wav", "words.txt")]
+    words = ["embed", *files[:2], "--model", str(model), *files[2:], "--text", "a red cube", "--compare"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.strip()[:1].isdigit() and len(line.split()) > 5]
+    assert [row[2] if row[1].startswith("/") else "text" for row in rows] == [
+        "image",
+        "depth",
+        "audio",
+        "text",
+        "text",
+    ]
+    cosines = np.array([[float(x) for x in row[-5:]] for row in rows])
+    assert np.allclose(np.diag(cosines), 1, atol=1e-3) and np.allclose(cosines, cosines.T, atol=2e-3)
+    assert cosines[3, 4] == pytest.approx(1.0, abs=1e-3), "a text file and the same text on the command line"
+
+
+def test_a_bad_file_is_one_line_and_the_others_are_embedded(
+    model: Path, media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "vectors.json"
+    files = [str(media / name) for name in ("empty.png", "photo.png", "cut.png", "deep.png")]
+    assert main(["embed", *files, "--model", str(model), "--output", str(out)]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("polysense: ")]
+    assert len(errors) == 2 and "empty.png" in errors[0] and "cut.png" in errors[1]
+    saved = json.loads(out.read_text())
+    assert [item["modality"] for item in saved["items"]] == ["image", "depth"]
+
+
+def test_vectors_are_those_of_the_library(model: Path, media: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vectors.safetensors"
+    assert main(["embed", f"{media}/deep.png:depth", "--model", str(model), "--output", str(out)]) == 0
+    with safe_open(out, framework="pt") as file:
+        assert json.loads(file.metadata()["modalities"]) == ["depth"]
+        vectors = file.get_tensor("embeddings")
+    features = tiny_processor(["depth"])(depth=[media / "deep.png"])
+    with torch.no_grad():
+        expected = UniAlignModel.from_pretrained(model).embed("depth", features)
+    torch.testing.assert_close(vectors, expected)
+
+
+def test_the_model_may_come_from_the_environment(
+    model: Path, media: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POLYSENSE_MODEL", str(model))
+    assert main(["embed", str(media / "photo.png")]) == 0
+    assert "image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["embed", "x.png"], "no model was named"),
+        (["embed", "--model", "m"], "there is nothing to embed"),
+        (["embed", "x.png", "--model", "/nowhere/at/all"], "the model cannot be loaded"),
+    ],
+)
+def test_what_is_missing_is_said(
+    words: list[str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("POLYSENSE_MODEL", raising=False)
+    assert main(words) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_sense_that_the_model_lacks_is_named(model: Path, media: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["embed", str(media / "cloud.npy"), "--model", str(model)]) == 1
+    assert "unknown modality 'point_cloud'" in capsys.readouterr().err
+
+
+def test_an_unsafe_folder_is_refused(
+    model: Path, media: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "unialign", "auto_map": {"AutoModel": "evil.Model"}}')
+    assert main(["embed", str(media / "photo.png"), "--model", str(tmp_path)]) == 1
+    assert "['auto_map'] name code" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_one_error(
+    model: Path, media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "nowhere" / "v.json"
+    assert main(["embed", str(media / "photo.png"), "--model", str(model), "--output", str(out)]) == 1
+    assert "the file cannot be written" in capsys.readouterr().err
