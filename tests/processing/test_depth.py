@@ -53,6 +53,13 @@ def test_distance_and_disparity_are_clamped() -> None:
     assert values == pytest.approx(np.array([[1.0, 1 / 75], [1 / 75, 1.0]]))
 
 
+def test_holes_of_a_sensor_are_nearest_as_published_or_farthest_if_asked() -> None:
+    holes = np.array([[0, 2000]], np.uint16)
+    for missing, expected in (("nearest", 1.0), ("farthest", 1 / 75)):
+        values = processor_for(get_modality("depth"), 1, missing=missing).load(holes, OPTICS)
+        assert values[0, :, 0].tolist() == pytest.approx([expected, 25 / 75])
+
+
 @pytest.mark.parametrize(
     ("camera", "focal", "baseline"),
     [("nyu", 518.86, 0.075), ("kv2", 529.5, 0.075), ("realsense", 691.584229, 0.095), ("xtion", 570.342224, 0.095)],

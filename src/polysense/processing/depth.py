@@ -44,6 +44,8 @@ class DepthProcessor(GridProcessor):
         encoding: how integers become distances: "millimetres", or "sunrgbd" (millimetres rotated left by three bits).
         legacy_scale: reproduce the error of the omnivore and ViT-Lens code, which reads SUN RGB-D files as plain
             millimetres and so sees everything eight times as far; only for weights that were trained that way.
+        missing: what a distance of 0, no measurement, becomes: "nearest" as in the published recipes, whose data have
+            their holes filled (the clamp makes it the largest disparity), or "farthest" for sensors that leave holes.
         camera: preset for samples whose facts have neither intrinsics nor a camera of their own.
         erase: in training, probability of erasing a rectangle.
         warps: in training, number of geometric RandAugment operations.
@@ -57,6 +59,7 @@ class DepthProcessor(GridProcessor):
     std: tuple[float, ...] = (0.0295,)
     encoding: Literal["millimetres", "sunrgbd"] = "millimetres"
     legacy_scale: bool = False
+    missing: Literal["nearest", "farthest"] = "nearest"
     camera: Literal["kv1", "kv2", "realsense", "xtion", "nyu"] = "kv1"
     erase: float = 0.25
     warps: int = 2
@@ -82,6 +85,8 @@ class DepthProcessor(GridProcessor):
         stored = super().load(source, facts)
         focal, baseline = self._optics(facts or {}, name)
         metres = self._metres(stored, name)
+        if self.missing == "farthest":
+            metres = np.where(metres == 0, MAX_METRES, metres)
         disparity = baseline * focal / np.clip(metres, MIN_METRES, MAX_METRES)
         scaled: Float[np.ndarray, "height width 1"] = np.clip(disparity, MIN_DISPARITY, MAX_DISPARITY) / MAX_DISPARITY
         return scaled.astype(np.float32)

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import rfft
 
 FRAME_SECONDS, SHIFT_SECONDS = 0.025, 0.010
 LOW_HZ = 20.0
@@ -34,16 +35,19 @@ def log_mel(
         mel_bins: number of triangular filters between 20 Hz and half the sampling rate.
     """
     length, shift = _frame_sizes(sampling_rate)
-    frames = np.lib.stride_tricks.sliding_window_view(waves.astype(np.float64), length, axis=-1)[:, ::shift]
-    frames = frames - frames.mean(axis=-1, keepdims=True)
+    frames = np.lib.stride_tricks.sliding_window_view(waves.astype(np.float32), length, axis=-1)[:, ::shift]
+    centred = frames - frames.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+    emphasised = centred.copy()
+    emphasised[..., 1:] -= np.float32(PRE_EMPHASIS) * centred[..., :-1]
     # the first sample of a frame has no predecessor and is emphasised against itself
-    before = np.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
-    frames = (frames - PRE_EMPHASIS * before) * np.hanning(length)
+    emphasised[..., 0] *= np.float32(1 - PRE_EMPHASIS)
+    emphasised *= np.hanning(length).astype(np.float32)
     fft_length = 1 << (length - 1).bit_length()
-    power = np.abs(np.fft.rfft(frames, n=fft_length)) ** 2
+    spectrum = rfft(emphasised, n=fft_length)
+    power = spectrum.real**2 + spectrum.imag**2
     energies = power @ _mel_filters(sampling_rate, fft_length, mel_bins)
     banks: Float[np.ndarray, "windows mel frames"] = np.log(np.maximum(energies, MEL_FLOOR)).swapaxes(-1, -2)
-    return banks.astype(np.float32)
+    return banks
 
 
 def _frame_sizes(sampling_rate: int) -> tuple[int, int]:
@@ -58,7 +62,7 @@ def _mel_filters(sampling_rate: int, fft_length: int, mel_bins: int) -> Float[np
     mel = _mel(np.arange(fft_length // 2 + 1) * sampling_rate / fft_length)[:, None]
     rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
-    filters: Float[np.ndarray, "frequencies mel"] = np.maximum(0, np.minimum(rising, falling))
+    filters: Float[np.ndarray, "frequencies mel"] = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
     return filters
 
 
