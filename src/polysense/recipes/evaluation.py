@@ -76,7 +76,8 @@ class Evaluator:
     def __init__(self, model: UniAlignModel, processor: UniAlignProcessor, settings: EvaluationSettings) -> None:
         model.eval()
         self.model, self.processor, self.settings = model, processor, settings
-        self._cache: dict[tuple[int, str], Float[Tensor, "samples embed"]] = {}
+        # by identity; the data set is kept with them, since another one may get the address of one that is gone
+        self._cache: dict[tuple[int, str], tuple[SampleDataset, Float[Tensor, "samples embed"]]] = {}
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts embed"]:
@@ -95,8 +96,8 @@ class Evaluator:
                 refs = [dataset[i].ref(modality) for i in range(start, min(start + size, len(dataset)))]
                 features = self.processor.features(modality, [r.open() for r in refs], facts=[r.facts for r in refs])
                 parts.append(self.model.embed(modality, self._to_device(features)).float().cpu())
-            self._cache[key] = torch.cat(parts)
-        return self._cache[key]
+            self._cache[key] = dataset, torch.cat(parts)
+        return self._cache[key][1]
 
     def _to_device(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.model.device) for name, tensor in features.items()}
