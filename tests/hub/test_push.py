@@ -147,6 +147,12 @@ def test_local_paths_are_cut_in_what_goes_out_and_kept_on_disk(stage: Path) -> N
     assert "/home/me/runs/x" in (stage / "stage.json").read_text()
 
 
+def test_checksums_hidden_files_and_foreign_files_stay_at_home(stage: Path) -> None:
+    for name in ("MANIFEST.json", ".lock", "notes.docx"):
+        (stage / name).write_text("{}")
+    assert set(publishable(stage, "me/x")) == _FILES
+
+
 def test_the_card_goes_last(stage: Path) -> None:
     assert list(publishable(stage, "me/x"))[-1] == "README.md"
 
