@@ -284,8 +284,9 @@ class UniAlignRun:
         folder = stage_folder(self.output, number, stage.name)
         if on_main(lambda: finished(folder)):
             return folder
+        ours = {sense for each in self.recipe.stages for sense in each.trains} & set(model.config.senses)
         # every process trains the bounds
-        bounds = {sense: self.bound(sense) for sense in model.config.senses} if self.recipe.bounds else {}
+        bounds = {sense: self.bound(sense) for sense in sorted(ours)} if self.recipe.bounds else {}
 
         def write() -> None:
             results = Evaluator(model, processor, self.recipe.evaluation).run(self.root, bounds)
