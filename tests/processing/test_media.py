@@ -15,12 +15,14 @@ from polysense.processing import media
     ("head", "kind"),
     [
         (b"\x89PNG\r\n\x1a\n....", "PNG picture"),
-        (b"RIFF....WAVEfmt ", "WAV audio"),
-        (b"RIFF....WEBPVP8 ", "WebP picture"),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "WAV audio"),
+        (b"RIFF\x24\x00\x00\x00WEBPVP8 ", "WebP picture"),
         (b"\x00\x00\x00\x20ftypisom", "MP4 video"),
         (b"# .PCD v0.7", "PCD point cloud"),
         (pickle.dumps({"a": 1}), "Python pickle"),
         (b"hello\nworld", "text"),
+        (b"BMW makes cars", "text"),
+        (b"ply\nformat ascii 1.0\n", "PLY point cloud"),
         (b"\x00\x01\x02", "unknown data"),
     ],
 )

@@ -36,6 +36,7 @@ CLOUDS = ("PLY point cloud", "PCD point cloud", "NumPy array")
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 _HEAD_BYTES = 64
+_READABLE = ("PLY point cloud", "PCD point cloud", "PDF document")  # kinds that may begin with plain text
 # (offset, signature, what it is); the first match wins
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG picture"),
@@ -57,12 +58,16 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"caff", "CAF audio"),
     (0, b".snd", "AU audio"),
     (4, b"ftyp", "MP4 video"),
+    (4, b"moov", "MP4 video"),
+    (4, b"mdat", "MP4 video"),
+    (4, b"wide", "MP4 video"),
     (0, b"\x1a\x45\xdf\xa3", "Matroska video"),
     (8, b"AVI ", "AVI video"),
     (0, b"ply\n", "PLY point cloud"),
     (0, b"ply\r", "PLY point cloud"),
     (0, b"# .PCD", "PCD point cloud"),
-    (0, b"VERSION", "PCD point cloud"),
+    (0, b"VERSION .", "PCD point cloud"),
+    (0, b"VERSION 0.", "PCD point cloud"),
     (0, b"\x93NUMPY", "NumPy array"),
     (0, b"PK\x03\x04", "ZIP archive"),
     (0, b"\x1f\x8b", "gzip archive"),
@@ -102,11 +107,12 @@ def source_name(source: Any) -> str:
 
 def identify(head: bytes) -> str:
     """What the first bytes of a file say it holds; "text" or "unknown data" where no signature fits."""
+    readable = bool(head) and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     for offset, signature, kind in _SIGNATURES:
-        if head.startswith(signature, offset):
+        # a sentence may begin like a binary format ("BMW ..."), which none of those can be when all of it is readable
+        if head.startswith(signature, offset) and (not readable or kind in _READABLE):
             return kind
-    printable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
-    return "text" if head and printable == len(head) else "unknown data"
+    return "text" if readable else "unknown data"
 
 
 @contextmanager
