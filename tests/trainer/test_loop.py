@@ -67,29 +67,6 @@ def test_a_run_that_was_left_ends_with_the_bits_of_one_that_was_not(tmp_path: Pa
     assert log(tmp_path / "left")[-1] == {"event": "end", "step": 12, "skipped_steps": 0}
 
 
-def test_hooks_are_called_in_their_time_and_a_finished_run_ends_its_stage_again(tmp_path: Path) -> None:
-    calls: list[str] = []
-
-    def evaluate(state: LoopState) -> dict[str, float]:
-        assert not state.objective.module.training
-        calls.append(f"evaluate {state.step}")
-        return {"accuracy": 0.5}
-
-    hooks = Hooks(
-        on_step_end=lambda state: calls.append(f"step {state.step}"),
-        on_evaluate=evaluate,
-        on_stage_end=lambda state: calls.append(f"end {state.step} {dict(state.metrics)}"),
-    )
-    settings = config(steps=3, eval_every=2)
-    train(ToyObjective(), toy_mixture(), settings, tmp_path, hooks=hooks)
-    end = "end 3 {'accuracy': 0.5}"
-    assert calls == ["step 1", "step 2", "evaluate 2", "step 3", "evaluate 3", end]
-    calls.clear()
-    result = train(ToyObjective(), toy_mixture(), settings, tmp_path, hooks=hooks)
-    assert calls == ["evaluate 3", end] and result.metrics == {"accuracy": 0.5} and result.resumed_from == 3
-    assert {"event": "evaluate", "step": 2, "metrics": {"accuracy": 0.5}} in log(tmp_path)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_request_to_stop_saves_once_and_exits_with_its_code(
     tmp_path: Path, number: signal.Signals, code: int
