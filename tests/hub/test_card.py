@@ -90,6 +90,15 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
     assert measured["metrics"][0]["value"] == 0.6125 and measured["dataset"]["name"] == "world stills test"
 
 
+def test_figures_of_different_senses_stay_apart_in_the_metadata() -> None:
+    card = render_card(stage_record(), metrics_record(result(), result(modality="image", value=0.9)))
+    listed = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    assert {each["dataset"]["config"]: each["metrics"][0]["value"] for each in listed} == {
+        "depth": 0.6125,
+        "image": 0.9,
+    }
+
+
 def test_every_metric_stands_with_interval_chance_bound_and_command() -> None:
     card = render_card(stage_record(), metrics_record())
     row = "| zero-shot classification | depth | world stills test | top1 | 61.3 [58.0, 64.0] | 12.5 | 87.5 | 300 |"

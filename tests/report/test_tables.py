@@ -10,6 +10,7 @@ import pytest
 from polysense.report import (
     Cell,
     Row,
+    StageResults,
     grouped,
     headlines,
     read_run,
@@ -19,6 +20,7 @@ from polysense.report import (
     to_json,
     to_markdown,
 )
+from tests.hub.stages import metrics_record, result
 from tests.report.runs import write_run
 
 
@@ -41,6 +43,14 @@ def test_the_share_of_the_bound_is_the_last_value_over_it(rows: list[Row]) -> No
     depth = next(row for row in rows if row.modality == "depth" and row.metric == "top1")
     assert depth.share_of_bound == pytest.approx(0.75)
     assert rows[0].share_of_bound is None
+
+
+def test_two_data_sets_of_one_name_do_not_hide_each_other() -> None:
+    stage = StageResults(number=1, name="s", metrics=metrics_record(result(value=0.5), result(value=0.7)))
+    assert [(row.dataset, row.last.value) for row in result_rows([stage])] == [
+        ("world stills test", 0.5),
+        ("world stills test (2)", 0.7),
+    ]
 
 
 def test_one_task_on_several_senses_is_one_group(rows: list[Row]) -> None:

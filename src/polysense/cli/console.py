@@ -31,7 +31,7 @@ class Console:
         """A table whose first `left` columns are text and whose others are figures."""
         table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(head):
-            table.add_column(name, justify="left" if index < left else "right", no_wrap=index >= left)
+            table.add_column(name, justify="left" if index < left else "right")
         for row in rows:
             table.add_row(*(cell.replace("[", "\\[") for cell in row))
         self._to(stderr=False).print(table, highlight=False)

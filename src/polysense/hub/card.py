@@ -99,7 +99,7 @@ def _card_data(
             task_type=_slug(each["task"]), task_name=f"{each['task']} ({each['modality']})",
             dataset_type=_slug(each["dataset"]), dataset_name=each["dataset"],
             metric_type=each["metric"], metric_name=f"{each['metric']} ({each['modality']})",
-            metric_value=each["value"], dataset_args={"modality": each["modality"]},
+            metric_value=each["value"], dataset_config=each["modality"],
         )
         for each in (metrics["results"] if metrics else [])
     ]  # fmt: skip

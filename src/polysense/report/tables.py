@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ def result_rows(stages: Sequence[StageResults]) -> list[Row]:
     """Rows of all results of `stages`: kinds of task together, then senses, in order of appearance."""
     found: dict[tuple[str, str, str, str], dict[str, Mapping[str, Any]]] = {}
     for stage in stages:
-        for result in stage.results:
+        for result in _distinct(stage.results):
             key = (result["task"], result["metric"], result["modality"], result["dataset"])
             found.setdefault(key, {})[stage.name] = result
     kinds = list(dict.fromkeys(task_kind(task, modality) for task, _, modality, _ in found))
@@ -72,6 +73,15 @@ def result_rows(stages: Sequence[StageResults]) -> list[Row]:
             upper_bound=newest.get("upper_bound"), count=newest.get("count"),
         ))  # fmt: skip
     return rows
+
+
+def _distinct(results: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The results of one stage; what was measured on a second data set of the same name gets a name of its own."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    for result in results:
+        key = tuple(str(result[name]) for name in ("task", "metric", "modality", "dataset"))
+        seen[key] += 1
+        yield result if seen[key] == 1 else {**result, "dataset": f"{result['dataset']} ({seen[key]})"}
 
 
 def task_kind(task: str, modality: str) -> str:
