@@ -3,12 +3,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from polysense.errors import ConfigError, FolderInUseError, ManifestError, MediaError
-from polysense.world import WorldConfig, WorldSummary, build_world, load_world, verify_world
+from polysense.errors import ConfigError, FolderInUseError, ManifestError, MediaError, PolysenseError
+from polysense.world import WorldConfig, WorldSummary, build, build_world, load_world, verify_world
 from polysense.world.config import KINDS, SPLITS
 
 SMALL = WorldConfig(size="small", counts={"stills": {"train": 3}, "clips": {"train": 1}})
@@ -112,3 +114,16 @@ def test_a_damaged_or_foreign_summary_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_manifest_is_refused_with_those_there_are(world: WorldSummary) -> None:
     with pytest.raises(ConfigError, match=r"no manifest 'train-smell'.*stills-train"):
         world.manifest("train-smell")
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_reported_and_leaves_no_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(build._BUILDERS, "clips", _die)
+    with pytest.raises(PolysenseError, match=r"a worker process was ended from outside.*Build again"):
+        build_world(tmp_path, SMALL, workers=2, progress=False)
+    assert not (tmp_path / "world.json").exists()
+    monkeypatch.undo()
+    assert build_world(tmp_path, SMALL, workers=2, progress=False).counts["clips-train"] == 1

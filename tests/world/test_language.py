@@ -74,3 +74,9 @@ def test_referring_expressions_fit_one_object_alone(rows: Rows) -> None:
             assert fitting == [entry["object"]]
             found += 1
     assert found > 20
+
+
+def test_compositional_stills_are_labelled_with_classes_that_were_never_trained(rows: Rows) -> None:
+    labels = [item for row in rows("stills-compositional") for item in row["labels"].items()]
+    assert labels
+    assert all(name in class_names(sense, which="held_out") for sense, name in labels)

@@ -1,9 +1,9 @@
 """What things of the world can be, which combinations exist, and which of them are kept from training.
 
-Every table here is fixed: a world varies how things look and sound, never what there is. Of the pairs of a shape
-and a size a quarter is *held out*, and a fifth of those of shape and colour, shape and material, event and shape, and
-event and material: no training, validation or test sample shows them, and the subject of every
-compositional sample shows nothing else. Each word is trained in several company, so that it can be learned alone.
+Every table here is fixed: a world varies how things look and sound, never what there is. Of the pairs of shape and
+colour a tenth is *held out*, and so are some of shape and size, shape and material, event and shape, event and
+material: no training, validation or test sample shows them, and every compositional sample shows nothing else. They
+are few, so that each value excludes at most one of another: a model gains little by learning what never goes together.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ CLASS_SHAPES = {
     "thermal": tuple(shape for shape in SHAPES if shape not in ("cone", "cylinder")),
 }
 
+_HELD_OUT_SIZE = {"egg": "tiny", "cylinder": "small", "cone": "medium", "cross": "large"}
+_HELD_OUT_MATERIAL = {"ball": "metal", "cube": "glass", "prism": "wood", "ring": "rubber", "pill": "ceramic"}
+_HELD_OUT_EVENT = {
+    "bounce": ("cone", "wood"),
+    "roll": ("cross", "glass"),
+    "shake": ("ring", "metal"),
+    "knock": ("cylinder", "rubber"),
+    "topple": ("cube", "ceramic"),
+}
+
 GERUND = {
     "fall": "falling", "bounce": "bouncing", "slide": "sliding", "roll": "rolling", "spin": "spinning",
     "shake": "shaking", "swing": "swinging", "knock": "knocking", "rise": "rising", "circle": "circling",
@@ -56,15 +66,6 @@ class Look:
     size: str
     material: str
 
-    @property
-    def held_out(self) -> bool:
-        """Whether any pair of its attributes is kept from training."""
-        return (
-            self.colour in colours_of(self.shape, held_out=True)
-            or self.size == held_out_size(self.shape)
-            or self.material == held_out_material(self.shape)
-        )
-
 
 @dataclass(frozen=True)
 class Happening:
@@ -76,59 +77,63 @@ class Happening:
 
 @cache
 def colours_of(shape: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """The eight trained (or two held-out) colours of a shape; every colour is held out as often as another."""
+    """The nine trained colours of a shape, or the held-out one; every colour is held out for one shape."""
     row = 3 * SHAPES.index(shape)
-    return tuple(colour for i, colour in enumerate(COLOURS) if ((row + i) % 5 == 1) == held_out)
+    return tuple(colour for i, colour in enumerate(COLOURS) if ((row + i) % len(COLOURS) == 1) == held_out)
 
 
-def held_out_size(shape: str) -> str:
-    return SIZES[SHAPES.index(shape) % len(SIZES)]
+def sizes_of(shape: str, *, held_out: bool = False) -> tuple[str, ...]:
+    """The trained sizes of a shape, or the held-out one; any size where none is held out."""
+    return _allowed(SIZES, _HELD_OUT_SIZE.get(shape), held_out=held_out)
 
 
-def held_out_material(shape: str) -> str:
-    return MATERIALS[SHAPES.index(shape) % len(MATERIALS)]
+def materials_of(shape: str, *, held_out: bool = False) -> tuple[str, ...]:
+    """The trained materials of a shape, or the held-out one; any material where none is held out."""
+    return _allowed(MATERIALS, _HELD_OUT_MATERIAL.get(shape), held_out=held_out)
 
 
-@cache
-def shapes_of(event: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """The four trained (or the one held-out) shapes that an event happens to."""
-    i = EVENTS.index(event)
-    return tuple(shape for k, shape in enumerate(CLIP_SHAPES) if ((i + k) % len(CLIP_SHAPES) == 3) == held_out)
-
-
-@cache
-def materials_of(event: str, *, held_out: bool = False) -> tuple[str, ...]:
-    """The four trained (or the one held-out) materials that an event happens to."""
-    i = 2 * EVENTS.index(event)
-    return tuple(material for k, material in enumerate(MATERIALS) if ((i + k) % len(MATERIALS) == 1) == held_out)
+def _allowed(values: tuple[str, ...], missing: str | None, *, held_out: bool) -> tuple[str, ...]:
+    if missing is None:
+        return values
+    return (missing,) if held_out else tuple(value for value in values if value != missing)
 
 
 @cache
 def looks(*, held_out: bool = False) -> tuple[Look, ...]:
-    """Every object a still may show; held out: colour, size and material are each new for the shape."""
-    if held_out:
-        return tuple(
-            Look(s, c, held_out_size(s), held_out_material(s)) for s in SHAPES for c in colours_of(s, held_out=True)
+    """Every object that a still may show; held out: each of its attributes is new for its shape where one is."""
+    return tuple(
+        Look(shape, colour, size, material)
+        for shape in SHAPES
+        for colour, size, material in product(
+            colours_of(shape, held_out=held_out),
+            sizes_of(shape, held_out=held_out),
+            materials_of(shape, held_out=held_out),
         )
-    every = (Look(s, c, z, m) for s in SHAPES for c, z, m in product(colours_of(s), SIZES, MATERIALS))
-    return tuple(look for look in every if not look.held_out)
+    )
 
 
 @cache
 def happenings(event: str, *, held_out: bool = False) -> tuple[Happening, ...]:
-    """Every way an event may happen in a clip; held out: shape and material are new, and so are colour and size."""
+    """Every way an event may happen in a clip.
+
+    Held out: the event has a new shape and a new material, and the shape a new colour; none for most events.
+    """
+    missing = _HELD_OUT_EVENT.get(event)
     if held_out:
+        if missing is None:
+            return ()
+        shape, material = missing
         return tuple(
-            Happening(event, Look(s, c, held_out_size(s), m))
-            for s in shapes_of(event, held_out=True)
-            for c, m in product(colours_of(s, held_out=True), materials_of(event, held_out=True))
+            Happening(event, Look(shape, colour, size, material))
+            for colour in colours_of(shape, held_out=True)
+            for size in SIZES
         )
-    every = (
-        Happening(event, Look(s, c, z, m))
-        for s in shapes_of(event)
-        for c, z, m in product(colours_of(s), SIZES, materials_of(event))
+    return tuple(
+        Happening(event, look)
+        for look in looks()
+        if look.shape in CLIP_SHAPES
+        and (missing is None or (look.shape != missing[0] and look.material != missing[1]))
     )
-    return tuple(h for h in every if not h.look.held_out)
 
 
 # one entry per labelled sense: the class name of an object (or of an event), whatever the split
@@ -171,5 +176,9 @@ def class_names(modality: str, *, which: str = "all") -> tuple[str, ...]:
         else:
             every = [clip_labels(h)[modality] for e in EVENTS for h in happenings(e, held_out=held_out)]
         names[held_out] = {name for name in every if name is not None}
-    chosen = {"all": names[False] | names[True], "trained": names[False], "held_out": names[True]}[which]
+    chosen = {
+        "all": names[False] | names[True],
+        "trained": names[False],
+        "held_out": names[True] - names[False],
+    }[which]
     return tuple(sorted(chosen))

@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from polysense.errors import ConfigError, FolderInUseError, ManifestError, MediaError
+from polysense.errors import ConfigError, FolderInUseError, ManifestError, MediaError, PolysenseError
 from polysense.world.attributes import SHAPES
 from polysense.world.clips import build_clip
 from polysense.world.config import KINDS, SPLITS, VERSION, WorldConfig
@@ -83,6 +84,7 @@ def build_world(
     Raises:
         ConfigError: the folder holds another world or other files.
         FolderInUseError: another process is building there.
+        PolysenseError: a worker process died.
     """
     root = Path(directory)
     if (root / SUMMARY).is_file():
@@ -231,6 +233,11 @@ def _run(
         }
         try:
             yield from ((futures[future], future.result()) for future in as_completed(futures))
+        except BrokenProcessPool as error:
+            raise PolysenseError(
+                "a worker process was ended from outside", where=root,
+                fix="Build again: what is missing is completed. If it recurs, use fewer workers; memory may be short.",
+            ) from error  # fmt: skip
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from polysense.errors import ConfigError
 
-VERSION = 1  # of the content: to be raised with every change that alters a file
+VERSION = 2  # of the content: to be raised with every change that alters a file
 
 KINDS = ("stills", "clips")
 SPLITS = ("train", "validation", "test", "compositional")

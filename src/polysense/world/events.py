@@ -55,7 +55,8 @@ class Event:
 def sample_timeline(rng: np.random.Generator, level: Difficulty, *, held_out: bool) -> tuple[Event, ...]:
     """One to three events in order of their start; the main event is the longest, and both seen and heard."""
     count = 1 + int(rng.choice(3, p=(0.4, 0.4, 0.2)))
-    name = EVENTS[int(rng.integers(len(EVENTS)))]
+    kinds = [event for event in EVENTS if happenings(event, held_out=held_out)]
+    name = kinds[int(rng.integers(len(kinds)))]
     pool = happenings(name, held_out=held_out)
     length = int(rng.integers(4, 7))
     start = int(rng.integers(0, SECONDS - length + 1))

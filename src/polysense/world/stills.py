@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from polysense.world.attributes import still_labels
+from polysense.world.attributes import Look, class_names, still_labels
 from polysense.world.config import WorldConfig
 from polysense.world.language import (
     SHOWN,
@@ -61,6 +61,14 @@ def build_still(root: Path, config: WorldConfig, split: str, index: int, watch: 
         return _row(name, split, scene, media, stream, pixels=np.bincount(masks.ravel(), minlength=4), config=config)
 
 
+def _labels(look: Look, split: str) -> dict[str, str]:
+    """Class names of the subject; compositional samples are labelled only where the class itself was never trained."""
+    labels = still_labels(look)
+    if split != "compositional":
+        return labels
+    return {sense: name for sense, name in labels.items() if name in class_names(sense, which="held_out")}
+
+
 def _row(
     name: str,
     split: str,
@@ -79,7 +87,7 @@ def _row(
         "kind": "still",
         "split": split,
         "media": media,
-        "labels": still_labels(look),
+        "labels": _labels(look, split),
         "captions": {**captions, "web": web_captions(rng, look)},
         "semantics": {modality: semantics(look, modality) for modality in SHOWN},
         "questions": still_questions(rng, objects, camera, central=config.level.subject_central),
