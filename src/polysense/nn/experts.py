@@ -1,80 +1,44 @@
-"""Modality-aware mixture of LoRA experts (UniAlign, section 3.1).
+"""Modality-aware mixture of LoRA experts (UniAlign, section 3.1): the parts that hold Parameters.
 
-All experts of one group at one site are stacked, with the router's rows below them, so that a token costs two thin
-matrix products whatever the number of experts: `down` gives every expert's hidden values and the router's logits at
-once, `up` takes the gated hidden values straight into the frozen output. Every group has Parameters of its own, under
-keys of its own: adding a sense adds keys and touches none.
+Experts are stacked only inside a group. Every group has Parameters of its own, under keys of its own: adding a sense
+adds keys and touches none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from polysense.errors import ConfigError, UnknownModalityError
+from polysense.errors import UnknownModalityError
+from polysense.nn.low_rank import Gate, add_experts, linear_with_experts, svd_experts
 
 Routing = Literal["group", "global"]
 
 
-def routing_weights(
-    logits: Float[Tensor, "*tokens experts"], top_k: int | None = None
-) -> Float[Tensor, "*tokens experts"]:
-    """Softmax over the `top_k` largest logits of each token (all of them if `None`), in float32; the rest is zero."""
-    logits = logits.float()
-    if top_k is not None and top_k < logits.shape[-1]:
-        kept = logits.topk(top_k, dim=-1)
-        logits = torch.full_like(logits, -math.inf).scatter(-1, kept.indices, kept.values)
-    return logits.softmax(dim=-1)
+@dataclass(frozen=True, kw_only=True)
+class ExpertOptions:
+    """What the experts of all sites and groups have in common.
 
-
-def add_experts(
-    output: Float[Tensor, "*tokens out"],
-    inputs: Float[Tensor, "*tokens in"],
-    down: Float[Tensor, "rows in"],
-    up: Float[Tensor, "out hidden"],
-    *,
-    experts: int,
-    rank: int,
-    top_k: int | None,
-) -> Float[Tensor, "*tokens out"]:
-    """`output + sum_e p_e B_e A_e inputs`, the gated low-rank updates of Eqs. 8-9 added to a frozen output.
-
-    `down` holds, from top to bottom, experts * rank rows of A, `experts` router rows and, optionally, another
-    experts * rank rows whose (equally gated) contribution `up` is to add as well: see `svd_experts`. The factor
-    alpha / r is already in `up`.
+    Attributes:
+        experts: experts per group.
+        rank, alpha: every expert is scaled by alpha / rank.
+        top_k: experts kept per token; `None` keeps all that the token may see.
+        routing: "group" (Eq. 5: a token sees its own group's experts) or "global" (Eq. 6: those of every visible one).
+        frozen_start: keep the initial experts as buffers and subtract them (SVD initialisation).
     """
-    hidden = F.linear(inputs.flatten(0, -2), down)
-    before, logits, after = hidden.tensor_split([experts * rank, experts * rank + experts], dim=-1)
-    gates = routing_weights(logits, top_k).to(hidden.dtype).repeat_interleave(rank, dim=-1)
-    gated = before * gates
-    if after.shape[-1]:
-        gated = torch.cat([gated, after * gates], dim=-1)
-    return torch.addmm(output.flatten(0, -2), gated, up.t()).view_as(output)
 
-
-def svd_experts(
-    weight: Float[Tensor, "out in"], experts: int, rank: int
-) -> tuple[Float[Tensor, "hidden in"], Float[Tensor, "out hidden"]]:
-    """Split the leading singular triplets of a frozen matrix over the experts (PiSSA; method-facts 1.3).
-
-    Expert e takes triplets e * rank to (e + 1) * rank; A = sqrt(S) V^T and B = U sqrt(S), so that B A is the
-    share of `weight` that the triplets span.
-    """
-    left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
-    hidden = experts * rank
-    if hidden > len(values):
-        raise ConfigError(
-            f"{experts} experts of rank {rank} need {hidden} singular values, the matrix has {len(values)}",
-            fix="Lower expert_rank or num_experts, or use expert_init: lora.",
-        )
-    root = values[:hidden].sqrt()
-    return root[:, None] * right[:hidden], left[:, :hidden] * root
+    experts: int
+    rank: int
+    alpha: float
+    top_k: int | None = None
+    routing: Routing = "group"
+    frozen_start: bool = False
 
 
 class GroupExperts(nn.Module):
@@ -135,44 +99,36 @@ class ExpertSite(nn.Module):
 
     Args:
         in_features, out_features: widths of the frozen map.
-        experts: experts per group.
-        rank, alpha: every expert is scaled by alpha / rank.
-        top_k: experts kept per token; `None` keeps all that the token may see.
-        routing: "group" (Eq. 5: a token sees its own group's experts) or "global" (Eq. 6: those of every visible one).
-        frozen_start: keep the initial experts as buffers and subtract them (SVD initialisation).
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, *, experts: int, rank: int, alpha: float, top_k: int | None,
-        routing: Routing, frozen_start: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, in_features: int, out_features: int, options: ExpertOptions) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.experts, self.rank = in_features, out_features, experts, rank
-        self.scale, self.top_k, self.routing, self.frozen_start = alpha / rank, top_k, routing, frozen_start
+        self.in_features, self.out_features, self.options = in_features, out_features, options
+        self.scale = options.alpha / options.rank
         self.groups = nn.ModuleDict()
         # routers[g][h] is group g's CrossRouter for group h; empty unless routing is global
         self.routers = nn.ModuleDict()
 
     def add_group(self, group: str) -> None:
         """Add one group's experts; no existing Parameter changes its size or its values."""
-        others = list(self.groups)
+        others, own = list(self.groups), self.options
         self.groups[group] = GroupExperts(
-            self.in_features, self.out_features, self.experts, self.rank, frozen_start=self.frozen_start
+            self.in_features, self.out_features, own.experts, own.rank, frozen_start=own.frozen_start
         )
-        if self.routing == "global":
+        if own.routing == "global":
             self.routers[group] = nn.ModuleDict()
             for other in others:
                 for rating, rated in ((group, other), (other, group)):
                     routers = cast(nn.ModuleDict, self.routers[rating])
-                    routers[rated] = CrossRouter(self.in_features, self.experts)
+                    routers[rated] = CrossRouter(self.in_features, own.experts)
 
     def _stack(self, group: str, visible: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """`down` and `up` of `add_experts` for tokens of `group` that may see the experts of `visible`."""
+        """`down` and `up` for tokens of `group` that may see the experts of `visible`."""
         own = cast(GroupExperts, self.groups[group])
         members = [cast(GroupExperts, self.groups[name]) for name in visible]
-        if members == [own] and not self.frozen_start:
+        if members == [own] and not self.options.frozen_start:
             return own.down, own.up * self.scale
-        hidden = self.experts * self.rank
+        hidden = self.options.experts * self.options.rank
         routers = [own.router if name == group else self._cross_router(group, name) for name in visible]
         downs = [member.down[:hidden] for member in members]
         ups: list[Tensor] = [member.up for member in members]
@@ -185,14 +141,15 @@ class ExpertSite(nn.Module):
 
     def forward(
         self,
-        output: Float[Tensor, "*tokens out"],
+        base: Callable[[Tensor], Tensor],
         inputs: Float[Tensor, "*tokens in"],
         group: str,
         visible: Iterable[str] | None = None,
     ) -> Float[Tensor, "*tokens out"]:
-        """Add to the frozen map's `output` what the experts that `group` may see make of its `inputs`.
+        """The frozen map's output for `inputs`, and what the experts that `group` may see add to it.
 
         Args:
+            base: the frozen map.
             visible: groups whose experts the router may choose (global routing); `None` means its own only.
 
         Raises:
@@ -200,9 +157,10 @@ class ExpertSite(nn.Module):
         """
         if group not in self.groups:
             raise UnknownModalityError(group, self.groups)
-        seen = [group] if visible is None or self.routing == "group" else list(visible)
-        down, up = self._stack(group, seen)
-        return add_experts(
-            output, inputs, down.to(inputs.dtype), up.to(inputs.dtype),
-            experts=self.experts * len(seen), rank=self.rank, top_k=self.top_k,
-        )  # fmt: skip
+        options = self.options
+        seen = [group] if visible is None or options.routing == "group" else list(visible)
+        down, up = (part.to(inputs.dtype) for part in self._stack(group, seen))
+        gate = Gate(experts=options.experts * len(seen), rank=options.rank, top_k=options.top_k)
+        if type(base) is nn.Linear and not base.weight.requires_grad:
+            return linear_with_experts(base, inputs, down, up, gate)
+        return add_experts(base(inputs), inputs, down, up, gate)

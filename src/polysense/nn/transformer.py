@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from polysense.nn.experts import ExpertSite, Routing
+from polysense.nn.experts import ExpertOptions, ExpertSite
 
 ExpertPlace = Literal["linear", "block"]
 
@@ -27,21 +27,10 @@ class BlockExperts(nn.Module):
     does (method-facts 1.1); `place="block"` is Eq. 7 read literally: one bypass beside the whole FFN.
     """
 
-    def __init__(
-        self, dim: int, hidden_dim: int, *, place: ExpertPlace, experts: int, rank: int, alpha: float,
-        top_k: int | None, routing: Routing, frozen_start: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, dim: int, hidden_dim: int, place: ExpertPlace, options: ExpertOptions) -> None:
         super().__init__()
         widths = {"fc1": (dim, hidden_dim), "fc2": (hidden_dim, dim)} if place == "linear" else {"ffn": (dim, dim)}
-        self.sites = nn.ModuleDict(
-            {
-                name: ExpertSite(
-                    *width, experts=experts, rank=rank, alpha=alpha, top_k=top_k, routing=routing,
-                    frozen_start=frozen_start,
-                )
-                for name, width in widths.items()
-            }
-        )  # fmt: skip
+        self.sites = nn.ModuleDict({name: ExpertSite(*width, options) for name, width in widths.items()})
 
     def add_group(self, group: str) -> None:
         for site in self.sites.values():
@@ -58,9 +47,9 @@ class BlockExperts(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """FFN(inputs) + MoE(inputs), the second and third term of Eq. 7."""
         if "ffn" in self.sites:
-            return cast(Tensor, self.sites["ffn"](mlp(inputs), inputs, group, visible))
-        hidden = mlp.activation_fn(self.sites["fc1"](mlp.fc1(inputs), inputs, group, visible))
-        return cast(Tensor, self.sites["fc2"](mlp.fc2(hidden), hidden, group, visible))
+            return cast(Tensor, self.sites["ffn"](mlp, inputs, group, visible))
+        hidden = mlp.activation_fn(self.sites["fc1"](mlp.fc1, inputs, group, visible))
+        return cast(Tensor, self.sites["fc2"](mlp.fc2, hidden, group, visible))
 
 
 def block_with_experts(
@@ -83,9 +72,9 @@ class ExpertTransformer(nn.Module):
     The tower's blocks are handed to `forward`, not owned: the frozen base keeps its own place and key names.
     """
 
-    def __init__(self, layers: int, dim: int, hidden_dim: int, **experts: Any) -> None:
+    def __init__(self, layers: int, dim: int, hidden_dim: int, place: ExpertPlace, options: ExpertOptions) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([BlockExperts(dim, hidden_dim, **experts) for _ in range(layers)])
+        self.blocks = nn.ModuleList([BlockExperts(dim, hidden_dim, place, options) for _ in range(layers)])
         self.gradient_checkpointing = False  # the name by which transformers switches activation checkpointing
 
     def add_group(self, group: str) -> None:

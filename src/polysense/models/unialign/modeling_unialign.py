@@ -16,6 +16,7 @@ from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityErro
 from polysense.modality import Modality, get_modality
 from polysense.models.base import PolysenseModel, local_folder
 from polysense.models.unialign.configuration_unialign import UniAlignConfig
+from polysense.nn.experts import ExpertOptions
 from polysense.nn.masks import Mask, attention_mask, masked_mean, real_steps
 from polysense.nn.patch_embed import Tokenizer, build_tokenizer
 from polysense.nn.transformer import BlockExperts, ExpertTransformer
@@ -44,16 +45,18 @@ class UniAlignModel(PolysenseModel):
         vision = config.vision
         self.clip = CLIPModel._from_config(config.clip_config)
         self.tokenizers = nn.ModuleDict()
-        self.experts = ExpertTransformer(
-            vision.num_hidden_layers, vision.hidden_size, vision.intermediate_size,
-            place=config.expert_site, experts=config.num_experts, rank=config.expert_rank, alpha=config.expert_alpha,
-            top_k=config.top_k, routing=config.routing, frozen_start=config.expert_init == "svd",
+        options = ExpertOptions(
+            experts=config.num_experts, rank=config.expert_rank, alpha=float(config.expert_alpha), top_k=config.top_k,
+            routing=config.routing, frozen_start=config.expert_init == "svd",
         )  # fmt: skip
+        self.experts = ExpertTransformer(
+            vision.num_hidden_layers, vision.hidden_size, vision.intermediate_size, config.expert_site, options
+        )
         for group in config.groups:
             self.experts.add_group(group)
         if config.unified_text:
-            options = {"length": config.text.max_position_embeddings, "width": config.text.hidden_size}
-            self._add_tokenizer(Modality(name="text", kind="text", tokenizer=options))
+            sizes = {"length": config.text.max_position_embeddings, "width": config.text.hidden_size}
+            self._add_tokenizer(Modality(name="text", kind="text", tokenizer=sizes))
         for modality in config.senses.values():
             self._add_tokenizer(modality)
         self.post_init()

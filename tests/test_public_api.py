@@ -1,0 +1,118 @@
+"""The surface that users build on. A change here is a change for them: it belongs in the changelog."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+
+import pytest
+from transformers import PreTrainedConfig
+
+import polysense
+from polysense.modality import Modality
+
+SURFACE = {
+    "polysense": [
+        "Modality",
+        "UniAlignConfig",
+        "UniAlignModel",
+        "UniAlignProcessor",
+        "register_modality",
+    ],
+    "polysense.nn": [
+        "BlockExperts",
+        "ExpertOptions",
+        "ExpertSite",
+        "ExpertTransformer",
+        "Gate",
+        "GroupExperts",
+        "Tokenizer",
+        "add_experts",
+        "build_tokenizer",
+        "linear_with_experts",
+        "register_tokenizer",
+        "routing_weights",
+        "svd_experts",
+        "tokenizer_kinds",
+    ],
+    "polysense.losses": ["info_nce", "label_similarity", "soft_binding"],
+    "polysense.metrics": [
+        "accuracy",
+        "class_embeddings",
+        "composed",
+        "match_ranks",
+        "mean_average_precision",
+        "mean_interval",
+        "proportion_interval",
+        "recall_at",
+        "verdict",
+    ],
+    "polysense.continual": ["apply_freezing"],
+}
+
+CONFIG_FIELDS = {
+    "UniAlignConfig": [
+        "clip_config",
+        "expert_alpha",
+        "expert_init",
+        "expert_rank",
+        "expert_site",
+        "image_experts",
+        "image_tokenized",
+        "modalities",
+        "num_experts",
+        "routing",
+        "top_k",
+        "train_logit_scale",
+        "unified_text",
+        "visible_groups",
+    ],
+}
+
+METHODS = {
+    "UniAlignModel": [
+        "add_modality",
+        "embed",
+        "encode_tokens",
+        "forward",
+        "freezing",
+        "from_clip",
+        "from_pretrained",
+        "logit_scale",
+        "modalities",
+        "parameter_table",
+        "save_pretrained",
+        "push_to_hub",
+        "token_spec",
+        "unmask_experts",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_names_are_pinned_and_there(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(SURFACE[name])
+    assert all(hasattr(module, each) for each in module.__all__)
+
+
+@pytest.mark.parametrize("name", CONFIG_FIELDS)
+def test_config_fields_are_pinned(name: str) -> None:
+    inherited = {field.name for field in fields(PreTrainedConfig)}
+    own = {field.name for field in fields(getattr(polysense, name))} - inherited
+    assert sorted(own) == CONFIG_FIELDS[name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_there(name: str) -> None:
+    assert [each for each in METHODS[name] if not hasattr(getattr(polysense, name), each)] == []
+
+
+def test_a_modality_spec_is_pinned_because_checkpoints_hold_it() -> None:
+    assert [field.name for field in fields(Modality)] == [
+        "name", "kind", "channels", "group", "tokenizer", "processor",
+    ]  # fmt: skip
+
+
+def test_the_version_is_a_version() -> None:
+    assert [part.isdigit() for part in polysense.__version__.split(".")[:2]] == [True, True]
