@@ -14,11 +14,9 @@ from transformers import CLIPConfig
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.unialign import UniAlignConfig, UniAlignModel
-from polysense.processing import processor_for
 from polysense.recipes.config import check_keys, place
 from polysense.safety import read_json
 
-_SIZE = 224  # stands in for the encoder's picture, whose size is not known before the anchor is there
 _MODEL_KEYS = sorted(
     set(UniAlignConfig.__annotations__) - {"clip_config", "modalities", "visible_groups", "sub_configs_defaults"}
 )
@@ -43,20 +41,6 @@ def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[s
         if missing := [sense for sense in senses if sense not in known]:
             raise ConfigError(f"no source trains {missing[0]!r}", where=where,
                               fix=f"Add one under sources; there are: {', '.join(known) or 'none'}.")  # fmt: skip
-
-
-def check_sense(spec: Modality, templates: Sequence[str], where: str) -> None:
-    """Processor options and prompts of a sense.
-
-    Raises:
-        ConfigError: naming `where` and the option.
-    """
-    with place(where):
-        processor_for(spec, _SIZE)
-        for template in templates:
-            if "{}" not in template:
-                raise ConfigError(f"the template {template!r} has no {{}} for the class name", where="templates",
-                                  fix="Write one.")  # fmt: skip
 
 
 def check_model(folder: Path, options: Mapping[str, Any], senses: Mapping[str, Modality]) -> None:

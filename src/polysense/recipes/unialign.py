@@ -22,39 +22,16 @@ from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import anchors
-from polysense.recipes.checks import check_model, check_model_options, check_sense, check_stages, is_unialign
+from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
 from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
+from polysense.recipes.senses import SenseSettings, check_sense
 from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, open_sources
 from polysense.recipes.stages import StageRecord, finished, log_parameters, save_stage, stage_folder
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
 from polysense.trainer.distributed import on_main, world_size
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
 from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
-
-
-@dataclass(frozen=True, kw_only=True)
-class SenseSettings:
-    """How a registered sense is used here.
-
-    Attributes:
-        channels: values per pixel, cell or point, if not the registered number.
-        tokenizer, processor: options that refine the registered spec's.
-        templates: prompts for its class names.
-    """
-
-    channels: int | None = None
-    tokenizer: Mapping[str, Any] = field(default_factory=dict)
-    processor: Mapping[str, Any] = field(default_factory=dict)
-    templates: Sequence[str] = ()
-
-    def spec(self, name: str) -> Modality:
-        """The registered spec, refined."""
-        base = get_modality(name)
-        return replace(
-            base, channels=self.channels or base.channels, tokenizer={**base.tokenizer, **self.tokenizer},
-            processor={**base.processor, **self.processor},
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +135,7 @@ class UniAlignRun:
         image = replace(get_modality("image"), processor=recipe.augmentation)
         check_sense(image, recipe.image_templates, "augmentation and image_templates")
         check_model_options(recipe.model, added)
+        self._anchor_recipe()
         return added
 
     def _write_config(self) -> None:
@@ -168,13 +146,16 @@ class UniAlignRun:
     def _settings(self, sense: str) -> SenseSettings:
         return self.recipe.senses.get(sense, SenseSettings())
 
-    def _anchor(self) -> Path:
-        named = Path(self.recipe.anchor)
-        if named.exists() or "/" in self.recipe.anchor:
-            return named
+    def _anchor_recipe(self) -> anchors.AnchorRecipe | None:
+        """How the anchor is trained here; `None` for a folder or Hub name."""
+        if Path(self.recipe.anchor).exists() or "/" in self.recipe.anchor:
+            return None
         config = read_config(anchors.AnchorRecipe, "anchors", self.recipe.anchor)
-        config = replace(config, data_root=self.recipe.data_root, world=self.recipe.world)
-        return anchors.train_anchor(config, self.output)
+        return replace(config, data_root=self.recipe.data_root, world=self.recipe.world)
+
+    def _anchor(self) -> Path:
+        config = self._anchor_recipe()
+        return Path(self.recipe.anchor) if config is None else anchors.train_anchor(config, self.output)
 
     def begin(self) -> tuple[UniAlignModel, UniAlignProcessor]:
         """Model and processor before the first stage: a CLIP with image and text only, or a UniAlign checkpoint."""

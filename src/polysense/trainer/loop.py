@@ -80,7 +80,8 @@ def train(
         UnknownModalityError: the feed has a modality that the objective does not know.
         ConfigError: `config` gives epochs, and `LoopConfig.in_steps` has not turned them into steps.
     """
-    accelerator = accelerator or Accelerator(mixed_precision=config.mixed_precision)
+    # one process may run trainings of different precision, which Accelerate's state does not allow: see StepRunner
+    accelerator = accelerator or Accelerator(mixed_precision="no")
     if unknown := [modality for modality in feed.slots if modality not in objective.modalities]:
         raise UnknownModalityError(unknown[0], objective.modalities, where="the feed")
     if config.epochs:

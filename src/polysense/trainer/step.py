@@ -82,7 +82,8 @@ class StepRunner:
 
     def _backward(self, modality: str, batch: Any, share: float) -> None:
         batch = batch.to(self.accelerator.device)
-        with self.accelerator.autocast():
+        half = self.config.mixed_precision == "bf16"
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=half):
             terms = self.objective.losses(modality, batch)
         weighted = [value.float() * self.objective.weights.get(name, 1.0) for name, value in terms.items()]
         for name, value in terms.items():
