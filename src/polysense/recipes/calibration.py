@@ -27,7 +27,7 @@ SHARE = (0.4, 0.8)  # of a fully supervised model, that NCE alone is to reach
 
 
 def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = CALIBRATION_SEEDS) -> Path:
-    """Calibrate and write `world.json`; its path is returned. The world counts as frozen if every sense is in range."""
+    """Calibrate and write `world.json`; its path is returned. It counts as frozen if every sense is in range."""
     base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
     anchor = UniAlignRun(replace(base, bounds=0), output).anchor
     base = replace(base, anchor=str(anchor), world=None)

@@ -76,7 +76,7 @@ def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int =
             bar.update()
             left = (len(missing) - len(seconds)) * fmean(seconds) / workers / 3600
             logger.info("%s done in %.0f s; about %.2f hours left", cell.name, record["seconds"], left)
-    return {cell: record for cell in cells if (record := read_cell(folder, cell)) is not None}
+    return {cell: found for cell in cells if (found := read_cell(folder, cell)) is not None}
 
 
 def _one_thread() -> None:

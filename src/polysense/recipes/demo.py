@@ -81,9 +81,9 @@ def gallery(checkpoint: Path, root: Path, *, items: int = 150, rows_per_query: i
     model, processor = UniAlignModel.from_pretrained(checkpoint), UniAlignProcessor.from_pretrained(checkpoint)
     evaluator = Evaluator(model, processor, EvaluationSettings())
     pools: dict[str, dict[str, Pool]] = {}
-    for kind, senses in (("stills", ("image", "depth", "point_cloud")), ("clips", ("image", "video", "audio"))):
+    for kind, shown in (("stills", ("image", "depth", "point_cloud")), ("clips", ("image", "video", "audio"))):
         path = root / "manifests" / f"{kind}-test.jsonl"
-        known = [sense for sense in senses if sense in model.modalities]
+        known = [sense for sense in shown if sense in model.modalities]
         pool = unique_pool(Manifest(path, root=root), known, items)
         pools[kind] = {sense: _pool(evaluator, pool, sense) for sense in known}
         pools[kind]["text"] = _text_pool(evaluator, pool, known[-1])

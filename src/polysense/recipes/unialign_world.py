@@ -83,7 +83,7 @@ def composed_queries(evaluator: Evaluator, root: Path, size: int) -> dict[str, d
 
 
 def _form_and_colour(evaluator: Evaluator, root: Path, size: int) -> dict[str, dict[str, float]]:
-    """Query: the depth map of a thing and the words of another colour. Right: an image of that shape in that colour."""
+    """Query: the depth map of a thing and the words of another colour. Right: an image of that shape and colour."""
     stills = unique_pool(Manifest(root / "manifests/stills-test.jsonl", root=root), ["image"], size)
     shown = [facts(str(stills[i].extra["semantics"]["image"])) for i in range(len(stills))]
     depth, images = evaluator.embed(stills, "depth"), evaluator.embed(stills, "image")
@@ -127,7 +127,9 @@ def _mean_top1(record: Mapping[str, Any]) -> float:
     return fmean(score(record, sense)["value"] for sense in SENSES)
 
 
-def _differences(records: Records, better: str, worse: str, value: Callable[[Mapping[str, Any]], float]) -> list[float]:
+def _differences(
+    records: Records, better: str, worse: str, value: Callable[[Mapping[str, Any]], float]
+) -> list[float]:
     pairs = zip(_per_seed(records, better, value), _per_seed(records, worse, value), strict=True)
     return [a - b for a, b in pairs]
 
@@ -136,11 +138,12 @@ def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any
     """Every claim with its paired differences, their interval and the verdict (design.md section 8)."""
 
     def above_chance(record: Mapping[str, Any]) -> float:
-        return min(score(record, sense)["value"] - 3 * score(record, sense)["chance"] for sense in SENSES)
+        return float(min(score(record, sense)["value"] - 3 * score(record, sense)["chance"] for sense in SENSES))
 
     def both_senses(record: Mapping[str, Any]) -> float:
         found = record["composed"]
-        return found["text to audio+video"]["R@5"] - max(found[f"text to {s}"]["R@5"] for s in ("audio", "video"))
+        alone = max(found[f"text to {sense}"]["R@5"] for sense in ("audio", "video"))
+        return float(found["text to audio+video"]["R@5"] - alone)
 
     def both_parts(record: Mapping[str, Any]) -> float:
         found = record["composed"]
@@ -165,7 +168,14 @@ def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any
 
 def _claim(what: str, values: Sequence[float]) -> dict[str, Any]:
     mean, low, high = mean_interval(values)
-    return {"measure": what, "values": list(values), "mean": mean, "low": low, "high": high, "verdict": verdict(values)}
+    return {
+        "measure": what,
+        "values": list(values),
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "verdict": verdict(values),
+    }
 
 
 def cost_of_senses(anchor: Path) -> dict[str, float]:
@@ -174,7 +184,7 @@ def cost_of_senses(anchor: Path) -> dict[str, float]:
     for count in (2, 8):
         senses = [replace(get_modality("depth"), name=f"depth{i}") for i in range(count)]
         model = UniAlignModel.from_clip(anchor, senses)
-        size = model.config.clip_config.vision_config.image_size
+        size = model.config.vision.image_size
         with FlopCounterMode(display=False) as counter:
             model.embed("depth0", torch.zeros(4, 1, size, size)).sum().backward()
         flops.append(counter.get_total_flops())
