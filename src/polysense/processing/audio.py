@@ -121,7 +121,7 @@ class AudioProcessor(ModalityProcessor):
             banks = np.stack([self._masked(bank, rng) for bank in banks])
         values = (banks - self.mean) / self.std
         if rng is not None:
-            values = values + rng.random(values.shape) * rng.uniform(0, self.noise)
+            values = values + rng.random(values.shape, np.float32) * np.float32(rng.uniform(0, self.noise))
             values = np.roll(values, int(rng.integers(-self.roll, self.roll + 1)), axis=-1)
         out = torch.from_numpy(values.astype(np.float32))[:, None]
         if self.picture:

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from polysense.errors import MediaError
@@ -54,6 +55,7 @@ class _Seeker:
         self.start = stream.start_time or 0
         self.decoded = 0
         self.decoder = container.decode(stream)
+        self.reformatter = VideoReformatter()  # kept, since making the colour conversion takes longer than using it
         self.current: Any = None  # the frame at the present position
         self.following: Any = None  # the one after it
 
@@ -117,7 +119,7 @@ class _Seeker:
 
     def _array(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
         media.check_picture_size(frame.width, frame.height, self.name)
-        return upright(frame.to_ndarray(format="rgb24"), frame.rotation)
+        return upright(self.reformatter.reformat(frame, format="rgb24").to_ndarray(), frame.rotation)
 
 
 def upright(picture: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "new_h new_w 3"]:
