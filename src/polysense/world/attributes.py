@@ -24,7 +24,7 @@ EVENTS = (
 )  # fmt: skip
 CLIP_SHAPES = ("cross", "cube", "cylinder", "cone", "ring")
 
-RADIUS = {"tiny": 0.19, "small": 0.26, "medium": 0.35, "large": 0.47}  # of the bounding sphere, metres
+RADIUS = {"tiny": 0.2, "small": 0.27, "medium": 0.35, "large": 0.47}  # of the bounding sphere, metres
 RGB = {
     "red": (0.82, 0.10, 0.10), "orange": (0.93, 0.45, 0.06), "yellow": (0.92, 0.82, 0.12),
     "green": (0.14, 0.60, 0.18), "cyan": (0.10, 0.75, 0.78), "blue": (0.12, 0.22, 0.80),

@@ -10,7 +10,7 @@ from typing import Any
 
 from polysense.errors import ConfigError
 
-VERSION = 2  # of the content: to be raised with every change that alters a file
+VERSION = 3  # of the content: to be raised with every change that alters a file
 
 KINDS = ("stills", "clips")
 SPLITS = ("train", "validation", "test", "compositional")
@@ -107,9 +107,9 @@ _LEVELS = {
         point_missing=0.0, point_strays=0.08, snr=(25.0, 35.0), reverberation=0.05, tempo=0.1,
     ),
     "standard": Difficulty(
-        objects=(0.35, 0.4, 0.25), near_miss=0.35, off_centre=0.14, subject_central=True, tilt=25.0, clutter=4,
-        occluder=0.3, min_visible=0.55, size_jitter=0.08, colour_jitter=0.045, light=(0.5, 1.25), texture=0.25,
-        image_noise=0.04, depth_noise=0.006, depth_holes=0.12, thermal_noise=0.8, point_jitter=0.03,
+        objects=(0.35, 0.4, 0.25), near_miss=0.35, off_centre=0.14, subject_central=True, tilt=15.0, clutter=4,
+        occluder=0.2, min_visible=0.65, size_jitter=0.08, colour_jitter=0.045, light=(0.5, 1.25), texture=0.25,
+        image_noise=0.04, depth_noise=0.004, depth_holes=0.08, thermal_noise=0.8, point_jitter=0.03,
         point_missing=0.4, point_strays=0.2, snr=(10.0, 25.0), reverberation=0.4, tempo=0.2,
     ),
     "hard": Difficulty(
