@@ -196,7 +196,8 @@ class UniAlignModel(PolysenseModel):
         table = {r".*": False}
         for name in trained:
             group = self._group_of(name)
-            table[rf"tokenizers\.{name}\..*"] = True
+            if name in self.tokenizers:
+                table[rf"tokenizers\.{name}\..*"] = True
             if group is not None:
                 table[rf"experts\..*\.(groups|routers)\.{group}\..*"] = True
         if self.config.train_logit_scale:
