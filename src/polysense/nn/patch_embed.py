@@ -38,7 +38,7 @@ class Tokenizer(nn.Module):
     grid: tuple[int, int, int]
     """(time, height, width) of one sample, with time as configured; it may differ from batch to batch."""
 
-    starts_from_image: ClassVar[bool] = False
+    starts_from_image: bool = False
     """Whether a new sense of this kind begins with the base encoder's image patches and positions (`adopt`)."""
 
     def __init__(self, modality: Modality, dim: int, size: int, patch_size: int) -> None:
@@ -105,14 +105,17 @@ class RasterTokenizer(Tokenizer):
     Args:
         stride: distance between patches, the patch size by default; a smaller one overlaps them, as AST does.
         tubelet: time steps that share one patch.
+        from_image: begin with the base encoder's image patches and positions, fitted to these sizes and channels, as
+            AST does for sound; by default frames do and the other kinds do not.
     """
 
     layout = "batch time channels height width"
     time = 1
 
     def __init__(
-        self, modality: Modality, dim: int, size: int, patch_size: int, *, stride: int | None = None, tubelet: int = 1
-    ) -> None:
+        self, modality: Modality, dim: int, size: int, patch_size: int, *, stride: int | None = None, tubelet: int = 1,
+        from_image: bool | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(modality, dim, size, patch_size)
         stride = stride or patch_size
         if not 0 < patch_size <= size or stride < 1 or tubelet < 1:
@@ -122,6 +125,8 @@ class RasterTokenizer(Tokenizer):
                 fix="Use a patch no larger than the picture, and positive strides.",
             )
         self.size, self.channels, self.tubelet = size, modality.channels, tubelet
+        if from_image is not None:
+            self.starts_from_image = from_image
         side = (size - patch_size) // stride + 1
         self.grid = (self.time, side, side)
         kernel, steps = (tubelet, patch_size, patch_size), (tubelet, stride, stride)
@@ -136,12 +141,22 @@ class RasterTokenizer(Tokenizer):
         self.projection.reset_parameters()
 
     @torch.no_grad()
-    def adopt(self, patch_weight: Tensor, positions: Tensor) -> None:
-        """Take CLIP's patches and positions, each tubelet step an equal share, if the sizes agree."""
-        if patch_weight.shape == self.projection.weight.shape[:2] + self.projection.weight.shape[3:]:
-            self.projection.weight.copy_(patch_weight.unsqueeze(2).expand_as(self.projection.weight) / self.tubelet)
-        if positions.shape == self.position.shape:
-            self.position.copy_(positions)
+    def adopt(
+        self, patch_weight: Float[Tensor, "dim colours side side"], positions: Float[Tensor, "places dim"]
+    ) -> None:
+        """Take CLIP's patches and positions: resized where the grids differ, each tubelet step an equal share.
+
+        Senses of another number of channels take the sum over the colours, shared equally: what a grey picture gives.
+        """
+        _, channels, steps, patch, _ = self.projection.weight.shape
+        if patch_weight.shape[1] != channels:
+            patch_weight = patch_weight.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1) / channels
+        shrink = patch_weight.shape[-1] / patch
+        patches = _resized(patch_weight, patch) * shrink**2  # a uniform picture keeps its response
+        self.projection.weight.copy_(patches.unsqueeze(2).expand_as(self.projection.weight) / steps)
+        side = round(len(positions) ** 0.5)
+        places = _resized(positions.t().unflatten(1, (side, side)).unsqueeze(0), self.grid[1])
+        self.position.copy_(places[0].flatten(1).t())
 
     def forward(self, values: Tensor) -> Tokens:
         self.check(values, self.channels, self.size, self.size)
@@ -156,6 +171,12 @@ class RasterTokenizer(Tokenizer):
             )
         patches = self.projection(values.to(self.projection.weight.dtype).transpose(1, 2))
         return cast(Tokens, patches.flatten(3).permute(0, 2, 3, 1) + self.position)
+
+
+def _resized(pictures: Float[Tensor, "batch channels old old"], side: int) -> Float[Tensor, "batch channels new new"]:
+    if pictures.shape[-1] == side:
+        return pictures
+    return F.interpolate(pictures.float(), size=(side, side), mode="bicubic", antialias=True).to(pictures.dtype)
 
 
 @register_tokenizer("grid")
