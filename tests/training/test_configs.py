@@ -50,7 +50,7 @@ def test_every_yaml_under_training_is_known() -> None:
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_config_loads_into_its_dataclass(name: str) -> None:
-    recipe = read_config(CONFIGS[name], Path(name).parts[0], TRAINING / name)
+    recipe: object = read_config(CONFIGS[name], Path(name).parts[0], TRAINING / name)
     assert recipe == read_config(CONFIGS[name], Path(name).parts[0], Path(name).stem)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, length: int
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
     alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'-()/%&+")
     tokenizer.train_from_iterator(
-        texts,
+        chain(texts, alphabet),  # alone, every character is seen at the end of a word, where it is another token
         trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet,
                             end_of_word_suffix="</w>", show_progress=False),
     )  # fmt: skip

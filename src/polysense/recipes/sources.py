@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from polysense.data import ColumnDataset, ColumnMapping, Manifest, Sample, SampleDataset, Source, Subset
 from polysense.errors import ConfigError
-from polysense.recipes.config import place
+from polysense.recipes.config import build, place
 from polysense.world import WorldConfig, build_world
 
 
@@ -83,7 +83,7 @@ class DatasetSettings:
         return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
 
     def _columns(self, root: Path) -> ColumnDataset:
-        mapping = ColumnMapping.from_dict(self.columns)
+        mapping = build(ColumnMapping, self.columns, "columns")
         for pattern in self.parquet:
             if not any(root.glob(pattern)):
                 raise ConfigError("there is no such parquet file", where=root / pattern,

@@ -1,0 +1,28 @@
+"""Where figures come from."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from polysense.recipes import provenance
+
+
+def test_the_command_holds_no_path_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/polysense", "train", "--output", str(tmp_path / "runs/a b")])
+    assert provenance.command() == "polysense train --output 'runs/a b'"
+
+
+def test_the_commit_is_that_of_the_checkout() -> None:
+    assert re.fullmatch(r"([0-9a-f]{12}\+?)?", provenance.commit())
+
+
+def test_versions_name_every_package() -> None:
+    found = provenance.versions()
+    assert {"python", "torch", "transformers", "datasets"} <= found.keys()
+    assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
+    assert provenance.machine().keys() == {"cpus", "load_average"}

@@ -1,0 +1,72 @@
+"""Data sets as recipes declare them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from polysense.errors import ConfigError
+from polysense.recipes.sources import DatasetSettings, SourceSettings, class_names, open_sources
+
+COLUMNS = {"media": {"point_cloud": "points"}, "labels": {"point_cloud": "name"}, "captions": {"point_cloud": "name"}}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    points = np.zeros((3, 4, 3)).tolist()
+    Dataset.from_dict({"points": points, "name": ["lamp", "chair", "lamp"]}).to_parquet(tmp_path / "a-0.parquet")
+    row = {"media": {"image": "x.png"}, "labels": {"image": "cup"}, "captions": {"image": ["a"], "web": ["b"]}}
+    rows = [{"id": str(number), **row} for number in range(3)]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_a_manifest_is_opened_below_the_data_root(root: Path) -> None:
+    dataset = DatasetSettings(manifest="m.jsonl", limit=2).open(root)
+    assert len(dataset) == 2 and dataset[0].media["image"].source == root / "x.png"
+
+
+def test_parquet_patterns_are_opened_by_column_mapping(root: Path) -> None:
+    dataset = DatasetSettings(parquet=["a-*.parquet"], columns=COLUMNS).open(root)
+    assert len(dataset) == 3 and class_names(dataset, "point_cloud") == ("chair", "lamp")
+    assert class_names(dataset, "image") == ()
+
+
+def test_captions_of_several_keys_are_pooled(root: Path) -> None:
+    dataset = DatasetSettings(manifest="m.jsonl", captions={"image": ["image", "web"]}).open(root)
+    assert dataset[0].captions["image"] == ("a", "b") and dataset.labels("image") == ["cup"] * 3
+
+
+def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
+    digest = hashlib.sha256(hashlib.sha256((root / "m.jsonl").read_bytes()).digest()).hexdigest()
+    assert DatasetSettings(manifest="m.jsonl").content_hash(root) == digest
+    assert DatasetSettings(hub="someone/data", split="test").content_hash(root) == "someone/data[test]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (DatasetSettings(), "depth: data: a data set needs exactly one of"),
+        (DatasetSettings(manifest="m.jsonl", hub="a/b"), "depth: data: a data set needs exactly one of"),
+        (DatasetSettings(manifest="none.jsonl"), r"depth: data: .*none\.jsonl: there is no such manifest"),
+        (DatasetSettings(parquet=["b-*.parquet"]), r"depth: data: columns: the keys \['media'\] are missing"),
+        (DatasetSettings(parquet=["b-*.parquet"], columns=COLUMNS), r"b-\*\.parquet: there is no such parquet file"),
+        (DatasetSettings(parquet=["m.jsonl"], columns=COLUMNS), r"m\.jsonl: the data set cannot be opened"),
+        (DatasetSettings(parquet=["a-*.parquet"], columns={"media": {"depth": "xyz"}}), r"no columns \['xyz'\]"),
+        (DatasetSettings(parquet=["a-*.parquet"], columns={**COLUMNS, "lables": {}}), r"columns: unknown key 'lables'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_opened_is_named_with_its_source(settings: DatasetSettings, message: str, root: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_sources({"depth": SourceSettings(modality="depth", data=settings)}, root)
+
+
+def test_a_source_that_cannot_serve_is_named(root: Path) -> None:
+    settings = SourceSettings(modality="image", data=DatasetSettings(manifest="m.jsonl"), batch_size=0)
+    with pytest.raises(ConfigError, match="sources: web: batch_size 0"):
+        settings.source("web", settings.data.open(root))

@@ -1,0 +1,126 @@
+"""UniAlign's objective: which terms there are, what is masked, what binds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from polysense.errors import ConfigError, ManifestError
+from polysense.losses import info_nce, soft_binding
+from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
+from tests.trainer import pairs
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_two_processes_give_the_gradients_of_one_with_the_doubled_batch() -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "tests.trainer.pairs"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    word, _, count = done.stdout.partition(" ")
+    assert word == "equal" and int(count) > 20, done.stdout + done.stderr
+
+
+def test_the_terms_are_those_of_the_losses_by_hand() -> None:
+    objective, batch = pairs.objective(), pairs.batch("depth")
+    terms = objective.losses("depth", batch)
+    model, own, other = objective.module, objective.tables["depth"], objective.tables["audio"]
+    vectors = model.embed("depth", batch.features["depth"])
+    rows = torch.tensor([1, 0, 1, 2])  # cup, box, cup, jar among box, cup, jar
+    assert own.names == ("box", "cup", "jar")
+    scale = float(model.logit_scale)
+    images = model.embed("image", batch.features["image"])
+    expected = {
+        "nce_text": info_nce(vectors, own.embeddings[rows], scale, rows),
+        "nce_image": info_nce(vectors, images, scale),
+        "soft_bind": soft_binding(vectors, rows, own.embeddings, other.embeddings, scale),
+    }
+    assert terms.keys() == expected.keys()
+    assert all(torch.allclose(terms[name], value) for name, value in expected.items())
+
+
+def test_another_sample_of_the_same_class_is_no_negative() -> None:
+    objective = pairs.objective(ObjectiveSettings(nce_image=0.0, soft_bind=0.0))
+    batch = pairs.batch("audio")  # ring, ring, knock, ring
+    own = objective.tables["audio"].embeddings
+    vectors = objective.module.embed("audio", batch.features["audio"])
+    logits = objective.module.logit_scale * vectors @ own[torch.tensor([1, 1, 0, 1])].t()
+    kept = torch.tensor([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 1]]).bool()
+    logits = logits.masked_fill(~kept, -torch.inf)
+    target = torch.arange(4)
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+    assert torch.allclose(objective.losses("audio", batch)["nce_text"], expected)
+
+
+@pytest.mark.parametrize("term", ["nce_text", "nce_image", "soft_bind"])
+def test_terms_of_weight_zero_are_left_out(term: str) -> None:
+    terms = pairs.objective(ObjectiveSettings(**{term: 0.0})).losses("depth", pairs.batch("depth"))
+    assert terms.keys() == {"nce_text", "nce_image", "soft_bind"} - {term}
+
+
+def test_the_binding_is_averaged_over_the_other_data_sets() -> None:
+    objective, batch = pairs.objective(), pairs.batch("depth")
+    once = objective.losses("depth", batch)["soft_bind"]
+    objective.tables["of an earlier stage"] = objective.tables["audio"]
+    assert torch.allclose(objective.losses("depth", batch)["soft_bind"], once)
+
+
+def test_a_binding_scale_of_one_is_the_printed_equation() -> None:
+    objective, batch = pairs.objective(ObjectiveSettings(binding_scale=1.0)), pairs.batch("depth")
+    own, other = objective.tables["depth"].embeddings, objective.tables["audio"].embeddings
+    vectors = objective.module.embed("depth", batch.features["depth"])
+    expected = soft_binding(vectors, torch.tensor([1, 0, 1, 2]), own, other, 1.0)
+    assert torch.allclose(objective.losses("depth", batch)["soft_bind"], expected)
+
+
+def test_captions_that_are_equal_are_no_negatives_of_one_another() -> None:
+    objective = pairs.objective(ObjectiveSettings(nce_image=0.0, soft_bind=0.0), text="caption")
+    alone = objective.losses("depth", pairs.batch("depth", slice(0, 1), captions=["a cup"]))
+    twice = objective.losses("depth", pairs.batch("depth", slice(0, 2), captions=["a cup", "a cup"]))
+    assert alone["nce_text"].item() == twice["nce_text"].item() == 0.0
+
+
+def test_samples_without_a_class_take_no_part_in_the_binding() -> None:
+    objective = pairs.objective(ObjectiveSettings(nce_image=0.0, nce_text=0.0), text="caption")
+    full = objective.losses("depth", pairs.batch("depth", slice(0, 2)))["soft_bind"]
+    partly = objective.losses("depth", pairs.batch("depth", labels=["cup", "box", None, None]))["soft_bind"]
+    none = objective.losses("depth", pairs.batch("depth", labels=[None] * 4))["soft_bind"]
+    assert torch.allclose(partly, full / 2) and none.item() == 0
+
+
+def test_only_the_senses_that_train_get_a_gradient() -> None:
+    objective = pairs.objective()
+    sum(objective.losses("depth", pairs.batch("depth")).values(), torch.zeros(())).backward()
+    touched = {name for name, parameter in objective.module.named_parameters() if parameter.grad is not None}
+    assert touched and all("depth" in name for name in touched)
+    assert float(objective.dummy("audio").detach()) == 0
+
+
+def test_a_sample_of_an_unlisted_class_is_named_with_its_source() -> None:
+    with pytest.raises(ManifestError, match="depth: a sample has the class 'vase', which its data set lacks"):
+        pairs.objective().losses("depth", pairs.batch("depth", labels=["cup", "vase", "cup", "jar"]))
+
+
+def test_a_sample_without_a_caption_is_named() -> None:
+    objective = pairs.objective(text="caption")
+    with pytest.raises(ManifestError, match="depth/depth-1: a sample has no caption"):
+        objective.losses("depth", pairs.batch("depth", slice(0, 2), captions=["a cup", None]))  # type: ignore[list-item]
+
+
+def test_labels_need_a_table_of_classes() -> None:
+    with pytest.raises(ConfigError, match=r"sources \['depth'\] pair samples with labels"):
+        UniAlignObjective(
+            pairs.model(), modalities=["depth"], tables={}, texts={"depth": "label"},
+            encode_text=lambda texts: pairs.unit(len(texts), 0), settings=ObjectiveSettings(),
+        )  # fmt: skip
+
+
+def test_tables_follow_the_model_to_its_device() -> None:
+    table = ClassTable(("a",), pairs.unit(1, 0))
+    assert table.to(torch.device("meta")).embeddings.device.type == "meta" and table.embeddings.device.type == "cpu"
