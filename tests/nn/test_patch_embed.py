@@ -91,13 +91,36 @@ def test_adopted_patches_see_a_still_video_as_the_image(tubelet: int) -> None:
     torch.testing.assert_close(made(still)[:, 0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_patches_of_another_size_are_not_adopted() -> None:
+def test_a_grey_sense_sees_a_grey_picture_as_the_image() -> None:
     made: Any = tokenizer("depth")
-    before = made.projection.weight.clone()
-    made.adopt(torch.randn(DIM, 3, PATCH, PATCH), torch.randn(5, DIM))
-    assert torch.equal(made.projection.weight, before)
-    made.adopt(torch.randn(DIM, 3, PATCH, PATCH), torch.ones(16, DIM))
-    assert torch.equal(made.position, torch.ones(16, DIM))
+    patches, positions = torch.randn(DIM, 3, PATCH, PATCH), torch.randn(16, DIM)
+    made.adopt(patches, positions)
+    grey = torch.randn(2, 1, SIZE, SIZE)
+    expected = F.conv2d(grey.expand(-1, 3, -1, -1), patches, stride=PATCH).flatten(2).transpose(1, 2) + positions
+    torch.testing.assert_close(made(grey)[:, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_patches_of_another_size_keep_the_response_to_a_uniform_picture() -> None:
+    made: Any = tokenizer("depth", patch_size=16)
+    patches, positions = torch.rand(DIM, 1, PATCH, PATCH), torch.ones(16, DIM)
+    made.adopt(patches, positions)
+    expected = patches.sum(dim=(1, 2, 3)) + 1
+    torch.testing.assert_close(made(torch.ones(1, 1, SIZE, SIZE))[0, 0, 0], expected, atol=0.2, rtol=0.01)
+
+
+def test_whether_a_sense_begins_at_the_image_is_its_kinds_or_its_own_choice() -> None:
+    assert [tokenizer(name).starts_from_image for name in ("depth", "video", "audio", "point_cloud")] == [
+        False, True, False, False,
+    ]  # fmt: skip
+    assert tokenizer("depth", from_image=True).starts_from_image
+    assert not tokenizer("video", from_image=False).starts_from_image
+
+
+def test_a_sense_that_is_no_raster_keeps_its_own_start() -> None:
+    made = tokenizer("point_cloud")
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    made.adopt(torch.randn(DIM, 3, PATCH, PATCH), torch.randn(16, DIM))
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
 
 
 def test_a_point_group_does_not_depend_on_the_order_of_its_neighbours() -> None:

@@ -173,7 +173,13 @@ class UniAlignModel(PolysenseModel):
         if modality in {"image", "text"}:
             own = self.config.image_experts if modality == "image" else self.config.unified_text
             return modality if own else None
-        return self.config.senses[modality].expert_group
+        return Modality.from_dict(self.config.modalities[modality]).expert_group
+
+    def _keys(self, modality: str) -> tuple[str, str]:
+        """Keys of a sense's features and mask."""
+        spec = self.config.modalities.get(modality)
+        sense = Modality.from_dict(spec) if spec else Modality(name=modality, kind="grid")
+        return sense.values_key, sense.mask_key
 
     def parameter_table(self) -> dict[str, tuple[int, int]]:
         """(all, trainable) parameters of every part: the base, and tokenizer and experts of each sense."""
@@ -300,7 +306,7 @@ class UniAlignModel(PolysenseModel):
         """
         self._group_of(modality)
         if isinstance(features, Mapping):
-            values_key, mask_key = _names(modality, self.config.senses)
+            values_key, mask_key = self._keys(modality)
             if values_key not in features:
                 raise UnknownModalityError(modality, features.keys(), where="features")
             mask = features.get(mask_key, mask)
@@ -330,7 +336,7 @@ class UniAlignModel(PolysenseModel):
         Raises:
             UnknownModalityError: a key of no sense of this model.
         """
-        names = {modality: _names(modality, self.config.senses) for modality in self.modalities}
+        names = {modality: self._keys(modality) for modality in self.modalities}
         known = {key for pair in names.values() for key in pair}
         if unknown := sorted(set(features) - known - {"return_dict"}):
             raise UnknownModalityError(unknown[0], sorted(known), where="forward")
@@ -355,12 +361,6 @@ def _reset_own(module: nn.Module) -> None:
     reset = getattr(module, "reset_parameters", None)
     if callable(reset):
         reset()
-
-
-def _names(modality: str, senses: Mapping[str, Modality]) -> tuple[str, str]:
-    """Keys of a sense's features and mask."""
-    spec = senses.get(modality) or Modality(name=modality, kind="grid")
-    return spec.values_key, spec.mask_key
 
 
 __all__ = ["UniAlignModel"]
