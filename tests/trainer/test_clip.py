@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polysense.data import Batch, Sample
+from polysense.data import Batch, Paraphrases, Sample
 from polysense.errors import ManifestError
 from polysense.testing import tiny_clip, tiny_features
 from polysense.trainer.clip import ClipObjective, text_identities
@@ -53,3 +53,10 @@ def test_every_parameter_trains() -> None:
     objective.losses("image", batch(["one thing", "two things"]))["nce"].backward()
     idle = [name for name, parameter in objective.module.named_parameters() if parameter.grad is None]
     assert idle == [] and float(objective.dummy("image").detach()) == 0
+
+
+def test_sentences_that_mean_the_same_are_drawn_together_whatever_their_words() -> None:
+    corpus = Paraphrases(("cup", "box"), (("a cup", "one cup"), ("a box", "one box")))
+    objective = ClipObjective(tiny_clip(), tokenize, corpus)
+    terms = objective.losses("image", batch(["one thing", "two things"]))
+    assert set(terms) == {"nce", "nce_paraphrase"} and torch.isfinite(terms["nce_paraphrase"])

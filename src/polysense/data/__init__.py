@@ -3,6 +3,7 @@
 from polysense.data.columns import ColumnDataset, ColumnMapping
 from polysense.data.manifest import Manifest, resolve_inside
 from polysense.data.mixture import Batch, FeatureProcessor, Mixture, SkippedSample, Source
+from polysense.data.paraphrases import Paraphrases
 from polysense.data.prefetch import Prefetcher
 from polysense.data.rng import keyed_rng, sample_rng, step_seed
 from polysense.data.samples import MediaRef, Sample, SampleDataset, Subset
@@ -15,6 +16,7 @@ __all__ = [
     "Manifest",
     "MediaRef",
     "Mixture",
+    "Paraphrases",
     "Prefetcher",
     "Sample",
     "SampleDataset",

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 from transformers import set_seed as seed_everything
 
-from polysense.data import Mixture
+from polysense.data import Mixture, Paraphrases
 from polysense.models.unialign import UniAlignProcessor
 from polysense.recipes.config import import_modules, read_config, recipe_folder
-from polysense.recipes.sources import SourceSettings, WorldSettings, open_sources
+from polysense.recipes.sources import DatasetSettings, SourceSettings, WorldSettings, open_sources
 from polysense.trainer import Hooks, LoopConfig, LoopState, atomic_folder, train, verify_folder
 from polysense.trainer.clip import ClipObjective
 from polysense.trainer.distributed import on_main, world_size
@@ -31,6 +31,7 @@ class AnchorRecipe:
         data_root: folder that data sets are relative to; the world is built there if `world` is given.
         world: the embedded world.
         sources: image data sets with captions.
+        paraphrases: data sets whose captions, sense by sense, teach the text tower which sentences mean the same.
         tokenizer: folder of the tokenizer, relative to `training/anchors`.
         image_size: side of the pictures in pixels.
         vision, text: fields of `CLIPVisionConfig` and `CLIPTextConfig`.
@@ -45,6 +46,7 @@ class AnchorRecipe:
     loop: LoopConfig
     data_root: str = "runs/world"
     world: WorldSettings | None = None
+    paraphrases: Sequence[DatasetSettings] = ()
     tokenizer: str = "tokenizer"
     image_size: int = 64
     vision: dict[str, Any] = field(default_factory=dict)
@@ -108,7 +110,9 @@ def train_anchor(recipe: AnchorRecipe, output: Path) -> Path:
     datasets = open_sources(recipe.sources, root)
     sources = [settings.source(name, datasets[name]) for name, settings in recipe.sources.items()]
     mixture = Mixture(sources, processor.features, seed=recipe.seed)
-    objective = ClipObjective(model, lambda captions: processor.features("text", captions))
+    texts = [settings.open(root) for settings in recipe.paraphrases]
+    paraphrases = Paraphrases.from_datasets(texts) if texts else None
+    objective = ClipObjective(model, lambda captions: processor.features("text", captions), paraphrases)
 
     def save(state: LoopState) -> None:
         def write() -> None:
