@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "polysense"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = {
-    **dict.fromkeys(("errors", "modality", "outputs", "protocols", "safety"), 0),
+    **dict.fromkeys(("errors", "modality", "outputs", "protocols", "safety", "storage"), 0),
     **dict.fromkeys(("processing", "nn", "losses", "merging", "metrics", "data", "world"), 1),
     "models": 2,
     "continual": 3,
@@ -22,7 +22,7 @@ LAYERS = {
     **dict.fromkeys(("hub", "report", "recipes", "cli"), 5),
     **dict.fromkeys(("testing", "", "__main__"), 6),  # "" is the package itself; nothing imports these
 }
-TORCH_ALONE = ("losses", "merging", "metrics", "nn", "data", "world", "errors", "modality", "protocols", "safety")
+TORCH_ALONE = ("losses", "merging", "metrics", "nn", "data", "world", "errors", "modality", "protocols", "safety", "storage")
 MAY_IMPORT_TRANSFORMERS = ("nn.transformer", "nn.connectors.qformer")
 WITHOUT_A_MIRRORED_TEST: set[str] = set()
 """Modules tested under another name; at most one in twenty."""

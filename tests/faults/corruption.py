@@ -12,7 +12,7 @@ import numpy as np
 
 from polysense.errors import CheckpointError
 from polysense.trainer.checkpoint import MODEL, OPTIMIZER, STATE, CheckpointStore
-from polysense.trainer.files import MANIFEST
+from polysense.storage import MANIFEST
 from tests.faults.harness import FaultReport, complete, final_state, fork, run_training, wait
 
 FILES = (MODEL, OPTIMIZER, STATE, MANIFEST)

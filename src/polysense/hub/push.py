@@ -17,7 +17,7 @@ from polysense.hub.card import UNPUBLISHED
 from polysense.hub.public import redacted, secrets_in
 from polysense.hub.records import read_metrics, read_stage
 from polysense.safety import check_checkpoint_folder
-from polysense.trainer.files import MANIFEST  # checksums of the folder as it lies here, before texts were made public
+from polysense.storage import MANIFEST  # checksums of the folder as it lies here, before texts were made public
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
 from polysense.safety import check_checkpoint_folder
+from polysense.storage import MANIFEST, verify_folder
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
 _HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -31,6 +32,8 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
     if Path(name_or_path).exists():
         folder = Path(name_or_path) / subfolder
         check_checkpoint_folder(folder)
+        if (folder / MANIFEST).exists():
+            verify_folder(folder, ignore=("README.md",))
         return folder
     hub = {key: value for key, value in hub.items() if value is not None}
     snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)

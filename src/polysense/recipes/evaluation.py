@@ -145,29 +145,31 @@ class Evaluator:
         """
         results: list[Result] = []
         for split, datasets in self.settings.splits.items():
-            for dataset in (settings.open(root) for settings in datasets):
+            for settings in datasets:
+                dataset = settings.open(root)
                 for sense in self._senses_of(dataset):
-                    results += self._score(dataset, sense, split, (bounds or {}).get(sense))
+                    bound = (bounds or {}).get(sense) if split == "test" else None
+                    results += self._score(dataset, sense, settings.name, bound)
                 for senses in self.settings.composed:
                     if set(senses) <= set(dataset[0].media) & set(self.model.modalities):
                         pool = unique_pool(dataset, senses, self.settings.pool)
-                        results += self.retrieval(pool, senses, "text", split)
+                        results += self.retrieval(pool, senses, "text", settings.name)
         return results
 
     def _senses_of(self, dataset: SampleDataset) -> list[str]:
         return [sense for sense in self.model.modalities if sense != "text" and sense in dataset[0].media]
 
-    def _score(self, dataset: SampleDataset, sense: str, split: str, bound: float | None) -> list[Result]:
+    def _score(self, dataset: SampleDataset, sense: str, name: str, bound: float | None) -> list[Result]:
         results: list[Result] = []
         labelled = [i for i, label in enumerate(dataset.labels(sense)) if label is not None]
         if labelled:
             subset = Subset(dataset, tuple(labelled[: self.settings.limit]))
-            results += self.zero_shot(subset, sense, split, bound if split == "test" else None)
+            results += self.zero_shot(subset, sense, name, bound)
         if dataset[0].captions.get(sense):
             pool = unique_pool(dataset, [sense], self.settings.pool)
-            results += self.retrieval(pool, [sense], "text", split)
+            results += self.retrieval(pool, [sense], "text", name)
             if sense != "image" and "image" in dataset[0].media:
-                results += self.retrieval(pool, [sense], "image", split)
+                results += self.retrieval(pool, [sense], "image", name)
         return results
 
 

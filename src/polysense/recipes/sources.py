@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,6 +100,13 @@ class DatasetSettings:
                 f"the data set cannot be opened ({type(error).__name__}: {error})",
                 where=self.hub or root / self.parquet[0], fix="Download it again.",
             ) from error  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """What figures on this data set are called by: its file (parquet: with its folder), or its name on the Hub."""
+        if self.parquet:
+            return re.split(r"[*?\[]", self.parquet[0].removesuffix(".parquet"))[0].rstrip("-_./")
+        return self.hub or Path(self.manifest or "").stem
 
     def content_hash(self, root: Path) -> str:
         """SHA-256 of the manifest or of the parquet files; a Hub data set is named by itself."""

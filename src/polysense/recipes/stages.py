@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polysense.hub import render_card
+from polysense.hub import card_of_folder
 from polysense.models.unialign import UniAlignModel
 from polysense.recipes.provenance import command, commit, versions
 from polysense.trainer import atomic_folder, verify_folder
@@ -76,7 +76,7 @@ def save_stage(
             save(temporary)
         _write_json(temporary / "stage.json", stage)
         _write_json(temporary / "metrics.json", metrics)
-        (temporary / "README.md").write_text(render_card(stage, dict(metrics)), encoding="utf-8")
+        (temporary / "README.md").write_text(card_of_folder(temporary), encoding="utf-8")
 
 
 def finished(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from polysense.errors import CheckpointError
 from polysense.modality import JsonValue
-from polysense.trainer.files import FileSystem, atomic_folder, read_verified
+from polysense.storage import FileSystem, atomic_folder, read_verified
 
 logger = logging.getLogger(__name__)
 

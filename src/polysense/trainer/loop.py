@@ -30,7 +30,7 @@ from polysense.trainer.checkpoint import (
 )
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.distributed import exchange, gather_objects, on_main, rank, world_size
-from polysense.trainer.files import FileSystem
+from polysense.storage import FileSystem
 from polysense.trainer.hooks import Hooks, LoopState, TrainingResult
 from polysense.trainer.lock import FolderLock
 from polysense.trainer.logbook import Logbook

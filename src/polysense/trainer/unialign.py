@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from polysense.errors import ConfigError, ManifestError
 from polysense.losses import info_nce, soft_binding
@@ -116,7 +117,10 @@ class UniAlignObjective:
         return terms
 
     def dummy(self, modality: str) -> Tensor:
-        return zero_touch(self.module)
+        """Touches what this sense trains and nothing else, so that senses without a sample get no gradient at all."""
+        own = [re.compile(pattern) for pattern in self.module.freezing([modality])][1:]
+        parameters = [p for name, p in self.module.named_parameters() if any(each.fullmatch(name) for each in own)]
+        return zero_touch(nn.ParameterList(parameters))
 
     def _texts(self, batch: Any) -> tuple[Float[Tensor, "batch embed"], Tensor]:
         """Text embedding of every sample, and a number that is the same for the same text (for the negatives)."""

@@ -132,12 +132,15 @@ def atomic_folder(
         _remove_quietly(aside, files)
 
 
-def verify_folder(folder: str | Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
+def verify_folder(
+    folder: str | Path, required: tuple[str, ...] = (), ignore: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Compare a folder with its manifest and return the manifest.
 
     Args:
         folder: written by `atomic_folder` or `write_manifest`.
         required: files that it must have.
+        ignore: files that people may change, such as a README.
 
     Raises:
         CheckpointError: the manifest or a file is missing, cut, changed or exchanged; the message names it.
@@ -145,6 +148,8 @@ def verify_folder(folder: str | Path, required: tuple[str, ...] = ()) -> dict[st
     """
     manifest = read_manifest(folder, required)
     for name, entry in manifest["files"].items():
+        if name in ignore:
+            continue
         path = Path(folder) / name
         try:
             size = path.stat().st_size

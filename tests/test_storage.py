@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
-from polysense.trainer.files import (
+from polysense.storage import (
     MANIFEST,
     FileSystem,
     atomic_folder,
