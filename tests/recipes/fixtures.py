@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +38,36 @@ class Parts:
         ]  # fmt: skip
 
 
+@cache
+def _parts(base: Path) -> Parts:
+    build_world(base / "tiny-world", WorldConfig(size="tiny"), workers=1, progress=False)
+    return Parts(base / "tiny-world", tiny_anchor(base / "anchor"))
+
+
+@cache
+def _run(base: Path, config: str) -> Path:
+    unialign.run(config, base / config, _parts(base).overrides())
+    return base / config
+
+
+# Two folders of tests import these fixtures, which makes two of each; what they give is made once all the same.
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    folder = tmp_path_factory.mktemp("parts")
-    build_world(folder / "world", WorldConfig(size="tiny"), workers=1, progress=False)
-    return Parts(folder / "world", tiny_anchor(folder / "anchor"))
+    return _parts(tmp_path_factory.getbasetemp() / "recipes")
 
 
 @pytest.fixture(scope="session")
-def joint(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of `world.yaml`, tiny."""
-    output = tmp_path_factory.mktemp("joint")
-    unialign.run("world", output, parts.overrides())
-    return output
+    return _run(tmp_path_factory.getbasetemp() / "recipes", "world")
 
 
 @pytest.fixture(scope="session")
-def incremental(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def incremental(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of `world-incremental.yaml`, tiny."""
-    output = tmp_path_factory.mktemp("incremental")
-    unialign.run("world-incremental", output, parts.overrides())
-    return output
+    return _run(tmp_path_factory.getbasetemp() / "recipes", "world-incremental")
 
 
 def stages(output: Path) -> list[Path]:
