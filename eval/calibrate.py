@@ -1,4 +1,4 @@
-"""Calibrate and freeze the embedded world: `python eval/calibrate.py [runs/evidence]` writes eval/reports/world.json."""
+"""Calibrate and freeze the embedded world: `python eval/calibrate.py [runs/evidence]`; writes reports/world.json."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Reproduce UniAlign's claims on the world: `python eval/unialign_world.py [runs/evidence]`; finished cells are kept."""
+"""Reproduce UniAlign on the world: `python eval/unialign_world.py [runs/evidence]`; finished cells are kept."""
 
 import logging
 import sys

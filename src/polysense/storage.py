@@ -132,9 +132,7 @@ def atomic_folder(
         _remove_quietly(aside, files)
 
 
-def verify_folder(
-    folder: str | Path, required: tuple[str, ...] = (), ignore: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def verify_folder(folder: str | Path, required: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> dict[str, Any]:
     """Compare a folder with its manifest and return the manifest.
 
     Args:

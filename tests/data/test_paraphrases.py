@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from polysense.data import Paraphrases, Sample
 from polysense.errors import ManifestError
 

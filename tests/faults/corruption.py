@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from polysense.errors import CheckpointError
-from polysense.trainer.checkpoint import MODEL, OPTIMIZER, STATE, CheckpointStore
 from polysense.storage import MANIFEST
+from polysense.trainer.checkpoint import MODEL, OPTIMIZER, STATE, CheckpointStore
 from tests.faults.harness import FaultReport, complete, final_state, fork, run_training, wait
 
 FILES = (MODEL, OPTIMIZER, STATE, MANIFEST)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polysense.storage import verify_folder
 from polysense.testing.toy import ToyObjective, toy_mixture
 from polysense.trainer import FileSystem, Hooks, LoopConfig, train
 from polysense.trainer.checkpoint import MODEL, OPTIMIZER, CheckpointStore
-from polysense.storage import verify_folder
 
 STEPS, SAVE_EVERY = 40, 5
 CHILD_TIMEOUT = 60.0

@@ -91,7 +91,7 @@ def gallery(checkpoint: Path, root: Path, *, items: int = 150, rows_per_query: i
     for senses in _QUERIES:
         home = next((p for p in pools.values() if set(senses) <= set(p)), None)
         if home is not None:
-            targets = [pool for name, pool in home.items() if name not in senses][:3]
+            targets = [pool for name, pool in home.items() if name not in senses][:2]
             drawn += [_row(home, senses, number, targets) for number in range(rows_per_query)]
     return to_png(draw_gallery(drawn))
 

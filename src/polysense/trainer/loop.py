@@ -20,6 +20,7 @@ from polysense.data.prefetch import Prefetcher
 from polysense.data.rng import step_seed
 from polysense.errors import ConfigError, PolysenseError, QuotaExceededError, UnknownModalityError
 from polysense.modality import JsonValue
+from polysense.storage import FileSystem
 from polysense.trainer.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -30,7 +31,6 @@ from polysense.trainer.checkpoint import (
 )
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.distributed import exchange, gather_objects, on_main, rank, world_size
-from polysense.storage import FileSystem
 from polysense.trainer.hooks import Hooks, LoopState, TrainingResult
 from polysense.trainer.lock import FolderLock
 from polysense.trainer.logbook import Logbook

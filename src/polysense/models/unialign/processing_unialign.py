@@ -1,4 +1,4 @@
-"""The processor of UniAlign: an HF image processor and tokenizer, and every further sense as a JSON-able option set."""
+"""The processor of UniAlign: an HF image processor and tokenizer, and every further sense as JSON-able options."""
 
 from __future__ import annotations
 

@@ -1,0 +1,98 @@
+"""The README's examples, executed as they stand: in a folder of their own, one after another."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polysense.recipes import demo
+from polysense.testing import tiny_anchor
+from polysense.trainer import atomic_folder
+
+README = Path(__file__).parents[1] / "README.md"
+SMALL = [
+    "world.size=tiny", "bounds=0", "loop.steps=2", "loop.warmup_steps=0", "evaluation.pool=4",
+    "senses.point_cloud.tokenizer={groups: 8, width: 8}",
+    "senses.point_cloud.processor={num_points: 64, num_groups: 8, group_size: 4}",
+    *(f"sources.{sense}.batch_size=2" for sense in ("depth", "point_cloud", "video", "audio")),
+]  # fmt: skip
+
+
+def example(name: str) -> str:
+    """The fenced block that follows the mark `<!-- example: name -->`."""
+    found = re.search(rf"<!-- example: {re.escape(name)} -->\n```\w+\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert found, f"the README has no example {name}"
+    return found.group(1)
+
+
+def python(folder: Path, code: str, **environment: str) -> str:
+    """Run code in a new interpreter, in `folder`."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=180,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `make demo` has run, on a tiny world with a tiny anchor."""
+    home = tmp_path_factory.mktemp("home")
+    with atomic_folder(home / "runs/demo/anchor") as anchor:
+        tiny_anchor(anchor)
+    lines: list[str] = []
+    old = Path.cwd()
+    os.chdir(home)
+    try:
+        page = demo.run(Path("runs/demo"), lines.append, overrides=SMALL)
+        assert page.exists()
+    finally:
+        os.chdir(old)
+    assert any("Embed a file of your own" in line for line in lines)
+    return home
+
+
+def test_the_demo_leaves_five_stages_a_report_and_a_snippet_that_runs(folder: Path) -> None:
+    stages = sorted(path.name for path in (folder / "runs/demo/stages").iterdir())
+    assert stages == ["stage-1-anchor", "stage-2-depth", "stage-3-point-cloud", "stage-4-video", "stage-5-audio"]
+    assert "data:image/png" in (folder / "runs/demo/report/report.html").read_text("utf-8")
+
+
+def test_a_checkpoint_embeds_as_the_readme_says(folder: Path) -> None:
+    assert "tensor" in python(folder, example("embed"))
+
+
+def test_a_clip_gets_new_senses_as_the_readme_says(folder: Path) -> None:
+    assert "experts depth" in python(folder, example("from_clip"))
+
+
+def test_thermal_takes_at_most_fifteen_lines_and_reloads_where_its_code_is_unknown(folder: Path) -> None:
+    module, config = example("thermal.py"), example("thermal.yaml")
+    lines = [line for line in (module + config).splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 15
+    (folder / "thermal.py").write_text(module, encoding="utf-8")
+    (folder / "thermal.yaml").write_text(config, encoding="utf-8")
+    arguments = ["train", "unialign", "--config", "thermal.yaml", "--output", "runs/thermal", *SMALL,
+                 "sources.thermal.batch_size=2"]  # fmt: skip
+    train = f"import sys; from polysense.cli import main; sys.exit(main({arguments!r}))"
+    python(folder, train, PYTHONPATH=".")
+    fresh = (
+        "import torch, polysense\n"
+        "from transformers import AutoModel, AutoProcessor\n"
+        "stage = 'runs/thermal/stages/stage-2-thermal'\n"
+        "model, processor = AutoModel.from_pretrained(stage), AutoProcessor.from_pretrained(stage)\n"
+        "size = processor.size\n"
+        "print(model.embed('thermal', torch.zeros(1, 1, size, size)).shape)\n"
+        "try:\n"
+        "    processor(thermal=['runs/demo/world/media/thermal/still-test-000000.png'])\n"
+        "except polysense.errors.UnregisteredModalityError as error:\n"
+        "    print('register_modality' in str(error))\n"
+    )
+    (folder / "thermal.py").rename(folder / "hidden.txt")
+    assert python(folder, fresh).split("\n")[:2] == ["torch.Size([1, 16])", "True"]
