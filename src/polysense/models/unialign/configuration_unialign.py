@@ -29,7 +29,7 @@ class UniAlignConfig(PreTrainedConfig):
 
     Attributes:
         clip_config: the frozen base, any Hugging Face CLIP.
-        modalities: name to `Modality` spec (as a dict) of every sense beyond image and text, in order of addition.
+        modalities: name to `Modality` spec (as a dict) of every sense beyond image and text.
         expert_site: "linear" puts experts on fc1 and fc2 (method-facts 1.1), "block" beside the whole FFN (Eq. 7).
         num_experts: experts per group and site.
         top_k: experts used per token; `None` uses all that the token may see.

@@ -163,7 +163,7 @@ class UniAlignModel(PolysenseModel):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of all senses, image and text first, then in order of addition."""
+        """Names of all senses: image, text, the others in order of addition (of name, once saved and loaded)."""
         return ("image", "text", *self.config.modalities)
 
     def _group_of(self, modality: str) -> str | None:
