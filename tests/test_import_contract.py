@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "polysense"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = {
-    **dict.fromkeys(("errors", "modality", "outputs", "protocols", "safety", "storage"), 0),
+    **dict.fromkeys(("errors", "modality", "outputs", "protocols", "safety", "storage", "version"), 0),
     **dict.fromkeys(("processing", "nn", "losses", "merging", "metrics", "data", "world"), 1),
     "models": 2,
     "continual": 3,

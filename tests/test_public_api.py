@@ -17,6 +17,7 @@ SURFACE = {
         "UniAlignConfig",
         "UniAlignModel",
         "UniAlignProcessor",
+        "__version__",
         "register_modality",
     ],
     "polysense.nn": [

@@ -96,3 +96,8 @@ def test_thermal_takes_at_most_fifteen_lines_and_reloads_where_its_code_is_unkno
     )
     (folder / "thermal.py").rename(folder / "hidden.txt")
     assert python(folder, fresh).split("\n")[:2] == ["torch.Size([1, 16])", "True"]
+
+
+def test_the_figures_are_those_of_the_reports() -> None:
+    done = subprocess.run([sys.executable, str(README.parent / "eval" / "readme.py"), "--check"], check=False)
+    assert done.returncode == 0, "run `python eval/readme.py` after making a report"

@@ -6,8 +6,7 @@ Importing the package registers its models with the Auto classes of transformers
 from polysense.modality import Modality, register_modality
 from polysense.models.auto import register_auto_classes
 from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
-
-__version__ = "0.1.0"
+from polysense.version import __version__
 
 register_auto_classes()
 
@@ -16,5 +15,6 @@ __all__ = [
     "UniAlignConfig",
     "UniAlignModel",
     "UniAlignProcessor",
+    "__version__",
     "register_modality",
 ]

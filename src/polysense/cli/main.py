@@ -7,12 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from polysense.cli import demo, embed, evaluate, publish, train, world
 from polysense.cli.arguments import HelpFormatter
 from polysense.cli.console import console
 from polysense.errors import PolysenseError
+from polysense.version import __version__
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="polysense", description=_ABOUT, epilog=_CODES, formatter_class=HelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"polysense {version('polysense')}")
+    parser.add_argument("--version", action="version", version=f"polysense {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for part in (world, train, embed, evaluate, publish, demo):

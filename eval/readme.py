@@ -1,0 +1,101 @@
+"""Write the README's figures from the reports: `python eval/readme.py` (`--check` only compares). Nothing is typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "eval" / "reports"
+BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """A report, `None` if it was not made yet."""
+    path = REPORTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def evidence() -> Iterator[str]:
+    """Zero-shot accuracy on the world, and the verdicts on the paper's claims."""
+    report = read("unialign-world.json")
+    if report is None:
+        return
+    yield f"UniAlign on the embedded world, top-1 in percent, {len(report['seeds'])} seeds (`{report['command']}`):"
+    yield ""
+    yield "| sense | chance | one phase [90 %] | one by one | supervised | share of supervised |"
+    yield "|---|---|---|---|---|---|"
+    for sense, entry in report["senses"].items():
+        joint, steps = entry["test"]["joint"], entry["test"]["incremental"]
+        yield (
+            f"| {sense} | {percent(entry['test']['chance'])} | {percent(joint['mean'])} [{percent(joint['low'])}, "
+            f"{percent(joint['high'])}] | {percent(steps['mean'])} | {percent(entry['bound']['mean'])} | "
+            f"{percent(joint['share_of_bound'])} |"
+        )
+    yield ""
+    yield "| claim | measured as | value | verdict |"
+    yield "|---|---|---|---|"
+    for name, claim in report["claims"].items():
+        value = claim.get("mean", claim["values"][0])
+        yield f"| {name} | {claim['measure']} | {value:.3f} | {claim['verdict']} |"
+    yield ""
+
+
+def speed() -> Iterator[str]:
+    """Gates of the benchmarks, passed or not."""
+    for name in ("experts", "senses", "points"):
+        report = read(f"performance/{name}.json")
+        if report is None:
+            continue
+        yield f"`{report['command']}`:"
+        yield ""
+        yield "| measure | value | gate | met |"
+        yield "|---|---|---|---|"
+        for gate in report["gates"]:
+            bounds = [f"≥ {gate['at_least']:g}" if gate["at_least"] is not None else "",
+                      f"≤ {gate['at_most']:g}" if gate["at_most"] is not None else ""]  # fmt: skip
+            wanted = " and ".join(filter(None, bounds))
+            if wanted:
+                yield f"| {gate['name']} | {gate['value']:.3g} | {wanted} | {'yes' if gate['passed'] else 'no'} |"
+        yield ""
+
+
+def faults() -> Iterator[str]:
+    """The fault sets in one line each."""
+    report = read("faults/faults.json")
+    if report is None:
+        return
+    yield f"Faults injected into training and reading (`{report['command']}`):"
+    yield ""
+    yield "| fault | injected | detected | lost | silent |"
+    yield "|---|---|---|---|---|"
+    for each in report["classes"]:
+        yield f"| {each['name']} | {each['injected']} | {each['detected']} | {each['lost']} | {each['silent']} |"
+    yield ""
+
+
+def figures() -> str:
+    """The generated block."""
+    return "\n".join([*evidence(), *speed(), *faults()])
+
+
+def main(arguments: list[str]) -> int:
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    made = BLOCK.sub(lambda match: f"{match[1]}{figures()}\n{match[2]}", text)
+    if "--check" in arguments:
+        return int(made != text)
+    path.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
