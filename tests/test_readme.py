@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = Path.cwd()
     os.chdir(home)
     try:
-        page = demo.run(Path("runs/demo"), lines.append, overrides=SMALL)
+        page = demo.run(Path("runs/demo"), lines.append, lambda stages: None, overrides=SMALL)
         assert page.exists()
     finally:
         os.chdir(old)

@@ -24,7 +24,9 @@ def add(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from polysense.recipes.demo import run  # imports every part of the library, which --help does not need
+    # these import every part of the library, which --help does not need
+    from polysense.cli.results import show_results
+    from polysense.recipes.demo import run
 
-    run(arguments.output, console.say)
+    run(arguments.output, console.say, show_results)
     return 0

@@ -17,17 +17,14 @@ from polysense.report import (
     GalleryRow,
     Pool,
     Query,
+    StageResults,
     draw_gallery,
     read_run,
-    result_rows,
     retrieve,
     snippet,
-    stage_names,
-    to_markdown,
     to_png,
     write_report,
 )
-from polysense.report.tables import headlines
 from polysense.world.attributes import COLOURS, EVENTS, GERUND, MATERIALS, SHAPES, SIZES
 from polysense.world.gallery import draw_gallery as draw_world
 
@@ -41,11 +38,15 @@ _QUERIES = (("depth",), ("point_cloud",), ("audio",), ("depth", "text"), ("audio
 Say = Callable[[str], None]
 
 
-def run(output: Path, say: Say, config: str | Path = "demo", overrides: Sequence[str] = ()) -> Path:
+def run(
+    output: Path, say: Say, show: Callable[[Sequence[StageResults]], None], config: str | Path = "demo",
+    overrides: Sequence[str] = (),
+) -> Path:  # fmt: skip
     """Run the demonstration; whatever `output` holds already is not done again. Returns the report page.
 
     Args:
         say: shows a line to the user.
+        show: shows the table of all stages.
         config: a config of `training/unialign`.
     """
     started = time.monotonic()
@@ -59,8 +60,7 @@ def run(output: Path, say: Say, config: str | Path = "demo", overrides: Sequence
     galleries = {"Cross-modal retrieval": gallery(folder, root)}
     page = write_report(output, galleries)
     done = read_run(output)
-    rows = result_rows(done.stages)
-    say(to_markdown(headlines(rows), stage_names(rows, done.stages)))
+    show(done.stages)
     load = ", ".join(map(str, machine()["load_average"]))  # type: ignore[call-overload]
     say(f"\nFinished in {_clock(started)} (load averages {load}). Report with plots: {page}")
     say("Every stage is a checkpoint under " + str(output / "stages") + ". Embed a file of your own:\n")

@@ -65,7 +65,7 @@ class UniAlignProcessor(ProcessorMixin):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of all senses, image and text first, then in order of addition."""
+        """Names of all senses, image and text first, then those added (by name, once reloaded)."""
         return ("image", "text", *(name for name in self.senses if name != "image"))
 
     def add_modality(self, modality: str | Modality, templates: Sequence[str] = (), **options: Any) -> None:
