@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console as RichConsole
@@ -16,16 +17,16 @@ class Console:
     """Plain lines and tables; of several processes of one run, only the first speaks."""
 
     def say(self, text: str = "") -> None:
-        """One result, as it stands: brackets are brackets, and long lines stay whole."""
-        self._to(stderr=False).print(text, markup=False, highlight=False, soft_wrap=True)
+        """One result, as it stands: brackets and colons are no markup, and long lines stay whole."""
+        self._to(stderr=False).print(text, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """What a person may want to know and a program does not."""
-        self._to(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True, style="dim")
+        self._to(stderr=True).print(text, soft_wrap=True, style="dim")
 
     def error(self, text: str) -> None:
         """What went wrong. Every process may say so."""
-        self._to(stderr=True, always=True).print(text, markup=False, highlight=False, soft_wrap=True, style="red")
+        self._to(stderr=True, always=True).print(text, soft_wrap=True, style="red")
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
         """A table whose first `left` columns are text and whose others are figures."""
@@ -33,15 +34,15 @@ class Console:
         for index, name in enumerate(head):
             table.add_column(name, justify="left" if index < left else "right")
         for row in rows:
-            table.add_row(*(cell.replace("[", "\\[") for cell in row))
-        self._to(stderr=False).print(table, highlight=False)
+            table.add_row(*row)
+        self._to(stderr=False).print(table)
 
     def _to(self, *, stderr: bool, always: bool = False) -> RichConsole:
         # made anew for each line, so that it follows a standard output that was redirected since
-        console = RichConsole(stderr=stderr, quiet=os.environ.get("RANK", "0") != "0" and not always)
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = RichConsole(stderr=stderr, quiet=console.quiet, width=_WIDE)
-        return console
+        quiet = os.environ.get("RANK", "0") != "0" and not always
+        plain = partial(RichConsole, stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+        console = plain()
+        return console if console.is_terminal or "COLUMNS" in os.environ else plain(width=_WIDE)
 
 
 console = Console()

@@ -54,12 +54,17 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 def _card(arguments: argparse.Namespace) -> int:
+    from polysense.errors import ConfigError
     from polysense.hub import card_of_folder
 
     card = card_of_folder(arguments.folder)
     if arguments.output is None:
         console.say(card)
     else:
-        arguments.output.write_text(card, encoding="utf-8")
+        try:
+            arguments.output.write_text(card, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"the file cannot be written ({error.strerror})", where=arguments.output,
+                              fix="Choose another place for --output.") from error  # fmt: skip
         console.say(str(arguments.output))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,10 @@ def parse_source(argument: str, known: Collection[str]) -> Source:
         UnknownModalityError: there is such a file, but no such modality.
     """
     path, colon, modality = argument.rpartition(":")
-    if colon and not Path(argument).exists():
+    if colon and not os.path.exists(argument):  # pathlib's raises for a text too long to be a name
         if modality in known:
             return Source(argument, Path(path), modality)
-        if Path(path).is_file():
+        if os.path.isfile(path):
             raise UnknownModalityError(modality, known, where=argument)
     return Source(argument, Path(argument))
 

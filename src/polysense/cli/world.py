@@ -48,7 +48,14 @@ def add(commands: Commands) -> None:
         examples="polysense world gallery runs/world world.png",
     )  # fmt: skip
     gallery.add_argument("directory", type=Path, metavar="DIR", help="folder of a built world")
-    gallery.add_argument("picture", type=Path, metavar="OUT.png", help="picture to write")
+    gallery.add_argument("picture", type=_png, metavar="OUT.png", help="picture to write")
+
+
+def _png(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".png":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .png")
+    return path
 
 
 # The world brings SciPy, PyAV and process pools: the action that needs them imports them, so that --help is fast.
@@ -73,7 +80,10 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _gallery(arguments: argparse.Namespace) -> int:
+    from polysense.errors import ConfigError
     from polysense.world.gallery import draw_gallery
 
+    if not arguments.picture.parent.is_dir():
+        raise ConfigError("there is no such folder", where=arguments.picture.parent, fix="Make it, or choose another.")
     console.say(str(draw_gallery(arguments.directory, arguments.picture)))
     return 0

@@ -49,12 +49,11 @@ def lineage(folder: Path) -> list[dict[str, Any]]:
     """The stages that `folder` was built on, first to last, as far as they lie beside it and name one another."""
     beside = [read_stage(path.parent) for path in sorted(folder.resolve().parent.glob("*/stage.json"))]
     by_name = {each["name"]: each for each in beside}
-    chain: list[dict[str, Any]] = []
-    parent = read_stage(folder)["parent"]
-    while parent in by_name and len(chain) < len(beside):  # a record that names itself must not hold us for ever
-        chain.insert(0, by_name[parent])
-        parent = by_name[parent]["parent"]
-    return chain
+    chain = [read_stage(folder)]
+    by_name.pop(chain[0]["name"], None)
+    while (parent := by_name.pop(chain[0]["parent"], None)) is not None:  # popped: records in a circle must end, too
+        chain.insert(0, parent)
+    return chain[:-1]
 
 
 def check_stage(stage: Record, *, where: str = "stage.json") -> dict[str, Any]:
@@ -68,7 +67,8 @@ def check_stage(stage: Record, *, where: str = "stage.json") -> dict[str, Any]:
     for index, each in enumerate(stage["data"]):
         _check(each, _DATA, f"{where}: data[{index}]")
     for part, counts in stage["parameters"].items():
-        if not isinstance(counts, list | tuple) or len(counts) != 2:
+        pair = isinstance(counts, list | tuple) and len(counts) == 2
+        if not pair or not all(isinstance(count, int) for count in counts):
             raise CheckpointError("the entry is not [all, trainable]", where=f"{where}: parameters: {part}",
                                   fix="Write the parameter table of the model.")  # fmt: skip
     if not stage["parameters"] or not stage["modalities"]:
