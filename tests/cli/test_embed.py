@@ -8,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-from PIL import Image
 from safetensors import safe_open
 
 from polysense import UniAlignModel, UniAlignProcessor
 from polysense.cli import main
-from polysense.cli.sources import guess_modality, parse_source
-from polysense.errors import MediaError, UnknownModalityError
+from tests.cli.stand_ins import write_media
 from tests.hub.stages import tiny_processor, write_stage
 
 
@@ -33,46 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One small file of every kind, under names that say nothing or lie."""
-    folder, rng = tmp_path_factory.mktemp("media"), np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / "photo.png")
-    Image.fromarray(rng.integers(500, 3000, (40, 40)).astype(np.uint16)).save(folder / "deep.png")
-    soundfile.write(folder / "sound.wav", rng.normal(0, 0.1, 16000).astype(np.float32), 16000)
-    np.save(folder / "cloud.npy", rng.normal(size=(64, 3)).astype(np.float32))
-    np.save(folder / "metres.npy", rng.uniform(1, 3, (40, 40)).astype(np.float32))
-    np.save(folder / "unclear.npy", np.zeros((2, 3, 4), dtype=np.float32))
-    (folder / "words.txt").write_text("a red cube")
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:60])
-    (folder / "photo.wav").write_bytes((folder / "photo.png").read_bytes())
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("name", "modality"),
-    [("photo.png", "image"), ("deep.png", "depth"), ("sound.wav", "audio"), ("cloud.npy", "point_cloud"),
-     ("metres.npy", "depth"), ("words.txt", "text"), ("photo.wav", "image")],
-)  # fmt: skip
-def test_the_sense_is_judged_by_content(media: Path, name: str, modality: str) -> None:
-    assert guess_modality(media / name) == modality
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("empty.png", "is empty"), ("nowhere.png", "does not exist"), ("unclear.npy", "several senses")],
-)
-def test_what_cannot_be_judged_is_an_error_about_the_file(media: Path, name: str, reason: str) -> None:
-    with pytest.raises(MediaError, match=reason) as caught:
-        guess_modality(media / name)
-    assert name in str(caught.value)
-
-
-def test_a_colon_names_the_sense(media: Path) -> None:
-    source = parse_source(f"{media}/deep.png:depth", ["image", "depth"])
-    assert (source.value, source.modality) == (media / "deep.png", "depth")
-    with pytest.raises(UnknownModalityError, match="'smell'"):
-        parse_source(f"{media}/deep.png:smell", ["image", "depth"])
-    assert parse_source("C:depths/x.png", ["image"]).modality is None
+    return write_media(tmp_path_factory.mktemp("media"))
 
 
 def test_files_of_several_senses_are_embedded_and_compared(

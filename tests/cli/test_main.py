@@ -134,21 +134,13 @@ def test_it_runs_as_a_module() -> None:
     assert done.returncode == 0 and re.fullmatch(r"polysense \d+\.\d+\.\d+\n", done.stdout), done.stderr
 
 
-def test_only_the_first_of_several_processes_speaks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_imports_are_found_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from polysense.cli.console import console
-
-    monkeypatch.setenv("RANK", "1")
-    console.say("result")
-    console.error("broken")
-    assert capsys.readouterr() == ("", "broken\n")
-
-
-def test_tables_keep_brackets_and_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    from polysense.cli.console import console
-
-    console.table("scores", ["sense", "value"], [["depth", "61.0 [58.0, 64.0]"], ["x" * 100, "1"]])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].strip() == "scores" and any("61.0 [58.0, 64.0]" in line for line in lines)
-    assert any("x" * 100 in line for line in lines)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken_senses_for_test.py").write_text("raise RuntimeError('not today')\n")
+    assert main(["embed", "x.png", "--model", "m", "--imports", "broken_senses_for_test"]) == 1
+    assert "imports: broken_senses_for_test: the module cannot be imported (RuntimeError: not today)" in (
+        capsys.readouterr().err
+    )

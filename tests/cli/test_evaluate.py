@@ -1,0 +1,32 @@
+"""`polysense evaluate` hands over checkpoint and manifests, and shows the headline figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polysense.cli import main
+from tests.cli.stand_ins import stand_in
+from tests.hub.stages import metrics_record, result
+
+
+def test_every_headline_is_shown_with_its_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = metrics_record(result(), result(metric="top5", value=0.99))
+    recipe, out = stand_in(monkeypatch, "polysense.recipes.evaluation.run", record), tmp_path / "o.json"
+    assert main(["evaluate", "me/x", "--manifest", "a.jsonl", "b.jsonl", "--output", str(out)]) == 0
+    recipe.assert_called_once_with("me/x", [Path("a.jsonl"), Path("b.jsonl")], out, [])
+    shown = capsys.readouterr().out
+    assert "61.3 [58.0, 64.0]" in shown and "99.0" not in shown and shown.endswith(f"{out}\n")
+
+
+def test_manifests_may_be_named_one_by_one_and_nothing_need_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = stand_in(monkeypatch, "polysense.recipes.evaluation.run", metrics_record())
+    words = ["evaluate", "x", "--manifest", "a.jsonl", "--manifest", "b.jsonl", "--imports", "json"]
+    assert main(words) == 0
+    recipe.assert_called_once_with("x", [Path("a.jsonl"), Path("b.jsonl")], None, ["json"])
+    assert "None" not in capsys.readouterr().out

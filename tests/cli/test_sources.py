@@ -1,0 +1,57 @@
+"""What a file is, is said after a colon or judged by its content; its name counts for nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polysense.cli.sources import Source, guess_modality, parse_source
+from polysense.errors import MediaError, UnknownModalityError
+from tests.cli.stand_ins import write_media
+
+_KNOWN = ["image", "depth"]
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_media(tmp_path_factory.mktemp("media"))
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [("photo.png", "image"), ("deep.png", "depth"), ("sound.wav", "audio"), ("cloud.npy", "point_cloud"),
+     ("metres.npy", "depth"), ("words.txt", "text"), ("photo.wav", "image")],
+)  # fmt: skip
+def test_the_sense_is_judged_by_content(media: Path, name: str, modality: str) -> None:
+    assert guess_modality(media / name) == modality
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("empty.png", "is empty"), ("nowhere.png", "does not exist"), ("unclear.npy", "several senses")],
+)
+def test_what_cannot_be_judged_is_an_error_about_the_file(media: Path, name: str, reason: str) -> None:
+    with pytest.raises(MediaError, match=reason) as caught:
+        guess_modality(media / name)
+    assert name in str(caught.value)
+
+
+def test_a_colon_names_the_sense(media: Path) -> None:
+    given = f"{media}/deep.png:depth"
+    assert parse_source(given, _KNOWN) == Source(given, media / "deep.png", "depth")
+    with pytest.raises(UnknownModalityError, match="'smell'"):
+        parse_source(f"{media}/deep.png:smell", _KNOWN)
+
+
+def test_a_colon_may_belong_to_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "scene:depth"
+    file.write_bytes(b"x")
+    assert parse_source(str(file), _KNOWN) == Source(str(file), file, None)
+    assert parse_source(f"{file}:image", _KNOWN) == Source(f"{file}:image", file, "image")
+    assert parse_source("C:depths/x.png", _KNOWN).modality is None
+
+
+def test_a_text_given_as_a_file_is_left_for_the_reader_to_refuse() -> None:
+    text = "once upon a time: " * 300  # longer than any name may be
+    assert parse_source(text, _KNOWN) == Source(text, Path(text), None)
