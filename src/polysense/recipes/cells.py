@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from polysense.errors import PolysenseError
 from polysense.recipes.provenance import command, commit, versions
 
 logger = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int =
     hours left are logged after every cell.
 
     Raises:
-        PolysenseError: a cell failed; the others that are finished are kept.
+        PolysenseError: a cell failed; no further one starts, and those that run or are finished are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [cell for cell in cells if read_cell(folder, cell) is None]
@@ -62,20 +61,18 @@ def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int =
         ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
         tqdm(total=len(missing), desc=folder.name, unit="cell", disable=not missing) as bar,
     ):
-        futures = {pool.submit(_timed, work, cell): cell for cell in missing}
-        for future in as_completed(futures):
-            cell = futures[future]
-            try:
+        futures = {pool.submit(_compute, work, cell, folder): cell for cell in missing}
+        try:
+            for future in as_completed(futures):
                 record = future.result()
-            except PolysenseError:
-                for other in futures:
-                    other.cancel()
-                raise
-            seconds.append(record["seconds"])
-            _write(folder / f"{cell.name}.json", record)
-            bar.update()
-            left = (len(missing) - len(seconds)) * fmean(seconds) / workers / 3600
-            logger.info("%s done in %.0f s; about %.2f hours left", cell.name, record["seconds"], left)
+                seconds.append(record["seconds"])
+                bar.update()
+                left = (len(missing) - len(seconds)) * fmean(seconds) / workers / 3600
+                name = futures[future].name
+                logger.info("%s done in %.0f s; about %.2f hours left", name, record["seconds"], left)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else all that is left would be computed before it is told
+            raise
     return {cell: found for cell in cells if (found := read_cell(folder, cell)) is not None}
 
 
@@ -83,16 +80,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _timed(work: Work, cell: Cell) -> dict[str, Any]:
+def _compute(work: Work, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Compute a cell and write it here, in its own process: it is kept whatever becomes of the others."""
     started = time.monotonic()
     values = work(cell)
-    return {
+    record = {
         "method": cell.method, "seed": cell.seed, **values, "seconds": round(time.monotonic() - started, 1),
         "load_average": round(os.getloadavg()[0], 2), "commit": commit(), "command": command(), "versions": versions(),
     }  # fmt: skip
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
+    path = folder / f"{cell.name}.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
+    return record
