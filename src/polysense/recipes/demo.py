@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polysense.data import Manifest, SampleDataset
+from polysense.data import Manifest, Sample, SampleDataset
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import unialign
 from polysense.recipes.config import read_config
@@ -86,7 +86,7 @@ def gallery(checkpoint: Path, root: Path, *, items: int = 150, rows_per_query: i
         known = [sense for sense in shown if sense in model.modalities]
         pool = unique_pool(Manifest(path, root=root), known, items)
         pools[kind] = {sense: _pool(evaluator, pool, sense) for sense in known}
-        pools[kind]["text"] = _text_pool(evaluator, pool, known[-1])
+        pools[kind]["text"] = _text_pool(evaluator, pool)
     drawn: list[GalleryRow] = []
     for senses in _QUERIES:
         home = next((p for p in pools.values() if set(senses) <= set(p)), None)
@@ -103,11 +103,19 @@ def _pool(evaluator: Evaluator, dataset: SampleDataset, sense: str) -> Pool:
         ref = dataset[number].ref(sense)
         return part.load(ref.open(), ref.facts)
 
-    labels = [str(dataset[i].extra["semantics"].get(sense, "")) for i in range(len(dataset))]
+    labels = [_main_clause(dataset[i], sense) for i in range(len(dataset))]
     return Pool(modality=sense, kind=part.kind, embeddings=evaluator.embed(dataset, sense), load=load, labels=labels)
 
 
-def _text_pool(evaluator: Evaluator, dataset: SampleDataset, sense: str) -> Pool:
+def _main_clause(sample: Sample, sense: str) -> str:
+    """What a sense shows of the sample's main thing; in clips, where others may come first, of the main event."""
+    clauses = str(sample.extra["semantics"].get(sense, "")).split(" ; ")
+    events = sample.extra.get("scene", {}).get("events", ())
+    words = {str(value) for event in events if event["main"] for value in event.values()}
+    return next((clause for clause in clauses if words.issuperset(clause.split())), clauses[0])
+
+
+def _text_pool(evaluator: Evaluator, dataset: SampleDataset) -> Pool:
     texts = [str(dataset[i].extra["semantics"]["image"]) for i in range(len(dataset))]
     return Pool(modality="text", kind="text", embeddings=evaluator.encode_text(texts).cpu(),
                 load=texts.__getitem__, labels=texts)  # fmt: skip
@@ -125,7 +133,7 @@ def _row(home: Mapping[str, Pool], senses: Sequence[str], number: int, targets: 
 
 
 def facts(meaning: str) -> dict[str, str]:
-    """Attributes that a canonical meaning states: those of its first clause, which is the main one."""
+    """Attributes that a canonical meaning states, of several clauses the first one."""
     return {_KINDS[word]: word for word in meaning.split(";")[0].split() if word in _KINDS}
 
 
