@@ -178,7 +178,7 @@ def _claim(what: str, values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def cost_of_senses(anchor: Path) -> dict[str, float]:
+def cost_of_senses(anchor: Path) -> dict[str, int | float]:
     """UA15, exactly: FLOPs and touched parameter bytes of encoding depth with two and with eight senses."""
     flops, touched = [], []
     for count in (2, 8):

@@ -1,0 +1,75 @@
+"""The README's figures, made of reports in a folder of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval import readme
+
+
+@pytest.fixture
+def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    monkeypatch.setattr(readme, "REPORTS", tmp_path / "reports")
+    return tmp_path / "reports"
+
+
+def put(path: Path, report: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report), encoding="utf-8")
+
+
+def faults(path: Path, lost: int = 0) -> None:
+    row = {"name": "kill", "injected": 9, "detected": 9, "lost": lost, "silent": 0}
+    put(path, {"command": "python eval/faults.py", "classes": [row]})
+
+
+def test_without_reports_there_are_no_figures(reports: Path) -> None:
+    assert readme.figures() == ""
+
+
+def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) -> None:
+    joint = {"mean": 0.5, "low": 0.45, "high": 0.55, "share_of_bound": 0.625}
+    test = {"chance": 0.0125, "joint": joint, "incremental": {"mean": 0.4}}
+    claims = {
+        "UA9": {"measure": "with minus without", "mean": 0.03, "values": [0.02, 0.04], "verdict": "reproduced"},
+        "UA15": {"measure": "FLOPs", "values": [1.0, 1.0], "verdict": "reproduced"},
+    }
+    senses = {"depth": {"bound": {"mean": 0.8}, "test": test}}
+    put(reports / "unialign-world.json", {"command": "run", "seeds": [0, 1], "senses": senses, "claims": claims})
+    lines = readme.figures().splitlines()
+    assert lines[0] == "UniAlign on the embedded world, top-1 in percent, 2 seeds (`run`):"
+    assert "| depth | 1.2 | 50.0 [45.0, 55.0] | 40.0 | 80.0 | 62.5 |" in lines
+    assert "| UA9 | with minus without | 0.030 | reproduced |" in lines
+    assert "| UA15 | FLOPs | 1.000 | reproduced |" in lines  # exact, so without a mean
+
+
+def test_only_measures_with_a_gate_are_shown_and_a_missed_one_says_so(reports: Path) -> None:
+    gates = [
+        {"name": "speed", "value": 1.5, "at_least": 1.2, "at_most": None, "passed": True},
+        {"name": "bytes", "value": 3.0, "at_least": 1.0, "at_most": 2.0, "passed": False},
+        {"name": "free", "value": 7.0, "at_least": None, "at_most": None, "passed": True},
+    ]
+    put(reports / "performance/senses.json", {"command": "bench", "gates": gates})
+    lines = readme.figures().splitlines()
+    assert lines[0] == "`bench`:" and not any("free" in line for line in lines)
+    assert lines[4:6] == ["| speed | 1.5 | ≥ 1.2 | yes |", "| bytes | 3 | ≥ 1 and ≤ 2 | no |"]
+
+
+def test_the_check_notices_a_report_that_changed_and_writes_nothing(reports: Path, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(
+        "before\n<!-- generated: python eval/readme.py -->\n<!-- /generated -->\nafter\n", encoding="utf-8"
+    )
+    faults(reports / "faults/faults.json")
+    empty = page.read_text(encoding="utf-8")
+    assert readme.main(["--check"]) == 1 and page.read_text(encoding="utf-8") == empty
+    assert readme.main([]) == 0 and readme.main(["--check"]) == 0
+    written = page.read_text(encoding="utf-8")
+    assert "| kill | 9 | 9 | 0 | 0 |" in written and written.startswith("before\n") and written.endswith("after\n")
+    faults(reports / "faults/faults.json", lost=1)
+    assert readme.main(["--check"]) == 1

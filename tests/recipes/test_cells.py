@@ -1,0 +1,90 @@
+"""Cells: each computed once, in another process, and kept whatever becomes of the others."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polysense.errors import ConfigError
+from polysense.recipes import cells
+from polysense.recipes.cells import Cell, read_cell, run_cells
+
+ONE, TWO, THREE = Cell("joint", 0), Cell("joint", 1), Cell("nce", 0)
+
+
+def where(cell: Cell) -> dict[str, Any]:
+    return {"process": os.getpid(), "threads": torch.get_num_threads()}
+
+
+class Recorder:
+    """Work that remembers what it was asked for and fails where it is told to."""
+
+    def __init__(self, failing: dict[Cell, Exception] | None = None) -> None:
+        self.asked: list[Cell] = []
+        self.failing = failing or {}
+
+    def __call__(self, cell: Cell) -> dict[str, Any]:
+        self.asked.append(cell)
+        if cell in self.failing:
+            raise self.failing[cell]
+        return {"value": 10 * cell.seed}
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool of threads in place of one of processes, whose start takes seconds."""
+
+    def pool(workers: int, *, mp_context: Any, initializer: Callable[[], None]) -> Executor:
+        assert mp_context.get_start_method() == "spawn"
+        return ThreadPoolExecutor(workers, initializer=initializer)
+
+    monkeypatch.setattr(cells, "ProcessPoolExecutor", pool)
+
+
+def test_a_cell_runs_in_a_process_of_one_thread(tmp_path: Path) -> None:
+    record = run_cells([ONE], where, tmp_path / "new", workers=1)[ONE]
+    assert record["process"] != os.getpid() and record["threads"] == 1
+    assert (record["method"], record["seed"]) == ("joint", 0)
+    assert {"seconds", "load_average", "commit", "command", "versions"} <= set(record)
+
+
+@pytest.mark.usefixtures("threads")
+def test_only_missing_cells_are_computed_and_all_are_returned(tmp_path: Path) -> None:
+    (tmp_path / "joint-seed0.json").write_text(json.dumps({"value": 7}))
+    work = Recorder()
+    found = run_cells([ONE, TWO, THREE], work, tmp_path)
+    assert sorted(work.asked) == [TWO, THREE]
+    assert {cell: record["value"] for cell, record in found.items()} == {ONE: 7, TWO: 10, THREE: 0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "joint-seed0.json",
+        "joint-seed1.json",
+        "nce-seed0.json",
+    ]
+    assert run_cells([ONE, TWO, THREE], work, tmp_path) == found and len(work.asked) == 2
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("error", [ConfigError("the data is gone"), MemoryError("no room")])
+def test_an_error_keeps_finished_cells_and_starts_no_further_one(error: Exception, tmp_path: Path) -> None:
+    many = [Cell("later", seed) for seed in range(50)]
+    work = Recorder({TWO: error})
+    with pytest.raises(type(error), match=str(error)):
+        run_cells([ONE, TWO, *many], work, tmp_path, workers=1)
+    assert read_cell(tmp_path, ONE) is not None and read_cell(tmp_path, TWO) is None
+    assert len(work.asked) < 52
+    finished = [cell for cell in work.asked if cell != TWO]
+    assert all(read_cell(tmp_path, cell) is not None for cell in finished)  # those that ran on as well
+    again = Recorder()
+    run_cells([ONE, TWO], again, tmp_path)
+    assert again.asked == [TWO]
+
+
+def test_a_cell_that_is_not_there_reads_as_none(tmp_path: Path) -> None:
+    assert read_cell(tmp_path, ONE) is None
