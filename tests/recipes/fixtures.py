@@ -32,7 +32,7 @@ class Parts:
         points = [f"senses.point_cloud.{key}=8" for key in ("tokenizer.groups", "processor.num_groups")]
         return [
             f"data_root={self.world}", "world.size=tiny", f"anchor={self.anchor}", "bounds=0", *batches, *points,
-            "senses.point_cloud.processor.group_size=8", "senses.video.processor.num_frames=4",
+            "senses.point_cloud.processor.group_size=8", "senses.video.processor.num_frames=5",
             f"loop.steps={steps}", "loop.log_every=1", "loop.save_every=2", "loop.warmup_steps=1",
             "evaluation.limit=8", "evaluation.pool=8", "evaluation.splits.compositional=[]", *more,
         ]  # fmt: skip

@@ -88,7 +88,7 @@ def paper_overrides(root: Path, anchor: Path) -> list[str]:
     return [
         f"data_root={root}", f"anchor={anchor}", *(f"sources.{name}.batch_size=2" for name in sources),
         "senses.point_cloud.tokenizer.groups=16", "senses.point_cloud.processor.num_groups=16",
-        "senses.video.processor.num_frames=2", "loop.epochs=0", "loop.steps=2", "loop.log_every=1",
+        "senses.video.processor.num_frames=5", "loop.epochs=0", "loop.steps=2", "loop.log_every=1",
         "loop.loader_workers=0",
     ]  # fmt: skip
 

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.recipes.cells import Cell, run_cells
+from polysense.recipes.cells import Cell, run_cells, settings_key
 from polysense.recipes.config import read_config
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
@@ -32,7 +32,9 @@ def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[i
     anchor = UniAlignRun(replace(base, bounds=0), output).anchor
     base = replace(base, anchor=str(anchor), world=None)
     cells = [Cell(method, seed) for seed in seeds for method in ("bounds", "nce")]
-    records = run_cells(cells, partial(work, base=base, output=output), reports / "world")
+    world = load_world(output / "world")
+    key = settings_key(base, world.content_hash)
+    records = run_cells(cells, partial(work, base=base, output=output / key), reports / "world" / key)
     senses: dict[str, Any] = {}
     for sense in SENSES:
         shares = []
@@ -41,7 +43,6 @@ def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[i
             shares.append(float(score(records[Cell("nce", seed)], sense)["value"]) / bound)
         senses[sense] = {"share_of_bound": fmean(shares), "by_seed": shares,
                          "in_range": SHARE[0] <= fmean(shares) <= SHARE[1]}  # fmt: skip
-    world = load_world(output / "world")
     record = {
         "command": command(), "commit": commit(), "seeds": list(seeds), "range": list(SHARE),
         "content_hash": world.content_hash, "config": world.config.to_dict(), "senses": senses,
@@ -53,13 +54,18 @@ def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[i
 
 
 def check_frozen(reports: Path, world: WorldSummary) -> None:
-    """Refuse to make a report on a world that was not calibrated, or that changed since.
+    """Refuse to make a report on a world that was not calibrated, is out of range, or changed since.
 
     Raises:
-        ConfigError: naming both hashes.
+        ConfigError: naming both hashes, or the senses that are out of range.
     """
     path = reports / "world.json"
-    frozen = json.loads(path.read_text(encoding="utf-8"))["content_hash"] if path.exists() else "none"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"content_hash": "none"}
+    if not record.get("frozen", True):
+        outside = [sense for sense, entry in record["senses"].items() if not entry["in_range"]]
+        raise ConfigError(f"the world is not frozen: {', '.join(outside)} out of range", where=path,
+                          fix="Change the difficulty, then run eval/calibrate.py again.")  # fmt: skip
+    frozen = record["content_hash"]
     if frozen != world.content_hash:
         raise ConfigError(f"the world has the content {world.content_hash[:12]}, the frozen one {frozen[:12]}",
                           where=path, fix="Run eval/calibrate.py again, and then every report.")  # fmt: skip

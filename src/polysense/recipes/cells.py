@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -9,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -32,6 +33,12 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.method}-seed{self.seed}"
+
+
+def settings_key(settings: Any, *facts: str) -> str:
+    """A short name for what cells rest on beside method and seed, such as a recipe and a world's content hash."""
+    text = json.dumps([asdict(settings), *facts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 Work = Callable[[Cell], dict[str, Any]]

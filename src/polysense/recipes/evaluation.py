@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoProcessor
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
 from polysense.errors import ConfigError
 from polysense.metrics import accuracy, class_embeddings, composed, match_ranks, proportion_interval, recall_at
+from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes.config import import_modules
 from polysense.recipes.provenance import command, commit
@@ -227,7 +228,8 @@ def run(
     import_modules(imports)
     if not manifests:
         raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
-    model, processor = AutoModel.from_pretrained(checkpoint), AutoProcessor.from_pretrained(checkpoint)
+    folder = local_folder(checkpoint, {})
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     results: list[Result] = []
     for path in manifests:
         root = path.parent.parent if path.parent.name == "manifests" else path.parent

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
-from transformers import set_seed as seed_everything
 
 from polysense.continual import apply_freezing
 from polysense.data import Mixture
@@ -317,8 +316,8 @@ class UniAlignRun:
         classes = tuple(sorted({label for name in names for label in class_names(self.datasets[name], sense)}))
         model, processor = self.begin()
         self.add(model, processor, sense)
-        seed_everything(self.recipe.seed)
-        classifier = SupervisedClassifier(model, classes).requires_grad_(True)
+        head = Evaluator(model, processor, self.recipe.evaluation).classifier(classes, sense)
+        classifier = SupervisedClassifier(model, classes, head).requires_grad_(True)
         mixture = self.mixture(processor, names)
         loop = replace(self._loop(mixture, self.recipe.bounds, 0), learning_rate=self.recipe.bound_learning_rate)
         train(SupervisedObjective(classifier, sense), mixture, loop, self.output / "training" / f"bound-{sense}")

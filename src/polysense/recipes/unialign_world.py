@@ -18,7 +18,7 @@ from polysense.data import Manifest, SampleDataset
 from polysense.metrics import composed, match_ranks, mean_interval, recall_at, verdict
 from polysense.modality import get_modality
 from polysense.models.unialign import UniAlignModel
-from polysense.recipes.cells import Cell, run_cells
+from polysense.recipes.cells import Cell, run_cells, settings_key
 from polysense.recipes.config import read_config
 from polysense.recipes.demo import facts
 from polysense.recipes.evaluation import Evaluator, unique_pool
@@ -230,16 +230,18 @@ def run(
     """Run the missing cells and write `unialign-world.json`; its path is returned.
 
     Args:
-        reports: folder of reports; cells go to `reports/unialign-world`.
+        reports: folder of reports; cells go to `reports/unialign-world`, by recipe and world.
         output: folder for checkpoints and the world.
         check: refuses a world that is not the frozen one (`calibration.check_frozen`).
     """
     base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
     anchor = UniAlignRun(replace(base, bounds=0), output).anchor
-    check(load_world(output / "world"))
+    world = load_world(output / "world")
+    check(world)
     base = replace(base, anchor=str(anchor), world=None)
-    cells = [Cell(method, seed) for seed in seeds for method in METHODS]
-    records = run_cells(cells, partial(work, base=base, output=output), reports / "unialign-world", workers=workers)
+    cells, key = [Cell(method, seed) for seed in seeds for method in METHODS], settings_key(base, world.content_hash)
+    does = partial(work, base=base, output=output / key)
+    records = run_cells(cells, does, reports / "unialign-world" / key, workers=workers)
     path = reports / "unialign-world.json"
     path.write_text(json.dumps(summary(records, cost_of_senses(anchor)), indent=1) + "\n", encoding="utf-8")
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -97,7 +98,8 @@ def draw_gallery(rows: Sequence[GalleryRow], title: str = "") -> Figure:
     if not rows:
         raise ConfigError("a gallery needs at least one query", where="gallery", fix="Retrieve something first.")
     asked = max(len(row.query.parts) for row in rows)
-    places = _places(asked, [max(len(row.found[i]) for row in rows) for i in range(len(rows[0].found))])
+    columns = zip_longest(*(row.found for row in rows), fillvalue=())
+    places = _places(asked, [max(map(len, column)) for column in columns])
     width, top = places[-1][-1] + _CELL + 0.15, _HEAD if title else 0.12
     height = top + len(rows) * _LINE
     with styled():
@@ -132,7 +134,7 @@ def _draw_row(figure: Figure, row: GalleryRow, places: Sequence[Sequence[float]]
                         va="center", color=SOFT)  # fmt: skip
     arrow = places[0][-1] + _CELL + _GAP
     figure.text(arrow / size[0], (base + _CELL / 2) / size[1], "→", fontsize=16, ha="center", va="center", color=SOFT)
-    for lefts, group in zip(places[1:], row.found, strict=True):
+    for lefts, group in zip(places[1:], row.found, strict=False):  # a query may have fewer targets than another
         for left, item in zip(lefts, group, strict=False):
             axes = _cell(figure, left, base, item.pool, item.number, RIGHT if item.right else WRONG)
             axes.set_title(item.pool.modality.replace("_", " "), loc="left", fontsize=7.5, fontweight="normal",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,24 +15,24 @@ from polysense.trainer.objective import zero_touch
 
 
 class SupervisedClassifier(nn.Module):
-    """A UniAlign model with a linear head on one sense's pooled token; every parameter trains.
+    """A UniAlign model with a cosine classifier on one sense's embedding; every parameter trains, the base included.
 
     Args:
         model: the encoder, with the sense added.
-        classes: class names in the order of the head's rows.
+        classes: class names in the order of `head`.
+        head: one vector per class to begin with: the text embeddings, so that the bound starts at what the zero-shot
+            model knows and is not held back by a head that has to be learned from few samples.
     """
 
-    def __init__(self, model: UniAlignModel, classes: Sequence[str]) -> None:
+    def __init__(self, model: UniAlignModel, classes: Sequence[str], head: Float[Tensor, "classes embed"]) -> None:
         super().__init__()
         self.encoder, self.classes = model, tuple(classes)
-        self.head = nn.Linear(model.config.vision.hidden_size, len(self.classes))
+        self.head = nn.Parameter(head.clone())
 
-    def forward(self, modality: str, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits, `batch classes`."""
-        spec = self.encoder.config.senses.get(modality)
-        values, mask = ("pixel_values", None) if spec is None else (spec.values_key, features.get(spec.mask_key))
-        pooled = self.encoder.encode_tokens(modality, features[values], mask=mask).pooled
-        return torch.as_tensor(self.head(pooled))
+    def forward(self, modality: str, features: Mapping[str, Tensor]) -> Float[Tensor, "batch classes"]:
+        """Logits."""
+        cosines = self.encoder.embed(modality, features) @ F.normalize(self.head, dim=-1).t()
+        return self.encoder.logit_scale * cosines
 
 
 class SupervisedObjective:
