@@ -21,6 +21,7 @@ from tests.training.samples import write_paper_data
 TRAINING = Path(__file__).parents[2] / "training"
 CONFIGS: dict[str, type] = {
     "anchors/clip.yaml": AnchorRecipe,
+    "anchors/clip-demo.yaml": AnchorRecipe,
     "unialign/demo.yaml": UniAlignRecipe,
     "unialign/paper.yaml": UniAlignRecipe,
     "unialign/world-incremental.yaml": UniAlignRecipe,

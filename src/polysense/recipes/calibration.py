@@ -60,7 +60,9 @@ def check_frozen(reports: Path, world: WorldSummary) -> None:
         ConfigError: naming both hashes, or the senses that are out of range.
     """
     path = reports / "world.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"content_hash": "none"}
+    record: dict[str, Any] = {"content_hash": "none"}
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
     if not record.get("frozen", True):
         outside = [sense for sense, entry in record["senses"].items() if not entry["in_range"]]
         raise ConfigError(f"the world is not frozen: {', '.join(outside)} out of range", where=path,
