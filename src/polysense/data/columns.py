@@ -144,7 +144,7 @@ class ColumnDataset:
     @cached_property
     def _label_columns(self) -> dict[str, list[str | None]]:
         return {
-            modality: [next(iter(self._class_names(column, value)), None) for value in self._rows[column]]
+            modality: [next(iter(self._class_names(column, value)), None) for value in self._rows[column][:]]
             for modality, column in self.mapping.labels.items()
         }
 
