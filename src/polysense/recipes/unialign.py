@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
+from torch.nn import functional as F
 
 from polysense.continual import apply_freezing
-from polysense.data import Mixture
+from polysense.data import Mixture, Subset
 from polysense.errors import ConfigError
 from polysense.metrics import class_embeddings
 from polysense.modality import Modality, get_modality
@@ -334,20 +335,17 @@ class UniAlignRun:
     def _supervised_accuracy(
         self, classifier: SupervisedClassifier, processor: UniAlignProcessor, sense: str
     ) -> tuple[float, int]:
-        classifier.eval()
+        evaluator = Evaluator(classifier.encoder, processor, self.recipe.evaluation)
+        head = F.normalize(classifier.head, dim=-1).float().cpu()
         right, count = 0, 0
         for settings in self.recipe.evaluation.splits.get("test", ()):
             dataset = settings.open(self.root)
             labels = dataset.labels(sense)
-            rows = [i for i, label in enumerate(labels) if label is not None and sense in dataset[i].media]
-            for start in range(0, len(rows), 64):
-                chosen = rows[start : start + 64]
-                refs = [dataset[i].ref(sense) for i in chosen]
-                features = processor.features(sense, [r.open() for r in refs], facts=[r.facts for r in refs])
-                on_device = {name: tensor.to(classifier.encoder.device) for name, tensor in features.items()}
-                best = classifier(sense, on_device).argmax(dim=-1).tolist()
-                right += sum(classifier.classes[b] == labels[i] for b, i in zip(best, chosen, strict=True))
-                count += len(chosen)
+            rows = tuple(i for i, label in enumerate(labels) if label is not None and sense in dataset[i].media)
+            if rows:
+                best = (evaluator.embed(Subset(dataset, rows), sense) @ head.t()).argmax(dim=-1).tolist()
+                right += sum(classifier.classes[b] == labels[i] for b, i in zip(best, rows, strict=True))
+                count += len(rows)
         if not count:
             raise ConfigError(f"the split 'test' has no labelled {sense} sample to measure the bound on",
                               fix="Add one to evaluation.splits.test, or set bounds: 0.")  # fmt: skip
