@@ -79,7 +79,8 @@ def nearest_neighbours(
     distances, indices = distances.reshape(len(queries), count), indices.reshape(len(queries), count)
     if (distances[:, 1:] == distances[:, :-1]).any():
         indices = np.take_along_axis(indices, np.lexsort((indices, distances)), axis=1)
-    return indices.astype(np.int64)
+    nearest: Int[np.ndarray, "queries count"] = indices.astype(np.int64)
+    return nearest
 
 
 def neighbour_groups(points: Points, groups: int, size: int, start: int = 0) -> Int[np.ndarray, "groups size"]:
