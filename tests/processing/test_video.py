@@ -67,6 +67,17 @@ def test_all_frames_share_one_random_view() -> None:
     assert not torch.equal(values[0], _processor().features(frames)[0])
 
 
+def test_without_its_background_a_clip_of_a_still_camera_shows_what_moves() -> None:
+    frames = np.full((4, 32, 32, 3), 90, dtype=np.uint8)
+    frames[2, 8:16, 8:16] = 250
+    processor = _processor(num_frames=4, subtract_background=True)
+    kept = processor.features(frames)
+    torch.testing.assert_close(kept.mean(dim=0), torch.zeros(3, 32, 32), atol=1e-5, rtol=0)
+    usual = _processor(num_frames=4).features(frames)
+    torch.testing.assert_close(kept, usual - usual.mean(dim=0))
+    assert kept[:, :, 20:, 20:].abs().max() < 1e-5 < kept[2, :, 8:16, 8:16].min()
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros((0, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8)]
 )

@@ -28,6 +28,8 @@ class VideoProcessor(ImageProcessor):
         windows: with more than one, step t is the frame in the middle of the t-th window of `seconds`, from the
             beginning of the clip; shorter clips give fewer steps. `windows=10` are COMET's ten steps.
         seconds: length of a window.
+        subtract_background: whether the mean of a clip's frames is taken off each of them. Before a camera that
+            stands still this leaves what moves; it is off by default, as CLIP's pictures are made.
     """
 
     kind: ClassVar[str] = "frames"
@@ -37,6 +39,7 @@ class VideoProcessor(ImageProcessor):
     num_frames: int = 8
     windows: int = 1
     seconds: float = 1.0
+    subtract_background: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +77,8 @@ class VideoProcessor(ImageProcessor):
     ) -> Float[Tensor, "time 3 size size"]:
         """Resize, crop and normalise every frame; with `rng`, one random crop and flip for all of them."""
         view = None if rng is None else draw_view(rng, raw.shape[1], raw.shape[2], self.crop_scale, self.flip)
-        return torch.stack([self._normalised(self._scaled(resized(frame, self.size, view))) for frame in raw])
+        frames = torch.stack([self._normalised(self._scaled(resized(frame, self.size, view))) for frame in raw])
+        return frames - frames.mean(dim=0) if self.subtract_background else frames
 
     def _times(self, duration: float, rate: float) -> list[float]:
         """Seconds from the first frame at which frames are taken."""
