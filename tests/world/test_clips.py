@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from polysense.world.clips import FRAMES, shoot
 from polysense.world.config import Difficulty
 from polysense.world.events import sample_timeline
+from polysense.world.rng import generator
 
 Rows = Callable[[str], list[dict[str, Any]]]
 Stream = Callable[[str], np.random.Generator]
@@ -65,8 +67,22 @@ def test_seconds_agree_with_the_events(rows: Rows) -> None:
 
 def test_nothing_but_the_background_is_there_outside_the_events(stream: Stream, standard: Difficulty) -> None:
     events = sample_timeline(np.random.default_rng(4), standard, held_out=False)
-    film = shoot(events, stream, standard)
+    film = shoot(events, stream, standard, room=stream)
     masks = film.geometry.masks(film.bodies)
     for frame in range(FRAMES):
         if not any(event.visible and event.covers(frame // 2) for event in events):
             assert not masks[frame].any()
+
+
+def test_clips_of_one_room_share_all_that_stands_still(standard: Difficulty) -> None:
+    def empty(clip: int, room: int) -> np.ndarray:
+        """The mean of the frames in which nothing happens."""
+        seeded = partial(generator, "clip", clip)
+        events = sample_timeline(np.random.default_rng(4), standard, held_out=False)
+        film = shoot(events, seeded, standard, room=partial(generator, "room", room))
+        idle = [k for k in range(FRAMES) if not any(event.covers(k // 2) for event in events)]
+        return np.asarray(film.pictures[idle].astype(float).mean(axis=0))
+
+    first = empty(0, 0)
+    assert np.abs(first - empty(1, 0)).mean() < 5  # sensor noise alone
+    assert np.abs(first - empty(1, 1)).mean() > 15

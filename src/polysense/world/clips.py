@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def build_clip(root: Path, config: WorldConfig, split: str, index: int, watch: S
         main = main_event(events)
         key = round((main.start + main.end) / 2 * FRAME_RATE)
     with watch("video"):
-        film = shoot(events, stream, config.level)
+        number = int(stream("room").integers(config.level.rooms))
+        film = shoot(events, stream, config.level, room=partial(generator, config.seed, "room", number))
         masks = film.geometry.masks(film.bodies)
         media = {
             "video": store(root, f"media/video/{name}.mp4", mp4(film.pictures), frames=FRAMES, rate=FRAME_RATE),
@@ -80,11 +82,15 @@ def build_clip(root: Path, config: WorldConfig, split: str, index: int, watch: S
         return _row(name, split, events, film, media, key=key, rng=stream("text"))
 
 
-def shoot(events: Sequence[Event], stream: _Stream, level: Difficulty) -> Film:
-    """Film the visible events; camera, light, backdrop and clutter are drawn anew for every clip."""
-    camera = sample_camera(stream("camera"), target_height=0.42)
+def shoot(events: Sequence[Event], stream: _Stream, level: Difficulty, *, room: _Stream) -> Film:
+    """Film the visible events in a room: its camera, light, backdrop and clutter do not depend on the clip.
+
+    Rooms are few, so nothing static tells one clip from another; a backdrop of its own would be all that contrastive
+    learning encodes of a clip.
+    """
+    camera = sample_camera(room("camera"), target_height=0.42)
     directions, _ = camera.rays()
-    backdrop = sample_backdrop(stream("backdrop"), level, camera, directions)
+    backdrop = sample_backdrop(room("backdrop"), level, camera, directions)
     rng = stream("objects")
     main = main_event(tuple(events))
     seen = [main, *(event for event in events if event.visible and event is not main)]
@@ -97,11 +103,11 @@ def shoot(events: Sequence[Event], stream: _Stream, level: Difficulty) -> Film:
         replace(
             body, centre=np.repeat(body.centre, FRAMES, 0), rotation=np.repeat(body.rotation, FRAMES, 0), visible=there
         )
-        for body in sample_clutter(stream("clutter"), level)
+        for body in sample_clutter(room("clutter"), level)
     ]
     bodies = (*moving, *static)
     geometry = compose(bodies, [trace(body, camera, directions) for body in bodies], backdrop.distance)
-    linear = shade(bodies, geometry, camera, directions, backdrop, sample_light(stream("light"), level))
+    linear = shade(bodies, geometry, camera, directions, backdrop, sample_light(room("light"), level))
     return Film(develop(linear, stream("image"), level), bodies, geometry, camera)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from polysense.errors import ConfigError
 
-VERSION = 3  # of the content: to be raised with every change that alters a file
+VERSION = 4  # of the content: to be raised with every change that alters a file
 
 KINDS = ("stills", "clips")
 SPLITS = ("train", "validation", "test", "compositional")
@@ -22,11 +22,11 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
     },
     "demo": {
         "stills": {"train": 2400, "validation": 100, "test": 300, "compositional": 100},
-        "clips": {"train": 360, "validation": 20, "test": 80, "compositional": 40},
+        "clips": {"train": 960, "validation": 20, "test": 80, "compositional": 40},
     },
     "standard": {
         "stills": {"train": 4800, "validation": 200, "test": 600, "compositional": 400},
-        "clips": {"train": 720, "validation": 40, "test": 160, "compositional": 80},
+        "clips": {"train": 2400, "validation": 80, "test": 320, "compositional": 160},
     },
 }
 
@@ -77,6 +77,8 @@ class Difficulty:
     """Range of the loudness of the main event over the background noise, decibels."""
     reverberation: float
     """Longest reverberation time, seconds."""
+    rooms: int
+    """Number of rooms in which clips are filmed; a room has its camera, light, backdrop and clutter."""
     tempo: float
     """Half-width of the relative spread of the rhythm and speed of events."""
 
@@ -104,19 +106,19 @@ _LEVELS = {
         objects=(1.0, 0.0, 0.0), near_miss=0.0, off_centre=0.05, subject_central=True, tilt=0.0, clutter=0,
         occluder=0.0, min_visible=0.9, size_jitter=0.03, colour_jitter=0.01, light=(0.9, 1.1), texture=0.05,
         image_noise=0.01, depth_noise=0.001, depth_holes=0.0, thermal_noise=0.1, point_jitter=0.005,
-        point_missing=0.0, point_strays=0.08, snr=(25.0, 35.0), reverberation=0.05, tempo=0.1,
+        point_missing=0.0, point_strays=0.08, snr=(25.0, 35.0), reverberation=0.05, rooms=1, tempo=0.1,
     ),
     "standard": Difficulty(
         objects=(0.35, 0.4, 0.25), near_miss=0.35, off_centre=0.14, subject_central=True, tilt=15.0, clutter=4,
         occluder=0.2, min_visible=0.65, size_jitter=0.08, colour_jitter=0.045, light=(0.5, 1.25), texture=0.25,
         image_noise=0.04, depth_noise=0.004, depth_holes=0.08, thermal_noise=0.8, point_jitter=0.03,
-        point_missing=0.4, point_strays=0.2, snr=(10.0, 25.0), reverberation=0.4, tempo=0.2,
+        point_missing=0.4, point_strays=0.2, snr=(10.0, 25.0), reverberation=0.4, rooms=3, tempo=0.2,
     ),
     "hard": Difficulty(
         objects=(0.1, 0.4, 0.5), near_miss=0.6, off_centre=0.3, subject_central=False, tilt=70.0, clutter=8,
         occluder=0.5, min_visible=0.4, size_jitter=0.11, colour_jitter=0.07, light=(0.3, 1.4), texture=0.4,
         image_noise=0.08, depth_noise=0.015, depth_holes=0.25, thermal_noise=1.6, point_jitter=0.06,
-        point_missing=0.55, point_strays=0.3, snr=(0.0, 14.0), reverberation=1.0, tempo=0.35,
+        point_missing=0.55, point_strays=0.3, snr=(0.0, 14.0), reverberation=1.0, rooms=12, tempo=0.35,
     ),
 }  # fmt: skip
 
