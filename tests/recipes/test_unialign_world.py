@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from polysense.errors import ConfigError
 from polysense.recipes import unialign_world
 from polysense.recipes.cells import Cell
 from polysense.recipes.config import read_config
@@ -241,6 +242,12 @@ def test_a_single_cell_that_changed_images_shows_in_the_summary() -> None:
     assert summary(records(), COST)["image_path_unchanged"] is True
     changed = {**records(), Cell("global", 1): record(0.52, unchanged=False)}
     assert summary(changed, COST)["image_path_unchanged"] is False
+
+
+def test_a_report_on_one_seed_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no interval"):
+        unialign_world.run(tmp_path, tmp_path, lambda world: None, seeds=(0,))
+    assert not list(tmp_path.iterdir())
 
 
 def test_eight_senses_cost_one_as_much_as_two(clip_folder: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from polysense.data import Manifest, SampleDataset
+from polysense.errors import ConfigError
 from polysense.metrics import composed, match_ranks, mean_interval, recall_at, verdict
 from polysense.modality import get_modality
 from polysense.models.unialign import UniAlignModel
@@ -24,6 +25,7 @@ from polysense.recipes.demo import facts
 from polysense.recipes.evaluation import Evaluator, unique_pool
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import StageSettings, UniAlignRecipe, UniAlignRun
+from polysense.report import evidence_markdown, plot_evidence, to_png
 from polysense.world import WorldSummary, load_world
 
 SENSES = ("depth", "point_cloud", "video", "audio")
@@ -227,13 +229,18 @@ def run(
     reports: Path, output: Path, check: Callable[[WorldSummary], None], *, config: str = "world",
     seeds: Sequence[int] = SEEDS, workers: int = 2,
 ) -> Path:  # fmt: skip
-    """Run the missing cells and write `unialign-world.json`; its path is returned.
+    """Run the missing cells and write `unialign-world.json`, its tables (.md) and plot (.png); the path is returned.
 
     Args:
         reports: folder of reports; cells go to `reports/unialign-world`, by recipe and world.
         output: folder for checkpoints and the world.
         check: refuses a world that is not the frozen one (`calibration.check_frozen`).
+
+    Raises:
+        ConfigError: fewer than two seeds, from which no interval follows.
     """
+    if len(seeds) < 2:
+        raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
     base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
     anchor = UniAlignRun(replace(base, bounds=0), output).anchor
     world = load_world(output / "world")
@@ -243,7 +250,10 @@ def run(
     does = partial(work, base=base, output=output / key)
     records = run_cells(cells, does, reports / "unialign-world" / key, workers=workers)
     path = reports / "unialign-world.json"
-    path.write_text(json.dumps(summary(records, cost_of_senses(anchor)), indent=1) + "\n", encoding="utf-8")
+    report = summary(records, cost_of_senses(anchor))
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(evidence_markdown(report), encoding="utf-8")
+    path.with_suffix(".png").write_bytes(to_png(plot_evidence(report)))
     return path
 
 

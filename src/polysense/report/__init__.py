@@ -1,6 +1,7 @@
 """What a run came to, for people: table, learning curves, retrieval gallery, and one page with all of it."""
 
 from polysense.report.curves import plot_curves, plot_scores
+from polysense.report.evidence import evidence_markdown, plot_evidence
 from polysense.report.gallery import Found, GalleryRow, Pool, Query, draw_gallery, retrieve
 from polysense.report.page import render_page, snippet, write_report
 from polysense.report.run import Run, StageResults, read_log, read_run
@@ -30,9 +31,11 @@ __all__ = [
     "StageResults",
     "draw_gallery",
     "draw_sense",
+    "evidence_markdown",
     "grouped",
     "headlines",
     "plot_curves",
+    "plot_evidence",
     "plot_scores",
     "read_log",
     "read_run",

@@ -1,0 +1,117 @@
+"""A reproduction on the world for people: scores beside chance and bound, claims beside their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from polysense.report.style import FAINT, INK, RIGHT, SOFT, WRONG, colour_of, new_figure, stage_colours, styled
+
+_VERDICTS = {"reproduced": RIGHT, "not reproduced": WRONG}
+
+
+def evidence_markdown(report: Mapping[str, Any]) -> str:
+    """One table of every method's score per sense and split, and one of the claims with their verdicts.
+
+    Args:
+        report: `senses` (sense to `bound` and, by split, methods to mean, low and high, and `chance`), `claims`,
+            `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
+    """
+    return "\n".join([*_scores(report), "", *_claims(report)]) + "\n"
+
+
+def _scores(report: Mapping[str, Any]) -> Iterator[str]:
+    methods = _methods(report)
+    yield (
+        f"Top-1 in percent, mean of {len(report['seeds'])} seeds with its 90 % interval; in parentheses the share "
+        f"of full supervision. Made by `{report['command']}`."
+    )
+    yield ""
+    yield f"| sense | split | chance | {' | '.join(methods)} | supervised |"
+    yield "|---" * (len(methods) + 4) + "|"
+    for sense, entry in report["senses"].items():
+        for split, rows in _splits(entry):
+            bound = _spread(entry["bound"]) if any("share_of_bound" in rows[method] for method in methods) else ""
+            scores = " | ".join(_score(rows[method]) for method in methods)
+            yield f"| {sense} | {split} | {100 * rows['chance']:.1f} | {scores} | {bound} |"
+
+
+def _claims(report: Mapping[str, Any]) -> Iterator[str]:
+    yield "| claim | measured as | mean | 90 % interval | verdict |"
+    yield "|---|---|---|---|---|"
+    for name, claim in report["claims"].items():
+        mean = claim.get("mean", claim["values"][0])
+        interval = f"{claim['low']:.3f} to {claim['high']:.3f}" if "low" in claim else "exact"
+        yield f"| {name} | {claim['measure']} | {mean:.3f} | {interval} | {claim['verdict']} |"
+
+
+def plot_evidence(report: Mapping[str, Any]) -> Figure:
+    """Left: every method's score per sense on the test split, between chance and bound. Right: the claims."""
+    claims = {name: claim for name, claim in report["claims"].items() if "low" in claim}
+    with styled():
+        figure = new_figure(11.0, max(0.9 * len(report["senses"]), 0.5 * len(claims)) + 1.2)
+        left, right = figure.subplots(1, 2)
+        _draw_scores(left, report)
+        _draw_claims(right, claims)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=8)
+    return figure
+
+
+def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:
+    methods = _methods(report)
+    colours = stage_colours(len(methods))
+    for line, (sense, entry) in enumerate(report["senses"].items()):
+        rows, first = entry["test"], not line
+        for value, colour, style, label in (
+            (rows["chance"], FAINT, ":", "chance"), (3 * rows["chance"], SOFT, ":", "three times chance"),
+            (entry["bound"]["mean"], INK, "-", "supervised"),
+        ):  # fmt: skip
+            axes.plot([100 * value] * 2, (line - 0.42, line + 0.42), color=colour, linestyle=style, linewidth=1.8,
+                      label=label if first else None)  # fmt: skip
+        for number, method in enumerate(methods):
+            y = line + (number - (len(methods) - 1) / 2) * 0.16
+            _draw_interval(axes, rows[method], y, colours[number], 100.0, label=method if first else None)
+        axes.text(-0.02, line, sense.replace("_", " "), transform=axes.get_yaxis_transform(), ha="right", va="center",
+                  color=colour_of(sense), fontsize=8.5)  # fmt: skip
+    axes.set(title="zero-shot top-1 on the test split", xlabel="%", ylim=(len(report["senses"]) - 0.5, -0.5))
+    axes.set_xlim(left=0)
+    axes.set_yticks([])
+
+
+def _draw_claims(axes: Axes, claims: Mapping[str, Any]) -> None:
+    axes.axvline(0, color=FAINT, linewidth=1.2)
+    for line, claim in enumerate(claims.values()):
+        _draw_interval(axes, claim, float(line), _VERDICTS.get(claim["verdict"], SOFT), 1.0)
+        axes.plot(claim["values"], [line + 0.22] * len(claim["values"]), "|", color=FAINT, markersize=6)
+        axes.text(0.01, line - 0.22, f"{claim['measure']}: {claim['verdict']}", fontsize=7.5, color=SOFT, va="center",
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.set(title="claims: mean, 90 % interval and seeds", xlabel="difference", ylim=(len(claims) - 0.4, -0.6))
+    axes.set_yticks(range(len(claims)), list(claims), color=INK)
+
+
+def _draw_interval(
+    axes: Axes, row: Mapping[str, Any], y: float, colour: str, scale: float, *, label: str | None = None
+) -> None:
+    axes.plot([scale * row["low"], scale * row["high"]], [y, y], color=colour, linewidth=1.4)
+    axes.plot([scale * row["mean"]], [y], "o", color=colour, markersize=4, label=label)
+
+
+def _methods(report: Mapping[str, Any]) -> list[str]:
+    entry = next(iter(report["senses"].values()))
+    return [name for name, row in entry["test"].items() if isinstance(row, Mapping)]
+
+
+def _splits(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield from ((split, rows) for split, rows in entry.items() if "chance" in rows)
+
+
+def _score(row: Mapping[str, Any]) -> str:
+    share = f" ({100 * row['share_of_bound']:.0f} %)" if "share_of_bound" in row else ""
+    return _spread(row) + share
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"

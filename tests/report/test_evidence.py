@@ -1,0 +1,58 @@
+"""A reproduction's tables and plot say what its JSON says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysense.report import evidence_markdown, plot_evidence, to_png
+
+
+def row(mean: float, share: float | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "values": [mean]}
+    return found if share is None else {**found, "share_of_bound": share}
+
+
+REPORT: dict[str, Any] = {
+    "command": "eval/unialign_world.py", "seeds": [0, 1, 2],
+    "senses": {
+        sense: {
+            "bound": row(0.8),
+            "test": {"joint": row(0.5, 0.625), "nce": row(0.4, 0.5), "chance": 0.02},
+            "compositional": {"joint": row(0.3), "nce": row(0.2), "chance": 0.25},
+        }
+        for sense in ("depth", "point_cloud")
+    },
+    "claims": {
+        "UA6": {"measure": "grouping minus global", "values": [0.01, 0.03], **row(0.02), "verdict": "reproduced"},
+        "UA9": {"measure": "with minus without", "values": [-0.1, -0.2], **row(-0.15), "verdict": "not reproduced"},
+        "UA15": {"measure": "FLOPs", "values": [1.0, 1.0], "verdict": "reproduced"},
+    },
+}  # fmt: skip
+
+
+def test_the_tables_have_every_split_and_claim() -> None:
+    lines = evidence_markdown(REPORT).splitlines()
+    assert "3 seeds" in lines[0] and "`eval/unialign_world.py`" in lines[0]
+    assert lines[2] == "| sense | split | chance | joint | nce | supervised |"
+    assert lines[3].count("---") == 6
+    assert lines[4] == (
+        "| depth | test | 2.0 | 50.0 [45.0, 55.0] (62 %) | 40.0 [35.0, 45.0] (50 %) | 80.0 [75.0, 85.0] |"
+    )
+    assert lines[5] == "| depth | compositional | 25.0 | 30.0 [25.0, 35.0] | 20.0 [15.0, 25.0] |  |"
+    assert "| UA6 | grouping minus global | 0.020 | -0.030 to 0.070 | reproduced |" in lines
+    assert "| UA15 | FLOPs | 1.000 | exact | reproduced |" in lines
+
+
+def test_the_plot_sets_scores_between_chance_and_bound_and_claims_about_zero() -> None:
+    figure = plot_evidence(REPORT)
+    scores, claims = figure.axes
+    drawn = [list(map(float, line.get_xdata())) for line in scores.lines]  # type: ignore[arg-type]
+    assert drawn[:3] == [[2.0, 2.0], [6.0, 6.0], [80.0, 80.0]]
+    assert drawn[3] == pytest.approx([45.0, 55.0]) and drawn[4] == [50.0]
+    assert [text.get_text() for text in scores.texts] == ["depth", "point cloud"]
+    names = [label.get_text() for label in claims.get_yticklabels()]
+    assert names == ["UA6", "UA9"], "an exact claim has no interval to draw"
+    assert claims.texts[1].get_text() == "with minus without: not reproduced"
+    assert to_png(figure) == to_png(plot_evidence(REPORT))
