@@ -77,7 +77,7 @@ class VideoProcessor(ImageProcessor):
     ) -> Float[Tensor, "time 3 size size"]:
         """Resize, crop and normalise every frame; with `rng`, one random crop and flip for all of them."""
         view = None if rng is None else draw_view(rng, raw.shape[1], raw.shape[2], self.crop_scale, self.flip)
-        frames = torch.stack([self._normalised(self._scaled(resized(frame, self.size, view))) for frame in raw])
+        frames = self._normalised(self._scaled(np.stack([resized(frame, self.size, view) for frame in raw])))
         return frames - frames.mean(dim=0) if self.subtract_background else frames
 
     def _times(self, duration: float, rate: float) -> list[float]:

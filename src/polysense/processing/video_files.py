@@ -51,7 +51,7 @@ class _Seeker:
 
     def __init__(self, container: Any, stream: Any, name: str) -> None:
         self.container, self.stream, self.name = container, stream, name
-        self.key_times = [e.timestamp for e in getattr(stream, "index_entries", ()) if e.is_keyframe]
+        self.key_times = [e.timestamp for e in stream.index_entries if e.is_keyframe]
         self.start = stream.start_time or 0
         self.decoded = 0
         self.decoder = container.decode(stream)
@@ -119,7 +119,9 @@ class _Seeker:
 
     def _array(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
         media.check_picture_size(frame.width, frame.height, self.name)
-        return upright(self.reformatter.reformat(frame, format="rgb24").to_ndarray(), frame.rotation)
+        # several threads would take longer to start than a small picture takes to convert
+        converted = self.reformatter.reformat(frame, format="rgb24", threads=1)
+        return upright(converted.to_ndarray(), frame.rotation)
 
 
 def upright(picture: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "new_h new_w 3"]:
