@@ -118,10 +118,19 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert weights(stages(tmp_path)[1]) == weights(stages(joint)[1])
 
 
-def test_what_is_finished_is_not_done_again(joint: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_finished_is_not_done_again(
+    joint: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in (joint / "stages").rglob("*")}
     monkeypatch.setattr(unialign, "train", lambda *_, **__: pytest.fail("trained again"))
     assert unialign.run("world", joint, parts.overrides()) == stages(joint)[1]
+    assert not caplog.messages
+    assert (
+        unialign.run("world", joint, parts.overrides("loop.learning_rate=1.0", "loop.log_every=7")) == stages(joint)[1]
+    )
+    told = [message for message in caplog.messages if "kept as it was made" in message]
+    assert [message.split()[0] for message in told] == ["stage-1-anchor", "stage-2-all-senses"]
+    assert all("hyperparameters.loop.learning_rate = 0.004, which is now 1.0" in message for message in told)
     assert before == {path: path.stat().st_mtime_ns for path in (joint / "stages").rglob("*")}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from polysense.hub import card_of_folder
 from polysense.models.unialign import UniAlignModel
 from polysense.recipes.provenance import command, commit, versions
 from polysense.trainer import atomic_folder, verify_folder
+from polysense.trainer.resume import HARMLESS
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,31 @@ def finished(folder: Path) -> bool:
         return False
     verify_folder(folder, required=("config.json", "stage.json", "metrics.json", "README.md"))
     return True
+
+
+def warn_of_changes(folder: Path, chosen: Mapping[str, Any]) -> None:
+    """Warn of each setting by which a finished stage differs from what the config would make of it now.
+
+    Args:
+        folder: of the stage.
+        chosen: the fields of its record that a config decides.
+    """
+    made = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+    before = dict(_settings({key: made.get(key) for key in chosen}))
+    after = dict(_settings(json.loads(json.dumps(dict(chosen)))))
+    for key in sorted(set(before) | set(after)):
+        if before.get(key) != after.get(key) and not (".loop." in key and key.rpartition(".")[2] in HARMLESS):
+            logger.warning("%s is kept as it was made, with %s = %r, which is now %r; delete its folder to train it "
+                           "again", folder.name, key, before.get(key), after.get(key))  # fmt: skip
+
+
+def _settings(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings by their dotted names."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -27,7 +27,14 @@ from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
 from polysense.recipes.senses import SenseSettings, check_sense
 from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, open_sources
-from polysense.recipes.stages import StageRecord, finished, log_parameters, save_stage, stage_folder
+from polysense.recipes.stages import (
+    StageRecord,
+    finished,
+    log_parameters,
+    save_stage,
+    stage_folder,
+    warn_of_changes,
+)
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
 from polysense.trainer.distributed import on_main, world_size
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
@@ -190,7 +197,7 @@ class UniAlignRun:
         folder = self._finish(1, anchor, model, processor, _Training(None, {".*": False}, 0, 0.0))
         for number, stage in enumerate(self.recipe.stages, start=2):
             parent, folder = folder, stage_folder(self.output, number, stage.name)
-            if on_main(lambda at=folder: finished(at)):  # type: ignore[misc]
+            if self._finished(folder, stage):
                 model, processor = UniAlignModel.from_pretrained(folder), UniAlignProcessor.from_pretrained(folder)
                 continue
             self._train(number, stage, model, processor, parent)
@@ -263,7 +270,7 @@ class UniAlignRun:
     ) -> Path:  # fmt: skip
         """Score and save a stage, on the main process; all wait for it."""
         folder = stage_folder(self.output, number, stage.name)
-        if on_main(lambda: finished(folder)):
+        if self._finished(folder, stage):
             return folder
         ours = {sense for each in self.recipe.stages for sense in each.trains} & set(model.config.senses)
         # every process trains the bounds
@@ -278,28 +285,43 @@ class UniAlignRun:
         on_main(write)
         return folder
 
+    def _finished(self, folder: Path, stage: StageSettings) -> bool:
+        """Whether a stage is there; a warning tells of every setting that it was not made with."""
+
+        def look() -> bool:
+            if there := finished(folder):
+                warn_of_changes(folder, self._chosen(stage))
+            return there
+
+        return on_main(look)
+
     def _record(self, number: int, stage: StageSettings, model: UniAlignModel, training: _Training) -> StageRecord:
-        trained = stage.trains or ("image", "text")
         return StageRecord(
             system="unialign",
             stage=number,
             name=f"stage-{number}-{stage.name}",
             parent=None if training.parent is None else training.parent.name,
-            trained=list(stage.trains),
             modalities=list(model.modalities),
-            base_model={"name": self.recipe.anchor, "license": self.recipe.anchor_license},
-            data=[self._data(name) for name in self.sources_of(trained)],
             frozen=training.frozen,
             parameters=model.parameter_table(),
-            hyperparameters={
+            steps=training.steps,
+            seconds=round(training.seconds, 1),
+            **self._chosen(stage),
+        )
+
+    def _chosen(self, stage: StageSettings) -> dict[str, Any]:
+        """What the config decides of a stage's record."""
+        return {
+            "trained": list(stage.trains),
+            "base_model": {"name": self.recipe.anchor, "license": self.recipe.anchor_license},
+            "data": [self._data(name) for name in self.sources_of(stage.trains or ("image", "text"))],
+            "hyperparameters": {
                 "model": dict(self.recipe.model), "objective": asdict(self.recipe.objective),
                 "loop": self.recipe.loop.to_dict(),
                 "senses": {name: asdict(settings) for name, settings in self.recipe.senses.items()},
             },
-            seed=self.recipe.seed,
-            steps=training.steps,
-            seconds=round(training.seconds, 1),
-        )  # fmt: skip
+            "seed": self.recipe.seed,
+        }  # fmt: skip
 
     def _data(self, name: str) -> dict[str, Any]:
         settings = self.recipe.sources[name]

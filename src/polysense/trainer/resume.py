@@ -12,7 +12,7 @@ from polysense.trainer.checkpoint import Checkpoint
 logger = logging.getLogger(__name__)
 
 # Settings that may differ between two starts of a run without changing what is trained.
-_HARMLESS = {
+HARMLESS = {
     "save_every",
     "keep_checkpoints",
     "strict_resume",
@@ -54,6 +54,6 @@ def check_origin(checkpoint: Checkpoint, now: Mapping[str, JsonValue]) -> None:
 
 
 def _flat(origin: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    config = {f"loop.{key}": value for key, value in origin.get("config", {}).items() if key not in _HARMLESS}
+    config = {f"loop.{key}": value for key, value in origin.get("config", {}).items() if key not in HARMLESS}
     data = {f"data.{key}": value for key, value in origin.get("data", {}).items()}
     return {"world": origin.get("world"), **config, **data}
