@@ -1,6 +1,5 @@
 """UniAlign: one frozen CLIP vision tower that encodes every sense through experts of the sense's own (section 3.1)."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from polysense.models.unialign.configuration_unialign import UniAlignConfig
 from polysense.nn.experts import ExpertOptions
 from polysense.nn.masks import Mask, attention_mask, masked_mean, real_steps
 from polysense.nn.patch_embed import Tokenizer, build_tokenizer
+from polysense.nn.starts import reset_own, start_anew
 from polysense.nn.transformer import BlockExperts, ExpertTransformer
 from polysense.outputs import EncodedTokens, UniAlignOutput
 from polysense.protocols import TokenSpec
@@ -139,7 +139,7 @@ class UniAlignModel(PolysenseModel):
         own = re.compile(rf".*\.groups\.{group}|.*\.routers\.(\w+\.{group}|{group}\.\w+)")
         for path, part in self.experts.named_modules():
             if own.fullmatch(path):
-                _reset(part, f"{seed}/experts.{path}")
+                start_anew(part, f"{seed}/experts.{path}")
         if self.config.expert_init == "svd":
             for block, experts in zip(self.clip.vision_model.encoder.layers, self.experts.blocks, strict=True):
                 cast(BlockExperts, experts).start_from(block.mlp, group)
@@ -147,13 +147,13 @@ class UniAlignModel(PolysenseModel):
     def _start_tokenizer(self, name: str, seed: int) -> None:
         """Draw the initial values of one sense's tokenizer from its name, or take CLIP's where the kind says so."""
         tokenizer, embeddings = cast(Tokenizer, self.tokenizers[name]), self.clip.vision_model.embeddings
-        _reset(tokenizer, f"{seed}/tokenizers.{name}")
+        start_anew(tokenizer, f"{seed}/tokenizers.{name}")
         if tokenizer.starts_from_image:
             tokenizer.adopt(embeddings.patch_embedding.weight, embeddings.position_embedding.weight[1:])
 
     def _init_weights(self, module: nn.Module) -> None:
         """Every part of ours starts as torch (or its own `reset_parameters`) starts it; the base has its own rule."""
-        _reset_own(module)
+        reset_own(module)
 
     def _freeze_base(self) -> None:
         self.clip.requires_grad_(False)
@@ -345,22 +345,6 @@ class UniAlignModel(PolysenseModel):
             name: self.embed(name, features[values], features.get(mask)) for name, (values, mask) in given.items()
         }
         return UniAlignOutput(embeddings=embeddings, logit_scale=self.logit_scale)
-
-
-@torch.no_grad()
-def _reset(part: nn.Module, key: str) -> None:
-    """Start `part` anew from random numbers that depend on `key` alone."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in part.modules():
-            _reset_own(module)
-
-
-def _reset_own(module: nn.Module) -> None:
-    reset = getattr(module, "reset_parameters", None)
-    if callable(reset):
-        reset()
 
 
 __all__ = ["UniAlignModel"]
