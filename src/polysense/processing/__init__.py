@@ -8,6 +8,7 @@ from __future__ import annotations
 from polysense.modality import Modality, register_modality
 from polysense.processing.audio import AudioProcessor
 from polysense.processing.base import Facts, ModalityProcessor, processor_for
+from polysense.processing.cached import CachedFeatures
 from polysense.processing.collate import MixedBatch, collate
 from polysense.processing.depth import DepthProcessor
 from polysense.processing.image import GridProcessor, ImageProcessor
@@ -18,6 +19,7 @@ from polysense.processing.video import VideoProcessor
 
 __all__ = [
     "AudioProcessor",
+    "CachedFeatures",
     "DepthProcessor",
     "Facts",
     "GridProcessor",

@@ -21,6 +21,7 @@ from polysense.metrics import class_embeddings
 from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.processing import CachedFeatures
 from polysense.recipes import anchors
 from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
 from polysense.recipes.config import import_modules, place, read_config
@@ -76,6 +77,7 @@ class UniAlignRecipe:
         stages: in order.
         bounds: steps of the fully supervised model of each added sense, the bound beside zero-shot figures; 0: none.
         bound_learning_rate: of these models.
+        cache_mib: mebibytes of decoded samples that a stage keeps in memory, so that later epochs only augment.
         loop: see `LoopConfig`; its `steps` or `epochs` hold for stages that give none.
         evaluation: what each stage is scored on.
         seed: of initial weights, order of data and augmentation.
@@ -96,6 +98,7 @@ class UniAlignRecipe:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     bounds: int = 0
     bound_learning_rate: float = 1e-3
+    cache_mib: int = 0
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     seed: int = 0
     imports: Sequence[str] = ()
@@ -238,7 +241,8 @@ class UniAlignRun:
     def mixture(self, processor: UniAlignProcessor, sources: Sequence[str]) -> Mixture:
         """The batches of a stage."""
         chosen = [self.recipe.sources[name].source(name, self.datasets[name]) for name in sources]
-        return Mixture(chosen, processor.features, seed=self.recipe.seed)
+        cached = CachedFeatures(processor.part, self.recipe.cache_mib << 20)
+        return Mixture(chosen, cached if self.recipe.cache_mib else processor.features, seed=self.recipe.seed)
 
     def objective(
         self, model: UniAlignModel, processor: UniAlignProcessor, sources: Sequence[str]
