@@ -39,8 +39,8 @@ class Subset:
 
 
 SUBSETS: dict[str, Subset] = {
-    # image and text, for an anchor; the frames of clips bring in the words of events
-    "train-image-text": Subset(("image",), stills=(0.0, 0.7), clips=(0.0, 1.0)),
+    # image and text, for an anchor; the frames of some clips bring in the words of events
+    "train-image-text": Subset(("image",), stills=(0.0, 0.7), clips=(0.0, 0.3)),
     # few pairs per sense: with the image and a text
     "train-depth": Subset(("image", "depth"), stills=(0.4, 0.75), labelled="depth"),
     "train-point_cloud": Subset(("image", "point_cloud"), stills=(0.65, 1.0), labelled="point_cloud"),
