@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +55,35 @@ def test_a_cell_runs_in_a_process_of_one_thread(tmp_path: Path) -> None:
     assert record["process"] != os.getpid() and record["threads"] == 1
     assert (record["method"], record["seed"]) == ("joint", 0)
     assert {"seconds", "load_average", "commit", "command", "versions"} <= set(record)
+
+
+def sleep(cell: Cell) -> dict[str, Any]:
+    Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+    time.sleep(300)
+    return {}
+
+
+def _run(folder: Path) -> None:
+    run_cells([ONE], sleep, folder, workers=1)
+
+
+def test_no_process_outlives_a_killed_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "pid"
+    monkeypatch.setenv("PID_FILE", str(file))
+    parent = multiprocessing.get_context("spawn").Process(target=_run, args=(tmp_path / "cells",))
+    parent.start()
+    wait_until(lambda: file.exists() and bool(file.read_text()))
+    parent.kill()
+    parent.join()
+    status = Path(f"/proc/{file.read_text()}/stat")
+    wait_until(lambda: not status.exists() or status.read_text().split()[2] == "Z")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("threads")

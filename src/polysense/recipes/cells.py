@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -85,6 +86,14 @@ def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int =
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """End when the parent ends, however that happens: an orphan would compute for nobody."""
+    parent.join()
+    os._exit(1)
 
 
 def _compute(work: Work, cell: Cell, folder: Path) -> dict[str, Any]:
