@@ -44,6 +44,7 @@ from polysense.trainer.optimizer import (
 from polysense.trainer.resume import check_origin
 from polysense.trainer.signals import StopSignals
 from polysense.trainer.step import StepReport, StepRunner
+from polysense.trainer.threads import sharing_cores
 
 logger = logging.getLogger(__name__)
 
@@ -119,15 +120,8 @@ class _Run:
         first = self._resume()
         with StopSignals() as signals, self._prefetcher() as batches, self._logbook() as log:
             log.write("start", first, config=self.config.to_dict(), world=world_size(), data=dict(self.feed.signature))
-            while self.step < self.config.steps:
-                self.module.train()
-                torch.manual_seed(step_seed(self.config.seed, self.step, rank()))
-                ids, stop = self._accumulate(batches, signals)
-                if stop:
-                    self._save()
-                    log.write("stop", self.step, signal=stop)
-                    raise SystemExit(128 + stop)
-                self._after_step(self.runner.finish(self.step), ids, log)
+            with sharing_cores(self.config.loader_workers, self.accelerator.device):
+                self._steps(batches, signals, log)
             if first == self.config.steps:
                 self._evaluate(log)
             if self.hooks.on_stage_end is not None:
@@ -141,6 +135,17 @@ class _Run:
             checkpoint=self.checkpoint,
             metrics=self.metrics,
         )
+
+    def _steps(self, batches: Prefetcher[Sequence[Any | None]], signals: StopSignals, log: Logbook) -> None:
+        while self.step < self.config.steps:
+            self.module.train()
+            torch.manual_seed(step_seed(self.config.seed, self.step, rank()))
+            ids, stop = self._accumulate(batches, signals)
+            if stop:
+                self._save()
+                log.write("stop", self.step, signal=stop)
+                raise SystemExit(128 + stop)
+            self._after_step(self.runner.finish(self.step), ids, log)
 
     def _prefetcher(self) -> Prefetcher[Sequence[Any | None]]:
         place, world = rank(), world_size()
