@@ -19,11 +19,13 @@ class TokenSpec:
         dim: width of a token.
         grid: (time, height, width) of one sample; time is the default number of steps and may differ per batch.
         layers: number of hidden layers that `encode_tokens(layer=...)` can return.
+        frames_per_step: time steps of the features that share one of the tokens' time steps (tubelets).
     """
 
     dim: int
     grid: tuple[int, int, int]
     layers: int
+    frames_per_step: int = 1
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import ASTConfig, AutoModel, Dinov2Config, SiglipVisionConfig, ViTConfig
 
-from polysense import UniAlignModel
+from polysense import Modality, UniAlignModel
 from polysense.models.encoders import HFEncoder
 from polysense.protocols import ModalityEncoder
 from polysense.testing import tiny_clip, tiny_features, tiny_senses
@@ -58,6 +58,7 @@ def test_it_is_an_encoder_by_protocol(name: str) -> None:
 def test_tokens_have_the_shape_that_the_spec_promises(name: str, modality: str) -> None:
     spec, out = encoder(name).token_spec(modality), encoder(name).encode_tokens(modality, features(modality))
     assert out.grid[1:] == spec.grid[1:]
+    assert spec.frames_per_step == 1
     assert out.tokens.shape == (2, out.grid[0], spec.grid[1] * spec.grid[2], spec.dim)
     assert out.mask.shape == out.tokens.shape[:2] and out.mask.dtype == torch.bool and out.mask.all()
     assert out.pooled.shape == (2, spec.dim)
@@ -91,6 +92,13 @@ def test_padded_steps_are_marked_and_do_not_count(name: str, modality: str) -> N
     assert torch.equal(out.mask, mask)
     first = encoder(name).encode_tokens(modality, values[1:, :1]).pooled
     torch.testing.assert_close(out.pooled[1:], first, atol=1e-5, rtol=1e-4)
+
+
+def test_tubelets_are_told() -> None:
+    video = Modality(name="video", kind="frames", tokenizer={"tubelet": 2})
+    model = UniAlignModel.from_clip(tiny_clip(), [video])
+    assert model.token_spec("video").frames_per_step == 2 and model.token_spec("image").frames_per_step == 1
+    assert model.encode_tokens("video", features("video")).grid == (2, 4, 4)
 
 
 @pytest.mark.parametrize(("name", "modality"), CASES)

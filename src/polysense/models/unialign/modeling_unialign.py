@@ -221,15 +221,16 @@ class UniAlignModel(PolysenseModel):
         """Shape of the tokens of `modality`."""
         self._group_of(modality)
         vision = self.config.vision
-        side = vision.image_size // vision.patch_size
+        side, tubelet = vision.image_size // vision.patch_size, 1
         if modality in self.tokenizers:
-            grid = cast(Tokenizer, self.tokenizers[modality]).grid
+            tokenizer = cast(Tokenizer, self.tokenizers[modality])
+            grid, tubelet = tokenizer.grid, getattr(tokenizer, "tubelet", 1)
         elif modality == "text":
             raise ConfigError("text has no tokens of the shared encoder", where="token_spec",
                               fix="Build the model with unified_text=True, or use embed('text', ...).")  # fmt: skip
         else:
             grid = (1, side, side)
-        return TokenSpec(dim=vision.hidden_size, grid=grid, layers=vision.num_hidden_layers)
+        return TokenSpec(dim=vision.hidden_size, grid=grid, layers=vision.num_hidden_layers, frames_per_step=tubelet)
 
     def _image_sequence(self, pixels: Tensor) -> Float[Tensor, "batch tokens dim"]:
         try:
