@@ -1,0 +1,24 @@
+"""Merging what a stage has learned into what was known before: MERA's running average, and others beside it.
+
+A merge method is one file with one formula; all are called alike, on state dicts.
+"""
+
+from polysense.merging.dare import dare
+from polysense.merging.registry import Block, MergeMethod, get_merge_method, merge_methods, register_merge_method
+from polysense.merging.running_average import running_average
+from polysense.merging.slerp import slerp
+from polysense.merging.task_arithmetic import task_arithmetic
+from polysense.merging.ties import ties
+
+__all__ = [
+    "Block",
+    "MergeMethod",
+    "dare",
+    "get_merge_method",
+    "merge_methods",
+    "register_merge_method",
+    "running_average",
+    "slerp",
+    "task_arithmetic",
+    "ties",
+]
