@@ -1,9 +1,16 @@
 """Merging what a stage has learned into what was known before: MERA's running average, and others beside it.
 
-A merge method is one file with one formula; all are called alike, on state dicts.
+A merge method is one file with one formula; all are called alike, on state dicts. LoRA updates are merged exactly, on the weights they stand for.
 """
 
 from polysense.merging.dare import dare
+from polysense.merging.lora_delta import (
+    average_continued,
+    concatenate_factors,
+    effective_weight,
+    lora_delta,
+    merge_coefficients,
+)
 from polysense.merging.registry import Block, MergeMethod, get_merge_method, merge_methods, register_merge_method
 from polysense.merging.running_average import running_average
 from polysense.merging.slerp import slerp
@@ -13,8 +20,13 @@ from polysense.merging.ties import ties
 __all__ = [
     "Block",
     "MergeMethod",
+    "average_continued",
+    "concatenate_factors",
     "dare",
+    "effective_weight",
     "get_merge_method",
+    "lora_delta",
+    "merge_coefficients",
     "merge_methods",
     "register_merge_method",
     "running_average",
