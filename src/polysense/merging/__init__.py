@@ -1,6 +1,7 @@
 """Merging what a stage has learned into what was known before: MERA's running average, and others beside it.
 
-A merge method is one file with one formula; all are called alike, on state dicts. LoRA updates are merged exactly, on the weights they stand for.
+A merge method is one file with one formula; all are called alike, on state dicts in memory or on folders larger than
+memory. LoRA updates are merged exactly, on the weights they stand for.
 """
 
 from polysense.merging.dare import dare
@@ -14,12 +15,14 @@ from polysense.merging.lora_delta import (
 from polysense.merging.registry import Block, MergeMethod, get_merge_method, merge_methods, register_merge_method
 from polysense.merging.running_average import running_average
 from polysense.merging.slerp import slerp
+from polysense.merging.streaming import add_deltas, merge_folders
 from polysense.merging.task_arithmetic import task_arithmetic
 from polysense.merging.ties import ties
 
 __all__ = [
     "Block",
     "MergeMethod",
+    "add_deltas",
     "average_continued",
     "concatenate_factors",
     "dare",
@@ -27,6 +30,7 @@ __all__ = [
     "get_merge_method",
     "lora_delta",
     "merge_coefficients",
+    "merge_folders",
     "merge_methods",
     "register_merge_method",
     "running_average",
