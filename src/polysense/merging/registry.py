@@ -185,7 +185,7 @@ def all_finite(tensor: Float[Tensor, " *shape"]) -> bool:
     Either would make the sum one, and a sum is many times cheaper than a test of each number; where a sum of finite
     numbers overflows, each is tested.
     """
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
 
 
 def check_stage(stage: int) -> None:
