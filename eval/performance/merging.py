@@ -270,8 +270,8 @@ def main() -> int:
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
     torch.manual_seed(parsed.seed)
-    report = Report("merging", f"python -m eval.performance.merging --mib {parsed.mib} --threads {parsed.threads}", parsed.seed,
-                    ("safetensors", "peft", "transformers"))  # fmt: skip
+    command = f"python -m eval.performance.merging --mib {parsed.mib} --threads {parsed.threads}"
+    report = Report("merging", command, parsed.seed, ("safetensors", "peft", "transformers"))
     for count in (2, 3, 4):
         measure_deltas(report, count)
     with tempfile.TemporaryDirectory() as root:

@@ -1,4 +1,4 @@
-"""DARE: drop and rescale (Yu et al., 2024, "Language models are super Mario", section 3.2, Eqs. 1-2)."""
+"""DARE: drop and rescale (Yu et al., 2024, "Language models are super Mario", section 3.2)."""
 
 from __future__ import annotations
 

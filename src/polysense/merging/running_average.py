@@ -1,4 +1,4 @@
-"""Cumulative moving average: the merge of MERA (section 4.1, Eq. CMA)."""
+"""Cumulative moving average: the merge of MERA (section 4.1, its first equation)."""
 
 from __future__ import annotations
 

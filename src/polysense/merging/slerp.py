@@ -1,4 +1,4 @@
-"""Spherical linear interpolation (Shoemake, 1985, "Animating rotation with quaternion curves", section 3.3)."""
+"""Spherical linear interpolation (Shoemake, 1985, "Animating rotation with quaternion curves")."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def merge_folders(
 
     Keys, shapes and dtypes of all folders are compared before a byte is written; the target appears whole or not at
     all. Memory does not depend on the size of the models, except that methods with `whole_tensors` (TIES, SLERP)
-    hold one tensor at a time.
+    hold one tensor at a time, with all that they compute of it up to thirty times its size in float32.
 
     Args:
         folders: the previous model, then the current one, each with model.safetensors or an index of shards. Further

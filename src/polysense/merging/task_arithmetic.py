@@ -16,7 +16,8 @@ def task_arithmetic(block: Block, *, scale: float = 0.4) -> Float[Tensor, " numb
 
     Args:
         block: the states.
-        scale: lambda, the same for every stage after the first; 0.4 is the paper's value where nothing is tuned.
+        scale: lambda, the same for every stage after the first; 0.4 is what the TIES paper takes for it where
+            nothing is tuned.
     """
     check_finite("scale", scale)
     return block.previous + scale * block.update
