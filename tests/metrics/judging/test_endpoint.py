@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from polysense.errors import ConfigError
+from polysense.metrics.judging import LlmJudge, LlmJudgeOptions, Patience
+from polysense.metrics.judging.endpoint import _retry_after, find_key
+from tests.metrics.judging.scripted import Reply, compare, questions, scripted
+
+CANARY = "sk-canaryCanaryCanary0123456789"
+
+
+def test_delays_double_up_to_a_limit_and_vary() -> None:
+    patience = Patience(first_delay=1.0, longest_delay=5.0)
+    for failures, longest in ((1, 1), (2, 2), (3, 4), (4, 5), (50, 5)):
+        delays = [patience.delay(failures) for _ in range(200)]
+        assert longest / 2 <= min(delays) < max(delays) <= longest
+        assert max(delays) - min(delays) > longest / 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": formatdate(time.time() - 60, usegmt=True)}, 0.0),
+        ({}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after-ms": "x"}, None),
+    ],
+)
+def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert _retry_after(headers) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    assert _retry_after({"retry-after": formatdate(time.time() + 30, usegmt=True)}) == pytest.approx(30, abs=3)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=401, body=f'{{"error": {{"message": "Incorrect API key: {CANARY}"}}}}'.encode()),
+        Reply(status=400, body=f'{{"error": {{"message": "{CANARY}"}}}}'.encode()),
+        Reply(status=500, body=f"Authorization: Bearer {CANARY}".encode()),
+        Reply(status=429, body=CANARY.encode()),
+        Reply(f"{{'pred': 'yes', 'score': '{CANARY}'}}"),
+        Reply(),
+    ],
+    ids=["401", "400", "500", "429", "no verdict", "verdict"],
+)
+def test_the_key_reaches_the_endpoint_and_nothing_else(
+    reply: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The endpoint quotes the key in whatever it says."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    caplog.set_level(logging.INFO)
+    written = ""
+    with scripted(lambda _: reply) as endpoint:
+        patience = Patience(timeout=1.0, attempts=2, first_delay=0.001)
+        judge = LlmJudge("tiny-judge", endpoint.options(patience=patience), record=tmp_path / "verdicts.jsonl")
+        try:
+            written += str(judge(questions(2, right=2)))
+        except ConfigError as error:
+            written += "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(error.__context__)
+        assert {asked.key for asked in endpoint.asked} == {f"Bearer {CANARY}"}
+    written += caplog.text + repr(judge) + repr(judge.options)
+    written += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert written and CANARY not in written
+
+
+def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with scripted(compare) as endpoint:
+        assert LlmJudge("tiny-judge", endpoint.options())(questions(1, right=1)).complete
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY: there is no key"):
+        LlmJudge("gpt-4o-mini")
+
+
+def test_a_given_key_comes_before_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "of the environment")
+    assert find_key(None, "given") == "given"
+    assert find_key(None, None) == "of the environment"
+
+
+def test_the_address_may_come_from_the_environment_as_for_the_client_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with scripted(compare) as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        assert LlmJudge("tiny-judge")(questions(1, right=1)).complete
+
+
+def test_a_missing_client_is_said_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ConfigError, match=r"pip install 'polysense\[judge\]'"):
+        LlmJudge("m", LlmJudgeOptions(base_url="http://localhost:1/v1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"max_in_flight": 0}, "max_in_flight"),
+        ({"deadline": 0.0}, "deadline"),
+        ({"deadline": float("nan")}, "deadline"),
+        ({"patience": Patience(timeout=-1.0)}, "patience.timeout"),
+        ({"patience": Patience(attempts=0)}, "patience.attempts"),
+        ({"give_up_after": 0}, "give_up_after"),
+        ({"min_coverage": 1.5}, "min_coverage"),
+        ({"base_url": "localhost:8000"}, "base_url"),
+        ({"base_url": "http://user:secret@host/v1"}, "base_url"),
+        ({"base_url": "http://host/v1?key=secret"}, "base_url"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_at_once(changes: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{where}: ") as error:
+        LlmJudgeOptions(**changes)  # type: ignore[arg-type]
+    assert "secret" not in str(error.value)
