@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 
 from polysense.models.encoders import HFEncoder, HFEncoderConfig
+from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraModel
 from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 
 
 def register_auto_classes() -> None:
-    """Let `AutoConfig`, `AutoModel` and `AutoProcessor` find our classes; repeating it changes nothing."""
-    for config, model in ((UniAlignConfig, UniAlignModel), (HFEncoderConfig, HFEncoder)):
+    """Let `AutoConfig`, `AutoModel`, `AutoModelForImageTextToText` and `AutoProcessor` find our classes.
+
+    Repeating it changes nothing.
+    """
+    models = ((UniAlignConfig, UniAlignModel), (HFEncoderConfig, HFEncoder), (MeraConfig, MeraModel))
+    for config, model in models:
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, model, exist_ok=True)
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        auto_class.register(MeraConfig, MeraForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(UniAlignConfig, UniAlignProcessor, exist_ok=True)

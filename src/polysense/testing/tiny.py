@@ -5,12 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import CLIPConfig, CLIPModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from polysense.modality import Modality
+from polysense.models.mera import MeraForConditionalGeneration
+from polysense.models.unialign import UniAlignModel
 
 IMAGE_SIZE = 32
 PATCH_SIZE = 8
+
+_QFORMER = {"kind": "qformer", "queries": 3, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2}  # fmt: skip
+_LLAMA: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
 
 
 def tiny_clip(seed: int = 0, **vision: Any) -> CLIPModel:
@@ -30,6 +46,40 @@ def tiny_clip(seed: int = 0, **vision: Any) -> CLIPModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CLIPModel(config).eval()
+
+
+def tiny_llama(seed: int = 0, **config: Any) -> LlamaForCausalLM:
+    """A Llama of about 50,000 parameters with 96 tokens and a padding token, random weights, in eval mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(LlamaConfig(**{**_LLAMA, **config})).eval()
+
+
+def tiny_llava(seed: int = 0, *, vision: Any = None, **config: Any) -> LlavaForConditionalGeneration:
+    """A LLaVA of the tiny Llama and the tiny CLIP's vision tower; 95 is its placeholder for 16 tokens an image."""
+    tower = (vision or tiny_clip().vision_model.config).to_dict()
+    values = {"vision_config": tower, "text_config": {"model_type": "llama", **_LLAMA}, "image_token_index": 95,
+              "image_seq_length": 16, "pad_token_id": 0, **config}  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlavaForConditionalGeneration(LlavaConfig(**values)).eval()
+
+
+def tiny_mera(*senses: str, seed: int = 0) -> MeraForConditionalGeneration:
+    """The tiny LLaVA with further senses: video through its own tower, the others through one tiny UniAlign.
+
+    Video is pooled from 16 to 4 tokens a frame; audio and speech have a Q-Former of 3 queries, the rest perceptrons.
+    """
+    model = MeraForConditionalGeneration.from_llava(tiny_llava(seed))
+    encoder: Any = None
+    for name in senses:
+        if name == "video":
+            model.add_modality("video", "image", layer=-2, pool=2, seed=seed)
+        else:
+            encoder = encoder or UniAlignModel.from_clip(tiny_clip(seed), tiny_senses(), seed=seed)
+            model.add_modality(name, encoder, _QFORMER if name in {"audio", "speech"} else "mlp", seed=seed)
+            encoder = name if not isinstance(encoder, str) else encoder
+    return model
 
 
 def tiny_senses() -> list[Modality]:

@@ -45,7 +45,7 @@ class HFEncoder(PolysenseModel):
         Raises:
             ConfigError: a raster that the config does not tell, or options that do not fit.
         """
-        return cls._around(copy.deepcopy(_tower(model)), **options)
+        return cls.adopt(copy.deepcopy(_tower(model)), **options)
 
     @classmethod
     def from_base(cls, folder: str | Path, **options: Any) -> Self:
@@ -61,15 +61,19 @@ class HFEncoder(PolysenseModel):
         if missing := [key for key in info["missing_keys"] if not key.startswith("pooler.")]:
             raise CheckpointError(f"the folder lacks the weights {sorted(missing)[:3]}", where=folder,
                                   fix="Use a folder that save_pretrained wrote.")  # fmt: skip
-        return cls._around(_tower(model), **options)
+        return cls.adopt(_tower(model), **options)
 
     @classmethod
-    def _around(cls, model: PreTrainedModel, **options: Any) -> Self:
+    def adopt(cls, model: PreTrainedModel, **options: Any) -> Self:
+        """Wrap a model that is the caller's to give away, without copying it; for `options` see `from_model`."""
         known: dict[str, Any] = {"prefix_tokens": prefix_tokens_of(model.config)}
         if model.config.model_type == "audio-spectrogram-transformer":
             known["layout"] = "spectrogram"
+        attention = model.config._attn_implementation  # which a config around this one would set anew
         with torch.device("meta"):
-            encoder = cls(HFEncoderConfig(base_config=model.config, **{**known, **options}))
+            encoder = cls(
+                HFEncoderConfig(base_config=model.config, attn_implementation=attention, **{**known, **options})
+            )
         encoder.base = model
         return cast(Self, encoder.eval())
 

@@ -37,6 +37,7 @@ class MLPConnector(Connector):
         if activation not in _ACTIVATIONS or len(hidden) >= _MAX_LAYERS:
             raise ConfigError(f"there is no perceptron of {len(hidden) + 1} layers with activation {activation!r}",
                               fix=f"Use up to {_MAX_LAYERS} layers and one of {', '.join(_ACTIVATIONS)}.")  # fmt: skip
+        self.hidden_dims = tuple(hidden)
         widths = [in_dim, *hidden, out_dim]
         self.layers = len(widths) - 1
         for index in range(self.layers):

@@ -1,0 +1,115 @@
+"""Parts of a MERA model from folders, the Hub or models at hand: judged, copied, wrapped where they are foreign."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_MAPPING,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from polysense.errors import CheckpointError, ConfigError
+from polysense.models.base import local_folder
+from polysense.models.mera.configuration_mera import MeraSense
+from polysense.protocols import ModalityEncoder
+from polysense.safety import read_json
+
+Source: TypeAlias = str | Path | PreTrainedModel
+
+# a head that does more than one matrix product would be lost: only the matrix is taken over
+_HEAD_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
+
+
+@dataclass(frozen=True)
+class LanguageModelParts:
+    """A language model taken apart.
+
+    Attributes:
+        base: without its head, as `AutoModel` builds it.
+        head: from hidden states to logits.
+        generation_config: its ends, paddings and sampling.
+    """
+
+    base: PreTrainedModel
+    head: nn.Linear
+    generation_config: GenerationConfig
+
+
+def load_language_model(source: Source) -> LanguageModelParts:
+    """A causal language model as parts; one at hand is copied, one from a folder or the Hub is not.
+
+    Raises:
+        UnsafeFileError: a pickle, code or an escaping path, before anything is read.
+        CheckpointError: weights are missing.
+        ConfigError: its head is more than one matrix, or its body is not what `AutoModel` builds.
+    """
+    llm = copy.deepcopy(source) if isinstance(source, PreTrainedModel) else _loaded(AutoModelForCausalLM, source)
+    return split_language_model(llm)
+
+
+def split_language_model(llm: PreTrainedModel) -> LanguageModelParts:
+    """The parts of a model that is the caller's to give away; for errors see `load_language_model`."""
+    config, base, head, kind = llm.config, llm.base_model, llm.get_output_embeddings(), type(llm).__name__
+    if more := [name for name in _HEAD_SETTINGS if getattr(config, name, None) not in (None, 1, 1.0)]:
+        raise ConfigError(f"the head of a {kind} does more than one matrix product ({', '.join(more)})",
+                          fix="Use a model whose logits are its last hidden states times a matrix.")  # fmt: skip
+    if not isinstance(head, nn.Linear) or getattr(head, "bias", None) is not None:
+        raise ConfigError(f"the head of a {kind} is no plain matrix", fix="Use a causal language model such as Llama.")
+    if type(config) not in MODEL_MAPPING or not isinstance(base, MODEL_MAPPING[type(config)]) or base is llm:
+        raise ConfigError(f"the body of a {kind} is not what AutoModel builds from its config",
+                          fix="Use a causal language model such as Llama.")  # fmt: skip
+    return LanguageModelParts(base, head, llm.generation_config or GenerationConfig.from_model_config(config))
+
+
+def load_encoder(source: Source) -> PreTrainedModel:
+    """A frozen encoder: one of ours as it is, any other wrapped as an `hf_encoder`.
+
+    Raises:
+        UnsafeFileError, CheckpointError: see `load_language_model`.
+        ConfigError: a model that cannot be wrapped.
+    """
+    wrapper: Any = MODEL_MAPPING[CONFIG_MAPPING["hf_encoder"]]
+    if isinstance(source, PreTrainedModel):
+        own = isinstance(source, ModalityEncoder)
+        return cast(PreTrainedModel, copy.deepcopy(source) if own else wrapper.from_model(source))
+    kind = read_json(local_folder(source, {}) / "config.json").get("model_type")
+    known = kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in MODEL_MAPPING
+    own = known and hasattr(MODEL_MAPPING[CONFIG_MAPPING[kind]], "encode_tokens")
+    return cast(PreTrainedModel, AutoModel.from_pretrained(source) if own else wrapper.from_base(source))
+
+
+def _loaded(auto_class: Any, source: str | Path) -> PreTrainedModel:
+    folder = local_folder(source, {})
+    model, info = auto_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
+                              fix="Use a folder that save_pretrained wrote.")  # fmt: skip
+    return cast(PreTrainedModel, model)
+
+
+def checked_encoder(encoder: Any, key: str) -> nn.Module:
+    """The encoder itself, if it has the protocol's methods; `ConfigError` otherwise."""
+    if not isinstance(encoder, ModalityEncoder):
+        raise ConfigError(f"a {type(encoder).__name__} is no ModalityEncoder", where=f"encoder {key}",
+                          fix="Wrap it: model_type hf_encoder, with its config as base_config.")  # fmt: skip
+    return cast(nn.Module, encoder)
+
+
+def placeholder_id(token: str, senses: Iterable[MeraSense], vocabulary: int, tokenizer: Any = None) -> int:
+    """Id of a new placeholder: the tokenizer's, or the next that neither it (else the vocabulary) nor a sense has."""
+    if tokenizer is not None:
+        known = tokenizer.get_vocab().get(token)
+        if known is not None:
+            return int(known)
+        vocabulary = len(tokenizer)
+    return max([vocabulary, *(sense.token_id + 1 for sense in senses if sense.token_id >= vocabulary)])
