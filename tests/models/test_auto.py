@@ -1,17 +1,25 @@
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from polysense import UniAlignConfig, UniAlignModel
 from polysense.models.auto import register_auto_classes
-from polysense.testing import tiny_clip
+from polysense.models.mera import MeraForConditionalGeneration, MeraModel
+from polysense.testing import tiny_clip, tiny_llama
 
 
 def test_importing_the_package_registers_its_models() -> None:
     assert CONFIG_MAPPING["unialign"] is UniAlignConfig
     config = AutoConfig.for_model("unialign", clip_config=tiny_clip().config)
     assert type(AutoModel.from_config(config)) is UniAlignModel
+
+
+def test_mera_is_found_with_its_head_and_without() -> None:
+    config = AutoConfig.for_model("mera", text_config=tiny_llama().config)
+    assert type(AutoModelForImageTextToText.from_config(config)) is MeraForConditionalGeneration
+    assert type(AutoModelForMultimodalLM.from_config(config)) is MeraForConditionalGeneration
+    assert type(AutoModel.from_config(config)) is MeraModel
 
 
 def test_registering_again_changes_nothing() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from polysense.nn import tokenizer_kinds
-from polysense.testing import tiny_clip, tiny_features, tiny_senses
+from polysense.testing import tiny_clip, tiny_features, tiny_llama, tiny_llava, tiny_mera, tiny_senses
 
 
 def test_tiny_models_are_tiny_and_seeded() -> None:
@@ -26,3 +26,14 @@ def test_there_is_a_tiny_sense_of_every_kind_but_text_with_features_for_each() -
     features = tiny_features(batch=3)
     assert {sense.values_key for sense in tiny_senses()} <= set(features)
     assert {len(values) for values in features.values()} == {3}
+
+
+def test_tiny_language_models_share_their_sizes() -> None:
+    assert sum(parameter.numel() for parameter in tiny_llama().parameters()) < 30_000
+    assert tiny_llava().config.text_config.vocab_size == tiny_llama().config.vocab_size
+
+
+def test_a_tiny_mera_has_images_and_the_senses_asked_for() -> None:
+    model = tiny_mera("video", "audio", "depth")
+    assert model.modalities == ("image", "video", "audio", "depth")
+    assert {name: model.token_layout(name).count(4) for name in ("video", "audio")} == {"video": 16, "audio": 3}

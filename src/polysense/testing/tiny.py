@@ -49,7 +49,7 @@ def tiny_clip(seed: int = 0, **vision: Any) -> CLIPModel:
 
 
 def tiny_llama(seed: int = 0, **config: Any) -> LlamaForCausalLM:
-    """A Llama of about 50,000 parameters with 96 tokens and a padding token, random weights, in eval mode."""
+    """A Llama of about 25,000 parameters with 96 tokens and a padding token, random weights, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(LlamaConfig(**{**_LLAMA, **config})).eval()
