@@ -57,7 +57,7 @@ _JOINED: Final = rf"{_PART}(?:[-_\u2010\u2011]{_PART})*"
 _TOKEN: Final = re.compile(
     "|".join((
         # most words are plain: told apart at once, the rest need not be tried on them
-        r"(?!(?:cannot|gonna|gotta|wanna|lemme|gimme)\b)[a-z]+(?=[\s,]|$)",
+        r"(?!(?:cannot|gonna|gotta|wanna|lemme|gimme)\b)[a-z][a-z\d]*(?=[\s,]|$)",
         # markup, addresses, emoticons
         r"<!--.*?-->|</?[a-z][\w.:-]*(?:\s+[\w:-]+(?:=(?:'[^']*'|\"[^\"]*\"|[^\s<>'\"]+))?)*\s*/?>",
         r"https?://[^\s\"<>|()]*[^\s\"<>|().,;:!?'-]|www\.[\w./?=&%~-]*\w|[\w.+-]+@[\w-]+(?:\.[\w-]+)*",
