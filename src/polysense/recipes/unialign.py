@@ -12,17 +12,16 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
-from torch.nn import functional as F
 
 from polysense.continual import apply_freezing
-from polysense.data import Mixture, Subset
-from polysense.errors import ConfigError
+from polysense.data import Mixture
 from polysense.metrics import class_embeddings
 from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.processing import CachedFeatures
 from polysense.recipes import anchors
+from polysense.recipes.bounds import supervised_accuracy
 from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
 from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
@@ -350,32 +349,13 @@ class UniAlignRun:
         train(SupervisedObjective(classifier, sense), mixture, loop, self.output / "training" / f"bound-{sense}")
 
         def score() -> float:
-            top1, count = self._supervised_accuracy(classifier, processor, sense)
+            evaluator = Evaluator(classifier.encoder, processor, self.recipe.evaluation)
+            top1, count = supervised_accuracy(classifier, evaluator, self.root, sense)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n", encoding="utf-8")
             return top1
 
         return on_main(score)
-
-    @torch.no_grad()
-    def _supervised_accuracy(
-        self, classifier: SupervisedClassifier, processor: UniAlignProcessor, sense: str
-    ) -> tuple[float, int]:
-        evaluator = Evaluator(classifier.encoder, processor, self.recipe.evaluation)
-        head = F.normalize(classifier.head, dim=-1).float().cpu()
-        right, count = 0, 0
-        for settings in self.recipe.evaluation.splits.get("test", ()):
-            dataset = settings.open(self.root)
-            labels = dataset.labels(sense)
-            rows = tuple(i for i, label in enumerate(labels) if label is not None and sense in dataset[i].media)
-            if rows:
-                best = (evaluator.embed(Subset(dataset, rows), sense) @ head.t()).argmax(dim=-1).tolist()
-                right += sum(classifier.classes[b] == labels[i] for b, i in zip(best, rows, strict=True))
-                count += len(rows)
-        if not count:
-            raise ConfigError(f"the split 'test' has no labelled {sense} sample to measure the bound on",
-                              fix="Add one to evaluation.splits.test, or set bounds: 0.")  # fmt: skip
-        return right / count, count
 
 
 def _with_grad(model: UniAlignModel, processor: UniAlignProcessor) -> Any:
