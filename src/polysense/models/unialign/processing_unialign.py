@@ -6,19 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from torch import Tensor
-from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessorPil, ProcessorMixin
+from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessorPil
 
-from polysense.errors import ConfigError, UnknownModalityError
 from polysense.modality import JsonValue, Modality, get_modality, registered_modalities
 from polysense.models.base import local_folder
+from polysense.models.processor import SensesProcessor, sense_of
 from polysense.processing import ModalityProcessor, processor_for
 
-_ARGUMENTS = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
 
-
-class UniAlignProcessor(ProcessorMixin):
+class UniAlignProcessor(SensesProcessor):
     """Raw files, arrays and texts of any sense to the inputs of `UniAlignModel`.
 
     Args:
@@ -27,9 +24,6 @@ class UniAlignProcessor(ProcessorMixin):
         senses: name to the options of that sense's processor, as `ModalityProcessor.to_dict` gives them. For "image"
             it may hold options of training augmentation; size and statistics are the image processor's.
         templates: name to the prompts ("a photo of a {}.") that zero-shot classification of that sense uses.
-
-    A checkpoint's senses are rebuilt through the registry of this process only when they are used: a sense that is not
-    registered here keeps its options, and raises `UnregisteredModalityError` when asked to process.
     """
 
     def __init__(
@@ -59,11 +53,6 @@ class UniAlignProcessor(ProcessorMixin):
         return processor
 
     @property
-    def size(self) -> int:
-        """Side of the pictures that the encoder takes, in pixels."""
-        return int(self.image_processor.crop_size["height"])
-
-    @property
     def modalities(self) -> tuple[str, ...]:
         """Names of all senses, image and text first, then those added (by name, once reloaded)."""
         return ("image", "text", *(name for name in self.senses if name != "image"))
@@ -80,15 +69,9 @@ class UniAlignProcessor(ProcessorMixin):
             ConfigError: the sense is there already, or an option does not exist.
         """
         spec = modality if isinstance(modality, Modality) else get_modality(modality)
-        if spec.name in self.modalities:
-            raise ConfigError(f"the processor already has the modality {spec.name!r}", fix="Give it another name.")
-        picture = {} if spec.kind != "frames" else self._statistics()
-        self.senses[spec.name] = processor_for(spec, self.size, **{**picture, **options}).to_dict()
+        self.senses[spec.name] = self._new_options(spec, self.size, **options)
         if templates:
             self.templates[spec.name] = list(templates)
-
-    def _statistics(self) -> dict[str, JsonValue]:
-        return {"mean": list(self.image_processor.image_mean), "std": list(self.image_processor.image_std)}
 
     def part(self, modality: str) -> ModalityProcessor:
         """The processor of one sense.
@@ -97,34 +80,10 @@ class UniAlignProcessor(ProcessorMixin):
             UnknownModalityError: this processor lacks the sense.
             UnregisteredModalityError: it has the sense's options, and this process does not know the sense's code.
         """
-        if modality == "image":
-            options = {**self.senses.get("image", {}), **self._statistics()}
-            return processor_for(get_modality("image"), self.size, **options)
         if modality == "text":
             length = min(self.tokenizer.model_max_length, 8192)
             return processor_for(get_modality("text"), self.size, tokenizer=self.tokenizer, max_length=length)
-        if modality not in self.senses:
-            raise UnknownModalityError(modality, self.modalities, where="processor")
-        return ModalityProcessor.from_dict(self.senses[modality])
-
-    def features(
-        self,
-        modality: str,
-        sources: Sequence[Any],
-        *,
-        facts: Sequence[Mapping[str, JsonValue]] | None = None,
-        rngs: Sequence[np.random.Generator] | None = None,
-    ) -> dict[str, Tensor]:
-        """Features of one sense, as data sets ask for them (`polysense.data.mixture.FeatureProcessor`).
-
-        Args:
-            facts: what is known of each sample beyond its file, such as camera intrinsics.
-            rngs: a generator per sample asks for training augmentation.
-
-        Raises:
-            MediaError: a source cannot be used; the message names it.
-        """
-        return self.part(modality)(sources, facts=facts, rngs=rngs)
+        return super().part(modality)
 
     def __call__(
         self,
@@ -154,7 +113,7 @@ class UniAlignProcessor(ProcessorMixin):
         out: dict[str, Tensor] = {}
         for argument, sources in given.items():
             if sources is not None:
-                name = _ARGUMENTS.get(argument, argument)
+                name = sense_of(argument)
                 listed = sources if isinstance(sources, list | tuple) else [sources]
                 out |= self.features(name, listed, facts=(facts or {}).get(name))
         return BatchFeature(out)

@@ -1,0 +1,96 @@
+"""What the processors of all systems share: a picture processor, a tokenizer, and senses as JSON-able options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers import ProcessorMixin
+
+from polysense.errors import ConfigError, UnknownModalityError
+from polysense.modality import JsonValue, Modality, get_modality
+from polysense.processing import ModalityProcessor, processor_for
+
+_ARGUMENTS = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
+
+
+def sense_of(argument: str) -> str:
+    """The sense whose sources a keyword argument of a processor holds."""
+    return _ARGUMENTS.get(argument, argument)
+
+
+class SensesProcessor(ProcessorMixin):
+    """Base of our processors; a subclass has a constructor of its own, whose argument names transformers reads.
+
+    All senses live in one dictionary of options, since transformers cannot reload further sub-processors of a
+    library's own. They are rebuilt through the registry of this process only when they are used: a sense that is not
+    registered here keeps its options, and raises `UnregisteredModalityError` when asked to process.
+    """
+
+    image_processor: Any
+    tokenizer: Any
+    senses: dict[str, dict[str, JsonValue]]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of all senses, in order of addition (of name, once reloaded)."""
+        return tuple(self.senses)
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures that the encoder takes, in pixels."""
+        return int(self.image_processor.crop_size["height"])
+
+    def part(self, modality: str) -> ModalityProcessor:
+        """The processor of one sense.
+
+        Raises:
+            UnknownModalityError: this processor lacks the sense.
+            UnregisteredModalityError: it has the sense's options, and this process does not know the sense's code.
+        """
+        if modality not in self.modalities:
+            raise UnknownModalityError(modality, self.modalities, where="processor")
+        options = self._options(modality)
+        if modality == "image":
+            return processor_for(get_modality("image"), self.size, **{**options, **self._statistics()})
+        return ModalityProcessor.from_dict(options)
+
+    def features(
+        self,
+        modality: str,
+        sources: Sequence[Any],
+        *,
+        facts: Sequence[Mapping[str, JsonValue]] | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+    ) -> dict[str, Tensor]:
+        """Features of one sense, as data sets ask for them (`polysense.data.mixture.FeatureProcessor`).
+
+        Args:
+            facts: what is known of each sample beyond its file, such as camera intrinsics.
+            rngs: a generator per sample asks for training augmentation.
+
+        Raises:
+            MediaError: a source cannot be used; the message names it.
+        """
+        return self.part(modality)(sources, facts=facts, rngs=rngs)
+
+    def _options(self, modality: str) -> dict[str, JsonValue]:
+        """Options of a sense's own processor."""
+        return self.senses.get(modality, {})
+
+    def _new_options(self, spec: Modality, size: int, **options: Any) -> dict[str, JsonValue]:
+        """Options of a sense to be added; frames share the pictures' statistics.
+
+        Raises:
+            UnregisteredModalityError: no one registered the sense.
+            ConfigError: the processor has it already, or an option does not exist.
+        """
+        if spec.name in self.modalities:
+            raise ConfigError(f"the processor already has the modality {spec.name!r}", fix="Give it another name.")
+        picture = {} if spec.kind != "frames" else self._statistics()
+        return processor_for(spec, size, **{**picture, **options}).to_dict()
+
+    def _statistics(self) -> dict[str, JsonValue]:
+        return {"mean": list(self.image_processor.image_mean), "std": list(self.image_processor.image_std)}

@@ -1,0 +1,52 @@
+"""What all processors share; each system's own tests look at the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPImageProcessorPil
+
+from polysense import UniAlignProcessor
+from polysense.errors import ConfigError, UnknownModalityError
+from polysense.modality import get_modality
+from polysense.models.processor import SensesProcessor, sense_of
+from polysense.testing import tiny_anchor
+
+
+@pytest.fixture
+def processor(tmp_path: Path) -> SensesProcessor:
+    return UniAlignProcessor.from_clip(tiny_anchor(tmp_path), ["video", "depth"])
+
+
+def test_transformers_names_of_arguments_are_understood() -> None:
+    assert [sense_of(name) for name in ("images", "videos", "audio", "depth")] == ["image", "video", "audio", "depth"]
+
+
+def test_every_sense_has_its_part(processor: SensesProcessor) -> None:
+    assert {name: processor.part(name).modality for name in processor.modalities} == {
+        name: name for name in ("image", "text", "video", "depth")
+    }
+    with pytest.raises(UnknownModalityError, match="processor: unknown modality 'smell'"):
+        processor.part("smell")
+
+
+def test_frames_and_images_share_size_and_statistics(processor: SensesProcessor) -> None:
+    assert isinstance(processor.image_processor, CLIPImageProcessorPil) and processor.size == 32
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    image = processor.features("image", [picture])["pixel_values"]
+    video = processor.features("video", [picture[None]])["video_values"]
+    assert torch.equal(video[:, 0], image)
+
+
+def test_facts_and_generators_reach_the_part(processor: SensesProcessor) -> None:
+    depth = [np.full((40, 40), 2.0, np.float32)]
+    facts = [{"intrinsics": [30.0, 30.0], "baseline": 0.075}]
+    assert "depth_values" in processor.features("depth", depth, facts=facts, rngs=[np.random.default_rng(0)])
+
+
+def test_a_sense_is_added_once(processor: SensesProcessor) -> None:
+    with pytest.raises(ConfigError, match="the processor already has the modality 'depth'"):
+        processor._new_options(get_modality("depth"), 32)
