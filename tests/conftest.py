@@ -26,11 +26,13 @@ PreTrainedConfig.__no_type_check__ = True  # takes keywords beyond its fields, a
 install_import_hook("polysense", "shape_checks.check")
 
 import polysense  # noqa: E402, F401
+from polysense.models.mera import MeraProcessor  # noqa: E402
 from polysense.models.unialign import UniAlignProcessor  # noqa: E402
 from polysense.testing import tiny_clip  # noqa: E402
 
 # transformers reads the argument names of a processor from its constructor's code, which the checks wrap
-UniAlignProcessor.__init__ = inspect.unwrap(UniAlignProcessor.__init__)  # type: ignore[method-assign]
+for _processor in (UniAlignProcessor, MeraProcessor):
+    _processor.__init__ = inspect.unwrap(_processor.__init__)  # type: ignore[method-assign]
 
 _connect = socket.socket.connect
 

@@ -13,6 +13,9 @@ from polysense.modality import Modality
 
 SURFACE = {
     "polysense": [
+        "MeraConfig",
+        "MeraForConditionalGeneration",
+        "MeraProcessor",
         "Modality",
         "UniAlignConfig",
         "UniAlignModel",
@@ -35,6 +38,15 @@ SURFACE = {
         "routing_weights",
         "svd_experts",
         "tokenizer_kinds",
+    ],
+    "polysense.nn.connectors": [
+        "Connector",
+        "MLPConnector",
+        "QFormerConnector",
+        "build_connector",
+        "connector_kinds",
+        "connector_options",
+        "register_connector",
     ],
     "polysense.losses": ["info_nce", "label_similarity", "soft_binding"],
     "polysense.metrics": [
@@ -87,6 +99,7 @@ SURFACE = {
 }
 
 CONFIG_FIELDS = {
+    "MeraConfig": ["encoder_configs", "modalities", "text_config", "tie_word_embeddings"],
     "UniAlignConfig": [
         "clip_config",
         "expert_alpha",
@@ -106,6 +119,37 @@ CONFIG_FIELDS = {
 }
 
 METHODS = {
+    "MeraForConditionalGeneration": [
+        "add_modality",
+        "encode",
+        "forward",
+        "freezing",
+        "from_llava",
+        "from_parts",
+        "from_pretrained",
+        "generate",
+        "modalities",
+        "parameter_table",
+        "push_to_hub",
+        "save_pretrained",
+        "to_llava",
+        "token_layout",
+    ],
+    "MeraProcessor": [
+        "add_modality",
+        "apply_chat_template",
+        "counts",
+        "expand",
+        "features",
+        "from_llava",
+        "from_model",
+        "from_pretrained",
+        "layout",
+        "modalities",
+        "save_pretrained",
+        "token_id",
+        "training_inputs",
+    ],
     "UniAlignModel": [
         "add_modality",
         "embed",

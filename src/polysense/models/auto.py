@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 
 from polysense.models.encoders import HFEncoder, HFEncoderConfig
-from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraModel
+from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraModel, MeraProcessor
 from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 
 
@@ -20,4 +20,5 @@ def register_auto_classes() -> None:
         AutoModel.register(config, model, exist_ok=True)
     for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
         auto_class.register(MeraConfig, MeraForConditionalGeneration, exist_ok=True)
-    AutoProcessor.register(UniAlignConfig, UniAlignProcessor, exist_ok=True)
+    for config, processor in ((UniAlignConfig, UniAlignProcessor), (MeraConfig, MeraProcessor)):
+        AutoProcessor.register(config, processor, exist_ok=True)

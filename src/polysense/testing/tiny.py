@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -12,6 +13,7 @@ from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
 )
 
 from polysense.modality import Modality
@@ -53,6 +55,24 @@ def tiny_llama(seed: int = 0, **config: Any) -> LlamaForCausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(LlamaConfig(**{**_LLAMA, **config})).eval()
+
+
+def tiny_tokenizer(**special: Any) -> PreTrainedTokenizerFast:
+    """Whole words for the tiny Llama: its special tokens, Llama 3's marks of a turn, and words up to id 94.
+
+    Texts begin with `<s>`. The next token that is added, such as `<image>`, is 95, as in `tiny_llava`.
+    """
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "<|start_header_id|>", "<|end_header_id|>",
+              "<|reserved_special_token_0|>"]  # fmt: skip
+    words = ["user", "assistant", "system", "what", "is", "this", "a", "red", "blue", "ball", "cup", "and", "?", "."]
+    words += [f"word{index}" for index in range(95 - len(tokens) - len(words))]
+    vocabulary = {token: index for index, token in enumerate([*tokens, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    named = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+             "extra_special_tokens": tokens[4:], **special}  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
 def tiny_llava(seed: int = 0, *, vision: Any = None, **config: Any) -> LlavaForConditionalGeneration:

@@ -1,0 +1,303 @@
+"""The processor of MERA: prompts with placeholders, and the items of any sense that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, LlavaProcessor
+
+from polysense.errors import ConfigError
+from polysense.modality import JsonValue
+from polysense.models.base import local_folder
+from polysense.models.mera.chat import (
+    DEFAULT_TEMPLATE,
+    Conversation,
+    Expansion,
+    Message,
+    Parts,
+    answer_pieces,
+    in_order,
+    joined,
+    misplaced,
+    take_apart,
+)
+from polysense.models.mera.layout import TokenLayout
+from polysense.models.mera.prompting import PlaceholderProcessor, Side
+from polysense.models.mera.tokens import pad_token_id
+from polysense.models.processor import sense_of
+
+_IGNORED = -100
+
+
+class MeraProcessor(PlaceholderProcessor):
+    """Prompts with the pictures, sounds, clips ... that they speak of, to the inputs of MERA.
+
+    A prompt holds one placeholder, such as `<image>`, per item; it is repeated once per feature token, whose number
+    follows from the item itself. A tokenizer without a padding token is given a reserved one, and placeholders that it
+    does not know are added to it.
+
+    Args:
+        image_processor: CLIP's; its size, mean and standard deviation hold for images and frames.
+        tokenizer: the language model's.
+        senses: name to the options of that sense's processor, its placeholder among them; see `add_modality`.
+        chat_template: the tokenizer's own by default, or Llama 3's.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        senses: Mapping[str, Mapping[str, JsonValue]] | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self.senses = {name: dict(options) for name, options in (senses or {}).items()}
+        template = chat_template or tokenizer.chat_template or DEFAULT_TEMPLATE
+        super().__init__(image_processor, tokenizer, chat_template=template)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_token_id(tokenizer))
+        for name in self.senses:
+            self.layout(name)
+            self._claim(self.token(name))
+
+    # ---- construction -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_model(
+        cls, model: Any, tokenizer: Any, image_processor: Any = None,
+        options: Mapping[str, Mapping[str, JsonValue]] | None = None, sizes: Mapping[str, int] | None = None,
+    ) -> Self:  # fmt: skip
+        """The processor of a model: its senses, with its placeholders and layouts.
+
+        Args:
+            model: a `MeraForConditionalGeneration`.
+            tokenizer: its language model's.
+            image_processor: its vision tower's; CLIP's defaults if `None`.
+            options: sense to options of its processor.
+            sizes: sense to the side of its encoder's pictures, where it is not the image processor's.
+
+        Raises:
+            UnregisteredModalityError: a sense that this process does not know.
+            ConfigError: the tokenizer has a placeholder under another id than the model.
+        """
+        processor = cls(image_processor or CLIPImageProcessorPil(), tokenizer)
+        senses = sorted(model.config.senses.items(), key=lambda item: item[1].token_id)  # new tokens get rising ids
+        for name, sense in senses:
+            processor.add_modality(
+                sense.modality, model.token_layout(name), token=sense.token, size=(sizes or {}).get(name),
+                **(options or {}).get(name, {}),
+            )  # fmt: skip
+            if (known := processor.token_id(name)) != sense.token_id:
+                raise ConfigError(
+                    f"the tokenizer's {sense.token} is {known}, the model's is {sense.token_id}", where=name,
+                    fix="Give add_modality the tokenizer, or the placeholder's token_id.",
+                )  # fmt: skip
+        return processor
+
+    @classmethod
+    def from_llava(cls, llava: str | Path | LlavaProcessor) -> Self:
+        """The processor of a Hugging Face LLaVA, with the same inputs for the same prompts and pictures.
+
+        Raises:
+            ConfigError: pictures that are not resized and cropped as CLIP's are, or no patch size.
+        """
+        old: Any = (
+            llava if isinstance(llava, LlavaProcessor) else AutoProcessor.from_pretrained(local_folder(llava, {}))
+        )
+        pictures = old.image_processor
+        if not (getattr(pictures, "do_center_crop", False) and pictures.do_resize and pictures.do_normalize):
+            raise ConfigError("this LLaVA does not prepare pictures as CLIP does", where="image_processor",
+                              fix="Build the processor with from_model.")  # fmt: skip
+        if not isinstance(old.patch_size, int):
+            raise ConfigError("the processor does not know the patch size", where="processor_config.json: patch_size",
+                              fix="Set it, or build the processor with from_model.")  # fmt: skip
+        height, width = (pictures.crop_size[side] // old.patch_size for side in ("height", "width"))
+        count = height * width + old.num_additional_image_tokens - (old.vision_feature_select_strategy == "default")
+        processor = cls(pictures, old.tokenizer, chat_template=old.chat_template)
+        processor.add_modality("image", TokenLayout(per_step=count), token=old.image_token)
+        return processor
+
+    # ---- prompts ------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        images: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        *,
+        facts: Mapping[str, Sequence[Mapping[str, JsonValue]]] | None = None,
+        padding_side: Side = "left",
+        add_special_tokens: bool | None = None,
+        **senses: Any,
+    ) -> BatchFeature:
+        """Inputs of the model for a batch of prompts.
+
+        Args:
+            text: prompts with placeholders; without them only features are made.
+            images, videos, audio, **senses: the items that the placeholders stand for, in order: a list of items over
+                all prompts, or a list of items for every prompt. An item is a path, a file, bytes, an array.
+            facts: sense to what is known of each of its items.
+            padding_side: "left" to generate, "right" to train.
+            add_special_tokens: let the tokenizer begin (and end) texts as it does; by default unless they begin with
+                its beginning token already.
+
+        Returns:
+            `input_ids`, `attention_mask`, `pixel_values`, `{sense}_values` and, where lengths differ, `{sense}_mask`.
+
+        Raises:
+            FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
+            UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
+        """
+        senses.pop("return_tensors", None)  # tensors are what there is; HF callers pass "pt" by habit
+        given = {"images": images, "videos": videos, "audio": audio, **senses}
+        sources = {sense_of(argument): each for argument, each in given.items() if each is not None}
+        texts = [text] if isinstance(text, str) else list(text or [])
+        if text is not None and not texts:
+            raise ConfigError("a batch has no prompts", where="text", fix="Give at least one.")
+        features, counts = self._features(self._ordered(sources, texts), facts)
+        if text is None:
+            return BatchFeature(features)
+        if add_special_tokens is None:
+            add_special_tokens = not texts[0].startswith(self.tokenizer.bos_token or "\0")
+        rows = [self._ids(each, add_special_tokens) for each in self.expand(texts, counts)]
+        return BatchFeature({**self._padded(rows, padding_side), **features})
+
+    def apply_chat_template(
+        self,
+        conversation: Conversation | Sequence[Conversation],
+        chat_template: str | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        **options: Any,
+    ) -> Any:
+        """A conversation (or several) as prompts, or as the inputs of the model.
+
+        Args:
+            conversation: messages whose contents are texts or parts, of every sense that the processor has:
+                `{"type": "audio", "path": "a.flac"}` or `{"type": "audio", "audio": array}`.
+            add_generation_prompt: end with what begins an answer.
+            tokenize: return `input_ids`; with `return_dict` all inputs, features included.
+            options: further arguments of `__call__` where there are any.
+
+        Raises:
+            UnknownModalityError: a part of a sense that the processor lacks.
+            FeatureShapeError: a text holds a placeholder itself, or the template leaves parts out.
+        """
+        batched = bool(conversation) and not isinstance(conversation[0], Mapping)
+        template, parts = self._taken_apart(conversation if batched else [conversation], chat_template)
+        texts = [self._rendered(template, each.messages, add_generation_prompt) for each in parts]
+        self._check_places(texts, parts)
+        if not tokenize:
+            return texts if batched else texts[0]
+        found, facts = joined(parts)
+        sources: dict[str, Any] = {**found}
+        out = self(text=texts, facts=facts, **sources, **options.pop("processor_kwargs", {}), **options)
+        return out if return_dict else out["input_ids"]
+
+    def training_inputs(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        counts: Mapping[str, Iterable[int]] | None = None,
+        padding_side: Side = "right",
+    ) -> BatchFeature:
+        """Inputs and labels of answered conversations: the assistant's answers, with the tokens that end them.
+
+        Args:
+            conversations: see `apply_chat_template`; each with at least one answer.
+            counts: instead of sources in the parts: sense to the feature tokens of each of its items, in order, for
+                senses whose features come from elsewhere, such as a cache.
+
+        Returns:
+            As `__call__`, and `labels`, -100 on prompts, placeholders and padding.
+
+        Raises:
+            ConfigError: no answer, or a chat template that does not continue its own prompts.
+            FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
+        """
+        template, parts = self._taken_apart(conversations, None)
+        pieces = [
+            answer_pieces(partial(self._rendered, template), each.messages, where=f"sample {index}")
+            for index, each in enumerate(parts)
+        ]
+        self._check_places(["".join(text for text, _ in each) for each in pieces], parts)
+        sources, facts = joined(parts)
+        elsewhere = {name: list(each) for name, each in (counts or {}).items()}
+        features, found = self._features({n: each for n, each in sources.items() if n not in elsewhere}, facts)
+        expansion = Expansion(self._placeholders, found | elsewhere)
+        rows = [self._labelled(each, expansion, sample) for sample, each in enumerate(pieces)]
+        expansion.finish(len(rows))
+        inputs = self._padded([ids for ids, _ in rows], padding_side)
+        labels = self._padded([labels for _, labels in rows], padding_side)["input_ids"]
+        inputs["labels"] = labels.masked_fill(inputs["attention_mask"] == 0, _IGNORED)
+        return BatchFeature({**inputs, **features})
+
+    # ---- steps --------------------------------------------------------------------------------------------------
+
+    def _ordered(self, sources: Mapping[str, Any], texts: Sequence[str]) -> dict[str, list[Any]]:
+        """Items of every sense over all prompts."""
+        places = [Expansion(self._placeholders, {}).places(text) for text in texts]
+        ordered = {}
+        for name, items in sources.items():
+            lists = self.part(name).kind == "frames"
+            ordered[name] = in_order(name, items, [place[name] for place in places] if texts else None, lists=lists)
+        return ordered
+
+    def _features(
+        self, sources: Mapping[str, list[Any]], facts: Mapping[str, Sequence[Mapping[str, JsonValue]]] | None
+    ) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+        """Features of all senses, and feature tokens of every item."""
+        features: dict[str, Tensor] = {}
+        counts: dict[str, list[int]] = {}
+        for name, items in sources.items():
+            if items:
+                own = self.features(name, items, facts=(facts or {}).get(name))
+                features, counts[name] = features | own, self.counts(name, own)
+        return features, counts
+
+    def _taken_apart(self, conversations: Sequence[Any], chat_template: str | None) -> tuple[str, list[Parts]]:
+        template = self._resolve_chat_template(chat_template)
+        parts = [
+            take_apart(each, self._placeholders, template, where=f"sample {index}")
+            for index, each in enumerate(conversations)
+        ]
+        return template, parts
+
+    def _rendered(self, template: str, messages: Sequence[Message], prompt: bool) -> str:
+        return str(super().apply_chat_template(list(messages), template, add_generation_prompt=prompt))
+
+    def _check_places(self, texts: Sequence[str], parts: Sequence[Parts]) -> None:
+        """Refuse texts that hold other placeholders than those of their parts."""
+        expansion = Expansion(self._placeholders, {})
+        for sample, (text, each) in enumerate(zip(texts, parts, strict=True)):
+            for name, found in expansion.places(text).items():
+                if found != (wanted := len(each.sources.get(name, ()))):
+                    raise misplaced(name, sample, f"the prompt has {found} placeholders for {wanted} parts")
+
+    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+
+    def _labelled(
+        self, pieces: Sequence[tuple[str, bool]], expansion: Expansion, sample: int
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of a conversation and their labels."""
+        special = not pieces[0][0].startswith(self.tokenizer.bos_token or "\0")
+        marks = {self.token_id(name) for name in self.senses}
+        ids: list[int] = []
+        labels: list[int] = []
+        for index, (text, is_answer) in enumerate(pieces):
+            own = self._ids(expansion(text, sample=sample), special and index == 0)
+            ends = [place + 1 for place, each in enumerate(own) if each == self.tokenizer.eos_token_id]
+            learned = (ends[-1] if ends else len(own)) if is_answer else 0
+            labels += [each if place < learned and each not in marks else _IGNORED for place, each in enumerate(own)]
+            ids += own
+        return ids, labels
+
+
+__all__ = ["MeraProcessor"]
