@@ -51,7 +51,7 @@ def evidence() -> Iterator[str]:
 
 def speed() -> Iterator[str]:
     """Gates of the benchmarks, passed or not."""
-    for name in ("experts", "senses", "points"):
+    for name in ("experts", "senses", "points", "captioning", "judge"):
         report = read(f"performance/{name}.json")
         if report is None:
             continue
