@@ -95,7 +95,7 @@ SURFACE = {
         "task_arithmetic",
         "ties",
     ],
-    "polysense.continual": ["apply_freezing"],
+    "polysense.continual": ["OnlineEwc", "apply_freezing", "batch_fisher", "normalised", "sample_fisher"],
 }
 
 CONFIG_FIELDS = {
