@@ -12,13 +12,14 @@ from torch import Tensor
 from transformers import ASTConfig, AutoModel, Dinov2Config, SiglipVisionConfig, ViTConfig
 
 from polysense import Modality, UniAlignModel
-from polysense.models.encoders import HFEncoder
+from polysense.models.encoders import BeatsConfig, BeatsEncoder, HFEncoder, PointBertConfig, PointBertEncoder
 from polysense.protocols import ModalityEncoder
 from polysense.testing import tiny_clip, tiny_features, tiny_senses
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 PICTURE = {**SIZES, "image_size": 32, "patch_size": 8}
 SOUND = {**SIZES, "num_mel_bins": 32, "max_length": 32, "patch_size": 8, "frequency_stride": 8, "time_stride": 8}
+BEATS = {**SIZES, "patch_dim": 16, "patch_size": 8, "num_mel_bins": 32, "max_length": 32, "conv_kernel": 8}
 
 
 def wrapped(config: Any) -> Callable[[], Any]:
@@ -35,6 +36,8 @@ ENCODERS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "dinov2": (wrapped(Dinov2Config(**PICTURE)), ("image",)),
     "siglip": (wrapped(SiglipVisionConfig(**PICTURE)), ("image",)),
     "ast": (wrapped(ASTConfig(**SOUND)), ("audio",)),
+    "beats": (lambda: BeatsEncoder(BeatsConfig(**BEATS)), ("audio",)),
+    "point_bert": (lambda: PointBertEncoder(PointBertConfig(**SIZES, num_groups=8, point_width=8)), ("point_cloud",)),
 }
 CASES = [(name, modality) for name, (_, modalities) in ENCODERS.items() for modality in modalities]
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 
-from polysense.models.encoders import HFEncoder, HFEncoderConfig
+from polysense.models.encoders import (
+    BeatsConfig,
+    BeatsEncoder,
+    HFEncoder,
+    HFEncoderConfig,
+    PointBertConfig,
+    PointBertEncoder,
+)
 from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraModel, MeraProcessor
 from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 
@@ -14,7 +21,13 @@ def register_auto_classes() -> None:
 
     Repeating it changes nothing.
     """
-    models = ((UniAlignConfig, UniAlignModel), (HFEncoderConfig, HFEncoder), (MeraConfig, MeraModel))
+    models = (
+        (UniAlignConfig, UniAlignModel),
+        (HFEncoderConfig, HFEncoder),
+        (BeatsConfig, BeatsEncoder),
+        (PointBertConfig, PointBertEncoder),
+        (MeraConfig, MeraModel),
+    )
     for config, model in models:
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, model, exist_ok=True)

@@ -244,13 +244,20 @@ class PointTokenizer(Tokenizer):
 
     def forward(self, values: Tensor) -> Tokens:
         self.check(values, self.groups, None, self.channels)
+        tokens, positions = self.parts(values)
+        return (tokens + positions).unsqueeze(1)
+
+    def parts(
+        self, values: Float[Tensor, "batch groups neighbours channels"]
+    ) -> tuple[Float[Tensor, "batch groups dim"], Float[Tensor, "batch groups dim"]]:
+        """Tokens without their positions, and the positions."""
         values = values.to(self.projection.weight.dtype)
         centres = values[:, :, 0, :3]
         offsets = torch.cat([values[..., :3] - centres.unsqueeze(2), values[..., 3:]], dim=-1)
         local = self.local(offsets)
         shared = local.amax(dim=2, keepdim=True).expand_as(local)
         joint = self.joint(torch.cat([shared, local], dim=-1)).amax(dim=2)
-        return cast(Tokens, (self.projection(joint) + self.position(centres)).unsqueeze(1))
+        return self.projection(joint), self.position(centres)
 
 
 class _BatchNorm(nn.BatchNorm1d):

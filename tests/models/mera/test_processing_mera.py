@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, Lla
 from polysense import Modality, register_modality
 from polysense import modality as registry
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError, UnregisteredModalityError
+from polysense.modality import get_modality
+from polysense.models.encoders import BEATS_PROCESSOR, BeatsConfig, BeatsEncoder, PointBertConfig, PointBertEncoder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.prompting import Side
 from polysense.processing import GridProcessor
@@ -70,6 +73,23 @@ def test_processor_and_model_count_the_same_tokens(
     assert encoded.tokens is not None
     assert [places] == [len(item) for item in model.model.connect(name, encoded.tokens, encoded.mask)]
     assert processor.layout(name) == model.token_layout(name)
+    assert model.generate(**batch, **EXACT).shape == (1, batch["input_ids"].shape[1] + 4)
+
+
+def test_the_papers_encoders_and_processors_count_the_same_tokens() -> None:
+    """BEATs on a second of sound and Point-BERT with its class token, at tiny widths."""
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    beats = BeatsEncoder(BeatsConfig(**sizes, patch_dim=16, conv_kernel=8, max_length=98))
+    points = PointBertEncoder(PointBertConfig(**sizes, num_groups=12, point_width=4))
+    model = MeraForConditionalGeneration.from_llava(tiny_llava())
+    model.add_modality("audio", beats, {"kind": "qformer", "queries": 5, **sizes})
+    cloud = replace(get_modality("point_cloud"), channels=6)
+    model.add_modality(cloud, points)
+    options = {"audio": {**BEATS_PROCESSOR, "seconds": 1.0}, "point_cloud": {"num_groups": 12, "group_size": 8}}
+    processor = MeraProcessor.from_model(model, tiny_tokenizer(), pictures(), options)
+    batch = processor(text="<audio> <point_cloud> ?", audio=[raw()["audio"]], point_cloud=[raw()["point_cloud"]])
+    assert batch["audio_values"].shape == (1, 1, 1, 128, 98) and beats.token_spec("audio").grid == (1, 6, 8)
+    assert [(batch["input_ids"] == processor.token_id(name)).sum() for name in ("audio", "point_cloud")] == [5, 13]
     assert model.generate(**batch, **EXACT).shape == (1, batch["input_ids"].shape[1] + 4)
 
 
