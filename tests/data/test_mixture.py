@@ -123,3 +123,9 @@ def test_a_batch_moves_with_all_its_features() -> None:
     batch = toy_mixture().build(0)[0].to(torch.device("meta"))
     assert {tensor.device.type for tensors in batch.features.values() for tensor in tensors.values()} == {"meta"}
     assert len(batch) == 4
+
+
+def test_a_batch_tells_the_epoch_of_every_sample() -> None:
+    mixture = toy_mixture(4, lengths=(6, 4))
+    first, second = mixture.build(0)[0], mixture.build(1)[0]
+    assert first.epochs == (0, 0, 0, 0) and second.epochs == (0, 0, 1, 1)

@@ -94,6 +94,7 @@ class Batch:
         samples: the rows, media undecoded.
         features: modality to what its processor returned; the batch axis follows `samples`.
         captions: one caption per sample for `modality`, drawn anew each epoch; `None` where a sample has none.
+        epochs: how often the source was gone through before each sample, which keys what is drawn for it.
         skipped: samples that were replaced while this batch was made.
     """
 
@@ -102,6 +103,7 @@ class Batch:
     samples: tuple[Sample, ...]
     features: Mapping[str, Mapping[str, Tensor]]
     captions: tuple[str | None, ...] = ()
+    epochs: tuple[int, ...] = ()
     skipped: tuple[SkippedSample, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -283,8 +285,9 @@ class Mixture:
             for sample, epoch in zip(samples, epochs, strict=True)
         )
         return Batch(
-            source=source.name, modality=source.modality, samples=samples, features=features, captions=captions
-        )
+            source=source.name, modality=source.modality, samples=samples, features=features, captions=captions,
+            epochs=tuple(epochs),
+        )  # fmt: skip
 
     def _features(self, modality: str, samples: Sequence[Sample], epochs: Sequence[int]) -> Mapping[str, Tensor]:
         refs = [sample.ref(modality) for sample in samples]
