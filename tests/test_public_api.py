@@ -95,7 +95,20 @@ SURFACE = {
         "task_arithmetic",
         "ties",
     ],
-    "polysense.continual": ["OnlineEwc", "apply_freezing", "batch_fisher", "normalised", "sample_fisher"],
+    "polysense.continual": [
+        "OnlineEwc",
+        "Phase",
+        "Stage",
+        "TrainStage",
+        "apply_freezing",
+        "batch_fisher",
+        "normalised",
+        "run_stages",
+        "sample_fisher",
+        "stage_details",
+        "stage_folders",
+        "stage_keys",
+    ],
 }
 
 CONFIG_FIELDS = {

@@ -3,5 +3,20 @@
 from polysense.continual.ewc import OnlineEwc
 from polysense.continual.fisher import batch_fisher, normalised, sample_fisher
 from polysense.continual.freeze import apply_freezing
+from polysense.continual.runner import TrainStage, run_stages, stage_details, stage_folders
+from polysense.continual.stage import Phase, Stage, stage_keys
 
-__all__ = ["OnlineEwc", "apply_freezing", "batch_fisher", "normalised", "sample_fisher"]
+__all__ = [
+    "OnlineEwc",
+    "Phase",
+    "Stage",
+    "TrainStage",
+    "apply_freezing",
+    "batch_fisher",
+    "normalised",
+    "run_stages",
+    "sample_fisher",
+    "stage_details",
+    "stage_folders",
+    "stage_keys",
+]
