@@ -102,6 +102,8 @@ SURFACE = {
         "TrainStage",
         "apply_freezing",
         "batch_fisher",
+        "draw_replay",
+        "join_replay",
         "normalised",
         "run_stages",
         "sample_fisher",
