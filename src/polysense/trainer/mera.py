@@ -10,13 +10,11 @@ from torch import Tensor
 
 from polysense.data.conversations import Conversations, messages
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
-from polysense.trainer.distributed import gather_with_grad
+from polysense.trainer.language import fair_divisor
 from polysense.trainer.objective import zero_touch
 
 CONNECTORS = "*model.connectors.*"
 """Pattern of the connectors' parameters for `LoopConfig.lr_multipliers`, whatever adapters wrap the model."""
-
-_IGNORED = -100
 
 
 class MeraObjective:
@@ -55,11 +53,7 @@ class MeraObjective:
             FeatureShapeError: placeholders and features do not agree.
         """
         inputs = {name: value.to(self.module.device) for name, value in self.inputs(modality, batch).items()}
-        answers = (inputs["labels"][:, 1:] != _IGNORED).sum(dim=1)
-        # the loop averages over samples; answers have many tokens or few, and every token counts alike
-        everyone = gather_with_grad(answers)
-        share = everyone.sum() * len(answers) / len(everyone)
-        return {"answers": self.module(**inputs, num_items_in_batch=share).loss}
+        return {"answers": self.module(**inputs, num_items_in_batch=fair_divisor(inputs["labels"])).loss}
 
     def inputs(self, modality: str, batch: Any) -> dict[str, Tensor]:
         """Inputs and labels of a batch: its features, and a conversation about every sample."""
