@@ -14,6 +14,7 @@ from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.recipes import anchors, unialign
 from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.config import read_config, recipe_folder
+from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.unialign import UniAlignRecipe
 from tests.recipes.fixtures import Parts, losses, stages
 from tests.training.samples import write_paper_data
@@ -22,6 +23,7 @@ TRAINING = Path(__file__).parents[2] / "training"
 CONFIGS: dict[str, type] = {
     "anchors/clip.yaml": AnchorRecipe,
     "anchors/clip-demo.yaml": AnchorRecipe,
+    "anchors/llama.yaml": LlamaRecipe,
     "unialign/demo.yaml": UniAlignRecipe,
     "unialign/paper.yaml": UniAlignRecipe,
     "unialign/world-incremental.yaml": UniAlignRecipe,
