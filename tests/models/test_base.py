@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, CLIPModel
 
 from polysense import UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
-from polysense.models.base import local_folder
+from polysense.models.base import load_foreign, local_folder
 from polysense.testing import tiny_clip, tiny_senses
 
 KEY = "tokenizers.depth.position"
@@ -124,6 +124,23 @@ def test_a_hub_snapshot_is_fetched_without_pickles_and_judged(folder: Path, monk
     (folder / "model.safetensors").write_bytes(pickle.dumps({}))
     with pytest.raises(UnsafeFileError, match="is a pickle"):
         local_folder("someone/model", {})
+
+
+# ---- models of transformers' own --------------------------------------------------------------------------------
+
+
+def test_a_foreign_model_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    clip = tiny_clip()
+    clip.save_pretrained(tmp_path)
+    assert torch.equal(load_foreign(CLIPModel, tmp_path).get_parameter("logit_scale"), clip.logit_scale)
+    weights(tmp_path, lambda state: state.pop("visual_projection.weight"))
+    with pytest.raises(CheckpointError, match=r"the folder lacks the weights \['visual_projection.weight'\]"):
+        load_foreign(CLIPModel, tmp_path)
+    assert isinstance(load_foreign(CLIPModel, tmp_path, may_lack=r"visual_projection\..*"), CLIPModel)
+    config(tmp_path, lambda c: c.update(model_type="evil"))
+    with pytest.raises(CheckpointError, match="the model cannot be loaded") as caught:
+        load_foreign(AutoModel, tmp_path)
+    assert caught.value.__cause__ is not None
 
 
 # ---- hostile folders --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from math import prod
 from pathlib import Path
 from typing import Any, Self, cast
@@ -39,6 +40,31 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
     snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)
     check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
     return Path(snapshot) / subfolder
+
+
+def load_foreign(kind: Any, source: str | Path, *, may_lack: str = r"(?!)") -> PreTrainedModel:
+    """A model of transformers' own from a folder or the Hub, with safetensors only and all its weights.
+
+    Args:
+        kind: its class, or an Auto class.
+        may_lack: regular expression of weights that are not needed.
+
+    Raises:
+        UnsafeFileError: a pickle, code or an escaping path, before anything is read.
+        CheckpointError: weights are missing, or the folder holds no such model.
+    """
+    folder = local_folder(source, {})
+    try:
+        model, info = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"the model cannot be loaded ({type(error).__name__}: {error})", where=folder,
+            fix=f"Use a folder that {kind.__name__} can load.",
+        ) from error  # fmt: skip
+    if missing := sorted(key for key in info["missing_keys"] if not re.fullmatch(may_lack, key)):
+        raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
+                              fix="Use a folder that save_pretrained wrote.")  # fmt: skip
+    return cast(PreTrainedModel, model)
 
 
 def _check_size(model: PreTrainedModel, folder: Path) -> None:

@@ -97,6 +97,8 @@ def test_parts_come_together() -> None:
 def test_a_folder_may_be_an_encoder(clip_folder: Path) -> None:
     model = MeraForConditionalGeneration.from_parts(tiny_llama(), {"image": clip_folder})
     assert isinstance(model.model.encoders["image"], HFEncoder)
+    parts = {"image": clip_folder, "video": str(clip_folder)}
+    assert set(MeraForConditionalGeneration.from_parts(tiny_llama(), parts).model.encoders) == {"image"}
     model.add_modality("video", str(clip_folder))
     assert set(model.model.encoders) == {"image", "video"}
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, SiglipVisionConfig
 
-from polysense.errors import ConfigError
+from polysense.errors import CheckpointError, ConfigError
 from polysense.models.mera import MeraForConditionalGeneration
 from polysense.testing import tiny_clip, tiny_llama, tiny_llava, tiny_mera
 from tests.models.mera.prompts import features, labels_of, padded
@@ -170,6 +171,15 @@ def test_what_is_no_llava_1_5_is_refused() -> None:
         MeraForConditionalGeneration.from_llava(tiny_llava(vision_feature_layer=[-2, -1]))
     with pytest.raises(ConfigError, match="a LlamaForCausalLM is no LlavaForConditionalGeneration"):
         MeraForConditionalGeneration.from_llava(tiny_llama())
+
+
+def test_a_folder_with_a_weight_too_few_is_refused(tmp_path: Path) -> None:
+    tiny_llava().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    state = {key: value for key, value in load_file(path).items() if "linear_1.bias" not in key}
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="the folder lacks the weights"):
+        MeraForConditionalGeneration.from_llava(tmp_path)
 
 
 def test_only_an_image_path_of_llavas_goes_back() -> None:

@@ -192,6 +192,8 @@ def test_the_sample_that_does_not_fit_is_named(
 def test_a_batch_has_prompts(processor: MeraProcessor) -> None:
     with pytest.raises(ConfigError, match="text: a batch has no prompts"):
         processor(text=[])
+    with pytest.raises(ConfigError, match="a batch has no conversations"):
+        processor.training_inputs([])
 
 
 def test_a_sense_that_is_not_there_is_named(processor: MeraProcessor) -> None:
@@ -274,6 +276,15 @@ def test_cached_tokens_are_counted_from_elsewhere(
 def test_a_placeholder_in_a_text_is_no_part(processor: MeraProcessor) -> None:
     with pytest.raises(FeatureShapeError, match="image of sample 0: the prompt has 1 placeholders for 0 parts"):
         processor.apply_chat_template(chat({"type": "text", "text": "say <image>"}))
+
+
+def test_a_processor_may_have_several_templates(processor: MeraProcessor) -> None:
+    short = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    processor.chat_template = {"short": short}
+    assert processor.apply_chat_template(chat("what ?")[:1], "short") == "what ?"
+    assert processor.apply_chat_template(chat("what ?")[:1], short) == "what ?"
+    with pytest.raises(ConfigError, match=r"none of the chat templates \['short'\] is the default"):
+        processor.apply_chat_template(chat("what ?"))
 
 
 def test_a_template_that_leaves_parts_out_is_noticed(processor: MeraProcessor) -> None:

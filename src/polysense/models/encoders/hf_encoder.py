@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from polysense.errors import CheckpointError, ConfigError, FeatureShapeError
-from polysense.models.base import PolysenseModel, local_folder
+from polysense.errors import ConfigError, FeatureShapeError
+from polysense.models.base import PolysenseModel, load_foreign
 from polysense.models.encoders.configuration_hf_encoder import HFEncoderConfig, prefix_tokens_of
 from polysense.nn.masks import Mask, masked_mean, real_steps
 from polysense.outputs import EncodedTokens
@@ -55,13 +55,7 @@ class HFEncoder(PolysenseModel):
             UnsafeFileError: a pickle, code or an escaping path, before anything is read.
             CheckpointError: weights that the model needs are missing.
         """
-        model, info = AutoModel.from_pretrained(
-            local_folder(folder, {}), use_safetensors=True, output_loading_info=True
-        )
-        if missing := [key for key in info["missing_keys"] if not key.startswith("pooler.")]:
-            raise CheckpointError(f"the folder lacks the weights {sorted(missing)[:3]}", where=folder,
-                                  fix="Use a folder that save_pretrained wrote.")  # fmt: skip
-        return cls.adopt(_tower(model), **options)
+        return cls.adopt(_tower(load_foreign(AutoModel, folder, may_lack=r"pooler\..*")), **options)
 
     @classmethod
     def adopt(cls, model: PreTrainedModel, **options: Any) -> Self:

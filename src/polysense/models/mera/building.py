@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from polysense.errors import CheckpointError, ConfigError
-from polysense.models.base import local_folder
+from polysense.errors import ConfigError
+from polysense.models.base import load_foreign, local_folder
 from polysense.models.mera.configuration_mera import MeraSense
 from polysense.protocols import ModalityEncoder
 from polysense.safety import read_json
@@ -53,7 +53,7 @@ def load_language_model(source: Source) -> LanguageModelParts:
         CheckpointError: weights are missing.
         ConfigError: its head is more than one matrix, or its body is not what `AutoModel` builds.
     """
-    llm = copy.deepcopy(source) if isinstance(source, PreTrainedModel) else _loaded(AutoModelForCausalLM, source)
+    llm = copy.deepcopy(source) if isinstance(source, PreTrainedModel) else load_foreign(AutoModelForCausalLM, source)
     return split_language_model(llm)
 
 
@@ -86,15 +86,6 @@ def load_encoder(source: Source) -> PreTrainedModel:
     known = kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in MODEL_MAPPING
     own = known and hasattr(MODEL_MAPPING[CONFIG_MAPPING[kind]], "encode_tokens")
     return cast(PreTrainedModel, AutoModel.from_pretrained(source) if own else wrapper.from_base(source))
-
-
-def _loaded(auto_class: Any, source: str | Path) -> PreTrainedModel:
-    folder = local_folder(source, {})
-    model, info = auto_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-    if missing := sorted(info["missing_keys"]):
-        raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
-                              fix="Use a folder that save_pretrained wrote.")  # fmt: skip
-    return cast(PreTrainedModel, model)
 
 
 def checked_encoder(encoder: Any, key: str) -> nn.Module:

@@ -67,7 +67,7 @@ class MeraConstruction:
 
         Args:
             llm: a model, which is copied, or a folder or Hub name.
-            encoders: sense to its encoder, as `add_modality` takes it; the same object may serve several senses.
+            encoders: sense to its encoder, as `add_modality` takes it; the same model or folder serves several senses.
             connectors: sense to its connector; "mlp" where nothing is said.
             tokenizer: gives placeholders their ids and names the padding token.
             layers, pools: sense to the hidden layer (-1 by default) and the pooling (1) of its tokens.
@@ -83,13 +83,14 @@ class MeraConstruction:
             raise ConfigError(f"the senses {stray} have no encoder", fix="Name one for each under encoders.")
         pad = None if tokenizer is None else pad_token_id(tokenizer)
         model = cls._assembled(load_language_model(llm), pad)
-        keys: dict[int, str] = {}
+        keys: dict[Any, str] = {}
         for name, encoder in encoders.items():
+            same = str(encoder) if isinstance(encoder, str | Path) else id(encoder)
             model.add_modality(
-                name, keys.get(id(encoder), encoder), connectors.get(name, "mlp"), layer=layers.get(name, -1),
+                name, keys.get(same, encoder), connectors.get(name, "mlp"), layer=layers.get(name, -1),
                 pool=pools.get(name, 1), seed=seed, tokenizer=tokenizer,
             )  # fmt: skip
-            keys.setdefault(id(encoder), name)
+            keys.setdefault(same, name)
         return model
 
     def add_modality(
@@ -119,6 +120,7 @@ class MeraConstruction:
 
         Raises:
             UnregisteredModalityError: a name that no one registered and the encoder does not know.
+            UnknownModalityError: an encoder of several senses lacks this one.
             ConfigError: the model has the sense already, or a part does not fit; nothing has been changed then.
         """
         name = modality.name if isinstance(modality, Modality) else modality

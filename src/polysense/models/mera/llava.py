@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, LlavaConfig, LlavaForCon
 
 from polysense.errors import ConfigError
 from polysense.modality import get_modality
-from polysense.models.base import local_folder
+from polysense.models.base import load_foreign
 from polysense.models.mera.building import LanguageModelParts
 from polysense.models.mera.configuration_mera import MeraSense
 from polysense.nn.connectors import Connector, MLPConnector, build_connector
@@ -30,10 +30,8 @@ class LlavaParts:
 
 def parts_of_llava(llava: str | Path | PreTrainedModel) -> LlavaParts:
     """The parts of a LLaVA; one at hand is copied. For errors see `MeraForConditionalGeneration.from_llava`."""
-    if isinstance(llava, PreTrainedModel):
-        model: Any = copy.deepcopy(llava)
-    else:
-        model = LlavaForConditionalGeneration.from_pretrained(local_folder(llava, {}), use_safetensors=True)
+    copied = isinstance(llava, PreTrainedModel)
+    model: Any = copy.deepcopy(llava) if copied else load_foreign(LlavaForConditionalGeneration, cast(Any, llava))
     if not isinstance(model, LlavaForConditionalGeneration):
         raise ConfigError(f"a {type(model).__name__} is no LlavaForConditionalGeneration",
                           fix="Give a LLaVA 1.5, or build with from_parts.")  # fmt: skip

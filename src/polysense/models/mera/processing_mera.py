@@ -221,6 +221,8 @@ class MeraProcessor(PlaceholderProcessor):
             ConfigError: no answer, or a chat template that does not continue its own prompts.
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
         """
+        if not conversations:
+            raise ConfigError("a batch has no conversations", where="conversations", fix="Give at least one.")
         template, parts = self._taken_apart(conversations, None)
         pieces = [
             answer_pieces(partial(self._rendered, template), each.messages, where=f"sample {index}")
@@ -262,12 +264,22 @@ class MeraProcessor(PlaceholderProcessor):
         return features, counts
 
     def _taken_apart(self, conversations: Sequence[Any], chat_template: str | None) -> tuple[str, list[Parts]]:
-        template = self._resolve_chat_template(chat_template)
+        template = self._template(chat_template)
         parts = [
             take_apart(each, self._placeholders, template, where=f"sample {index}")
             for index, each in enumerate(conversations)
         ]
         return template, parts
+
+    def _template(self, name: str | None) -> str:
+        """The template itself, from a name among the processor's own, or as it was given."""
+        own: Any = self.chat_template
+        known = own if isinstance(own, Mapping) else {"default": own}
+        template = known.get("default") if name is None else known.get(name, name)
+        if not isinstance(template, str):
+            raise ConfigError(f"none of the chat templates {sorted(known)} is the default", where="chat_template",
+                              fix="Name one of them.")  # fmt: skip
+        return template
 
     def _rendered(self, template: str, messages: Sequence[Message], prompt: bool) -> str:
         return str(super().apply_chat_template(list(messages), template, add_generation_prompt=prompt))
