@@ -1,0 +1,210 @@
+"""The language model's share of a stage: a fresh LoRA, merged exactly on the weights that it stands for.
+
+Stage i trains W_{i-1} + s B_i A_i with W_{i-1} frozen; the running average then is W_i = W_{i-1} + (s/i) B_i A_i
+(MERA section 4.1, method-facts 4.3; see `polysense.merging.lora_delta`). The adapters of all stages stay beside the
+merged weights, each with its coefficient, so that W_0 + sum_i (s/i) B_i A_i can be computed with one rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from polysense.errors import CheckpointError, ConfigError
+from polysense.merging import effective_weight, get_merge_method
+from polysense.merging.lora_delta import Factors
+from polysense.nn.starts import named_draws
+from polysense.safety import read_json
+
+logger = logging.getLogger(__name__)
+
+LANGUAGE_MODEL_LINEARS = r"(.*\.)?language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+"""Every linear of the language model's blocks, nothing of encoders, connectors or the head (hf-conventions 2)."""
+
+TRAINED = r".*\.lora_[AB]\..*"
+"""Pattern of an adapter's parameters for the freezing table."""
+
+_ROOT = "base_model.model."
+_RECORD = "merge.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings:
+    """A stage's LoRA; the paper has rank and alpha 128 (section 5.1).
+
+    Attributes:
+        rank, alpha, dropout: of the LoRA; its scaling is alpha / rank.
+        targets: pattern of the whole names of the linears that get one.
+    """
+
+    rank: int = 128
+    alpha: float = 128.0
+    dropout: float = 0.05
+    targets: str = LANGUAGE_MODEL_LINEARS
+
+
+@dataclass(frozen=True)
+class StageAdapter:
+    """What a stage has added to the language model.
+
+    Attributes:
+        stage: its number.
+        coefficient: what its delta counts in the merged weights; `None` where they are no such sum.
+        factors: key of a weight to its (A, B, scaling).
+    """
+
+    stage: int
+    coefficient: float | None
+    factors: Mapping[str, Factors]
+
+    def scaled(self, key: str) -> Factors:
+        """Factors of a weight as they enter the sum."""
+        A, B, scaling = self.factors[key]
+        return A, B, scaling * (1.0 if self.coefficient is None else self.coefficient)
+
+
+def coefficient_of(method: str | None, stage: int) -> float | None:
+    """What a delta counts: 1/i in the running average, 1 without a merge, `None` where a method only knows weights."""
+    return {"running_average": 1 / stage, None: 1.0}.get(method)
+
+
+def add_adapter(model: nn.Module, settings: AdapterSettings, *, stage: int, seed: int) -> Any:
+    """Wrap `model`, in place, with a fresh LoRA in float32; nothing else of it trains any more.
+
+    Returns:
+        The peft model; `model` itself has the adapter's parameters among its own.
+
+    Raises:
+        ConfigError: the pattern matches no linear.
+    """
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+                        target_modules=settings.targets, bias="none")  # fmt: skip
+    with named_draws(f"{seed}/stage-{stage}.lora"):
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise ConfigError(f"no adapter can be added ({error})", where="adapter: targets",
+                              fix="Give a pattern of linear layers.") from error  # fmt: skip
+
+
+def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAdapter:
+    """The adapter of a peft model as factors, copied."""
+    factors = {}
+    for name, module in wrapped.named_modules():
+        if isinstance(module, LoraLayer):
+            A, B = module.lora_A["default"].weight, module.lora_B["default"].weight
+            key = f"{name.removeprefix(_ROOT)}.weight"
+            factors[key] = (A.detach().cpu().clone(), B.detach().cpu().clone(), float(module.scaling["default"]))
+    return StageAdapter(stage, coefficient_of(method, stage), factors)
+
+
+def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: str | None) -> None:
+    """Write an adapter as peft does (`PeftModel.from_pretrained` reads it), with its place in the merge."""
+    wrapped.peft_config["default"].base_model_name_or_path = None  # a local path is nothing to publish
+    wrapped.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient}
+    (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read_adapters(folder: Path) -> list[StageAdapter]:
+    """The adapters of a stage folder (`adapters/stage-i`), first to last.
+
+    Raises:
+        CheckpointError: a number is missing, or an adapter is no LoRA with its record.
+    """
+    paths = sorted(folder.glob("adapters/stage-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    found = [_read(path) for path in paths]
+    if [each.stage for each in found] != list(range(1, len(found) + 1)):
+        raise CheckpointError(f"there are adapters of the stages {[each.stage for each in found]}", where=folder,
+                              fix="Use a stage folder as the recipe wrote it.")  # fmt: skip
+    return found
+
+
+def _read(folder: Path) -> StageAdapter:
+    config, record = read_json(folder / "adapter_config.json"), read_json(folder / _RECORD)
+    tensors, factors = load_file(folder / "adapter_model.safetensors"), {}
+    try:
+        scaling, coefficient = float(config["lora_alpha"]) / int(config["r"]), record["coefficient"]
+        for key in sorted(tensors):
+            if key.endswith(".lora_A.weight"):
+                place = key.removesuffix(".lora_A.weight")
+                weight = f"{place.removeprefix(_ROOT)}.weight"
+                factors[weight] = (tensors[key], tensors[f"{place}.lora_B.weight"], scaling)
+        return StageAdapter(int(record["stage"]), None if coefficient is None else float(coefficient), factors)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
+                              fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
+
+
+@torch.no_grad()
+def merge_adapter(
+    wrapped: Any,
+    adapter: StageAdapter,
+    *,
+    method: str | None,
+    base: Mapping[str, Tensor] | None = None,
+    earlier: Sequence[StageAdapter] = (),
+) -> float:
+    """Take the adapter out of the wrapped model, in place, and merge what it stands for into the weights.
+
+    Computed in float32 and rounded once to the weights' own dtype.
+
+    Args:
+        method: a registered merge method; `None` adds the delta whole, as plain fine-tuning does.
+        base: W_0 by key, where it is at hand. With all earlier coefficients the weights are W_0 + sum_i (s/i) B_i A_i,
+            else W_{i-1} + (s/i) B_i A_i.
+        earlier: the adapters of the stages before.
+
+    Returns:
+        The greatest difference between these two sums (0 where only one can be had): their rounding errors.
+
+    Raises:
+        ConfigError: an unknown method, or one that needs W_0 where there is none.
+    """
+    merge = None if adapter.coefficient is not None else get_merge_method(str(method))
+    model = wrapped.unload()
+    whole = base is not None and all(each.coefficient is not None for each in earlier)
+    difference = 0.0
+    for key in adapter.factors:
+        weight = model.get_parameter(key)
+        before = weight.detach().cpu()
+        if merge is None:
+            merged = effective_weight(before, [adapter.scaled(key)])
+            if whole and base is not None:
+                chain = [each.scaled(key) for each in (*earlier, adapter) if key in each.factors]
+                summed = effective_weight(base[key].cpu(), chain)
+                difference = max(difference, float((summed - merged).abs().max()))
+                merged = summed
+        else:
+            current = effective_weight(before, [adapter.factors[key]])
+            origin = None if base is None else {key: base[key].float().cpu()}
+            merged = merge({key: before.float()}, {key: current}, stage=adapter.stage, base=origin)[key]
+        weight.copy_(merged.to(weight.device, weight.dtype))
+    logger.info("merged stage %d (%s); sums over all stages and over the last differ by at most %.3g",
+                adapter.stage, method or "added whole", difference)  # fmt: skip
+    return difference
+
+
+__all__ = [
+    "LANGUAGE_MODEL_LINEARS",
+    "TRAINED",
+    "AdapterSettings",
+    "StageAdapter",
+    "add_adapter",
+    "coefficient_of",
+    "merge_adapter",
+    "read_adapters",
+    "save_adapter",
+    "trained_adapter",
+]

@@ -1,0 +1,133 @@
+"""A stage's LoRA: where it sits, what its merge comes to, and that it can be read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from polysense.continual.stage_adapter import (
+    AdapterSettings,
+    StageAdapter,
+    add_adapter,
+    merge_adapter,
+    read_adapters,
+    save_adapter,
+    trained_adapter,
+)
+from polysense.errors import CheckpointError, ConfigError
+from polysense.testing import tiny_mera
+
+SETTINGS = AdapterSettings(rank=4, alpha=8.0, dropout=0.0)
+
+
+def linears(model: Any) -> dict[str, Tensor]:
+    """The language model's weights that adapters sit on, copied."""
+    state = model.state_dict()
+    return {key: state[key].clone() for key in state if "language_model.layers" in key and "_proj" in key}
+
+
+def with_adapter(model: Any, stage: int, method: str | None = "running_average") -> tuple[Any, StageAdapter]:
+    """An adapter that has learned something."""
+    wrapped = add_adapter(model, SETTINGS, stage=stage, seed=0)
+    generator = torch.Generator().manual_seed(stage)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    return wrapped, trained_adapter(wrapped, stage=stage, method=method)
+
+
+def delta(adapter: StageAdapter, key: str) -> Tensor:
+    A, B, scaling = adapter.factors[key]
+    return scaling * (B @ A)
+
+
+def test_only_the_linears_of_the_language_model_get_an_adapter_and_only_it_trains() -> None:
+    model = tiny_mera("audio")
+    wrapped, adapter = with_adapter(model, 1)
+    assert len(adapter.factors) == 2 * 7 and set(adapter.factors) == set(linears(tiny_mera("audio")))
+    assert all("lora_" in name for name, parameter in wrapped.named_parameters() if parameter.requires_grad)
+    assert {scaling for _, _, scaling in adapter.factors.values()} == {2.0}
+    fresh = [trained_adapter(add_adapter(tiny_mera(), SETTINGS, stage=1, seed=seed), stage=1, method=None)
+             for seed in (0, 0, 1)]  # fmt: skip
+    key = next(iter(adapter.factors))
+    assert torch.equal(fresh[0].factors[key][0], fresh[1].factors[key][0])
+    assert not torch.equal(fresh[0].factors[key][0], fresh[2].factors[key][0])
+
+
+def test_three_stages_are_the_average_of_whole_weights_step_by_step() -> None:
+    model = tiny_mera()
+    base = linears(model)
+    earlier: list[StageAdapter] = []
+    wanted = dict(base)
+    for stage in (1, 2, 3):
+        wrapped, adapter = with_adapter(model, stage)
+        wanted = {key: (stage - 1) / stage * weight + (weight + delta(adapter, key)) / stage
+                  for key, weight in wanted.items()}  # fmt: skip
+        difference = merge_adapter(wrapped, adapter, method="running_average", base=base, earlier=earlier)
+        assert difference < 1e-6
+        model = wrapped.get_base_model()
+        earlier.append(adapter)
+    merged = linears(model)
+    assert merged.keys() == base.keys()
+    for key, weight in merged.items():
+        assert torch.allclose(weight, wanted[key], atol=1e-6), key
+        summed = base[key] + sum(delta(each, key) / each.stage for each in earlier)
+        assert torch.allclose(weight, summed, atol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "share"), [(None, 1.0), ("task_arithmetic", None), ("running_average", 0.5)])
+def test_other_methods_merge_effective_weights(method: str | None, share: float | None) -> None:
+    model = tiny_mera()
+    before = linears(model)
+    wrapped, adapter = with_adapter(model, 2, method)
+    assert adapter.coefficient == share
+    merge_adapter(wrapped, adapter, method=method, base=before)
+    after = linears(wrapped.get_base_model())
+    for key in before:
+        change = after[key] - before[key]
+        if share is not None:
+            assert torch.allclose(change, share * delta(adapter, key), atol=1e-6)
+        assert not torch.equal(after[key], before[key])
+
+
+def test_a_saved_adapter_is_pefts_and_comes_back_with_its_coefficient(tmp_path: Path) -> None:
+    model = tiny_mera()
+    wrapped, adapter = with_adapter(model, 1)
+    folder = tmp_path / "adapters" / "stage-1"
+    save_adapter(wrapped, folder, adapter, method="running_average")
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors",
+                                                        "merge.json"}  # fmt: skip
+    (read,) = read_adapters(tmp_path)
+    assert (read.stage, read.coefficient, read.factors.keys()) == (1, 1.0, adapter.factors.keys())
+    for key, (A, B, scaling) in adapter.factors.items():
+        assert torch.equal(A, read.factors[key][0]) and torch.equal(B, read.factors[key][1])
+        assert scaling == read.factors[key][2]
+    merge_adapter(wrapped, adapter, method="running_average")
+    again: Any = PeftModel.from_pretrained(tiny_mera(), folder)
+    ids = torch.tensor([[1, 8, 9, 10]])
+    assert torch.allclose(again(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
+
+
+def test_adapters_out_of_order_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    wrapped, adapter = with_adapter(tiny_mera(), 2)
+    folder = tmp_path / "adapters" / "stage-2"
+    save_adapter(wrapped, folder, adapter, method="running_average")
+    with pytest.raises(CheckpointError, match=r"adapters of the stages \[2\]"):
+        read_adapters(tmp_path)
+    (folder / "merge.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_adapters(tmp_path)
+
+
+def test_a_pattern_without_a_linear_and_an_unknown_method_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no adapter can be added"):
+        add_adapter(tiny_mera(), AdapterSettings(rank=2, targets=r"nothing\.at\.all"), stage=1, seed=0)
+    model = tiny_mera()
+    wrapped, adapter = with_adapter(model, 1, "no such method")
+    with pytest.raises(ConfigError, match="no such method"):
+        merge_adapter(wrapped, adapter, method="no such method")
