@@ -61,11 +61,13 @@ class StageAdapter:
         stage: its number.
         coefficient: what its delta counts in the merged weights; `None` where they are no such sum.
         factors: key of a weight to its (A, B, scaling).
+        whole: whether it is all that the stage has changed of the language model; not where realigning trained that.
     """
 
     stage: int
     coefficient: float | None
     factors: Mapping[str, Factors]
+    whole: bool = True
 
     def scaled(self, key: str) -> Factors:
         """Factors of a weight as they enter the sum."""
@@ -113,7 +115,8 @@ def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: s
     wrapped.peft_config["default"].base_model_name_or_path = None  # a local path is nothing to publish
     wrapped.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
-    record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient}
+    record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient,
+              "whole": adapter.whole}  # fmt: skip
     (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -141,7 +144,8 @@ def _read(folder: Path) -> StageAdapter:
                 place = key.removesuffix(".lora_A.weight")
                 weight = f"{place.removeprefix(_ROOT)}.weight"
                 factors[weight] = (tensors[key], tensors[f"{place}.lora_B.weight"], scaling)
-        return StageAdapter(int(record["stage"]), None if coefficient is None else float(coefficient), factors)
+        coefficient = None if coefficient is None else float(coefficient)
+        return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
@@ -174,7 +178,7 @@ def merge_adapter(
     """
     merge = None if adapter.coefficient is not None else get_merge_method(str(method))
     model = wrapped.unload()
-    whole = base is not None and all(each.coefficient is not None for each in earlier)
+    whole = base is not None and all(each.whole and each.coefficient is not None for each in earlier)
     difference = 0.0
     for key in adapter.factors:
         weight = model.get_parameter(key)
