@@ -15,6 +15,7 @@ from polysense.recipes import anchors, unialign
 from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.config import read_config, recipe_folder
 from polysense.recipes.llama_anchor import LlamaRecipe
+from polysense.recipes.mera import MeraRecipe
 from polysense.recipes.unialign import UniAlignRecipe
 from tests.recipes.fixtures import Parts, losses, stages
 from tests.training.samples import write_paper_data
@@ -24,6 +25,7 @@ CONFIGS: dict[str, type] = {
     "anchors/clip.yaml": AnchorRecipe,
     "anchors/clip-demo.yaml": AnchorRecipe,
     "anchors/llama.yaml": LlamaRecipe,
+    "mera/world.yaml": MeraRecipe,
     "unialign/demo.yaml": UniAlignRecipe,
     "unialign/paper.yaml": UniAlignRecipe,
     "unialign/world-incremental.yaml": UniAlignRecipe,

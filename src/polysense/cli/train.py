@@ -9,7 +9,7 @@ from pathlib import Path
 from polysense.cli.arguments import Commands, add_command, add_imports
 from polysense.cli.console import console
 
-SYSTEMS = ("unialign", "anchors")
+SYSTEMS = ("unialign", "mera", "anchors")
 """Modules of `polysense.recipes` that can be run; the folder of their shipped configs has the same name."""
 
 
@@ -25,6 +25,7 @@ def add(commands: Commands) -> None:
             polysense train unialign --config world --output runs/x
             polysense train unialign --config world-incremental --output runs/y seed=1 loop.learning_rate=1.0e-3
             polysense train unialign --config my.yaml --output runs/z --imports my_senses
+            polysense train mera --config world --output runs/mera
             polysense train anchors --config clip --output runs/anchor""",
     )  # fmt: skip
     parser.add_argument("system", choices=SYSTEMS, help="what to train")

@@ -1,0 +1,158 @@
+"""MERA's recipe: stages that train, merge, realign, and go on where they were."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from polysense.continual.stage_adapter import read_adapters
+from polysense.errors import CheckpointError, ConfigError
+from polysense.merging import effective_weight
+from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes import llama_anchor, mera
+from polysense.recipes.config import read_config
+from polysense.recipes.mera import MeraRecipe, MeraRun
+from tests.recipes.fixtures import Parts, events
+
+STEPS = ["connector.steps=2", "joint.steps=2", "realign.steps=2", "connector.epochs=null", "joint.epochs=null",
+         "realign.epochs=null", "realign.replay=0.5"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def overrides(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What makes the world's recipe tiny: a bare Llama, an untrained UniAlign, two stages of a few steps."""
+    folder = tmp_path_factory.mktemp("mera-parts")
+    tiny = ["num_hidden_layers=1", "hidden_size=32", "intermediate_size=64"]
+    small = [*(f"model.{each}" for each in tiny), "corpus=200", "batch_size=4", "loop.steps=1"]
+    llm = llama_anchor.run("llama", folder, small)
+    encoder = folder / "encoder"
+    UniAlignModel.from_clip(parts.anchor, ["depth", "audio"]).save_pretrained(encoder)
+    UniAlignProcessor.from_clip(parts.anchor, ["depth", "audio"]).save_pretrained(encoder)
+    senses = [f"{name}: {{encoder: {encoder}}}" for name in ("depth", "audio")]
+    manifests = {"depth": "stills", "audio": "clips"}
+    sources = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{kind}-train.jsonl, limit: 8}}}}"
+               for name, kind in manifests.items()]  # fmt: skip
+    return [
+        f"data_root={parts.world}", "world.size=tiny", f"llm={llm}", f"senses={{{', '.join(senses)}}}",
+        f"sources={{{', '.join(sources)}}}", "stages=[depth, audio]", "adapter.rank=2", "adapter.alpha=4.0",
+        "connector.batch_size=4", "joint.batch_size=4", "realign.batch_size=4", "loop.save_every=1",
+        "loop.log_every=1", "loop.loader_workers=0", *STEPS,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def output(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mera")
+    mera.run("world", folder, overrides)
+    return folder
+
+
+def stages(output: Path) -> list[Path]:
+    return sorted((output / "stages").iterdir())
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return dict(MeraForConditionalGeneration.from_pretrained(folder).state_dict())
+
+
+def fingerprint(state: Mapping[str, Tensor], part: str) -> str:
+    together = hashlib.sha256()
+    for name in sorted(state):
+        if part in name:
+            together.update(name.encode() + state[name].numpy().tobytes())
+    return together.hexdigest()
+
+
+def test_every_stage_is_a_folder_that_loads_alone_and_answers(output: Path, parts: Parts) -> None:
+    first, second = stages(output)
+    assert first.name.startswith("stage-1-depth-") and second.name.startswith("stage-2-audio-")
+    model, processor = MeraForConditionalGeneration.from_pretrained(second), MeraProcessor.from_pretrained(second)
+    assert set(model.modalities) == {"depth", "audio"} and len(model.model.encoders) == 1
+    path = next((parts.world / "media").rglob("*.flac"))
+    chat = [{"role": "user", "content": [{"type": "audio", "path": str(path)}, "what is it ?"]}]
+    inputs = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    out = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert out.shape[1] > inputs["input_ids"].shape[1]
+    record = json.loads((second / "stage.json").read_text())
+    assert (record["system"], record["stage"], record["parent"]) == ("mera", 2, first.name)
+    assert record["steps"] == 6 and "language model" in record["parameters"]
+    assert "library_name: polysense" in (second / "README.md").read_text()
+
+
+def test_the_first_stage_is_neither_realigned_nor_scaled(output: Path) -> None:
+    first, second = stages(output)
+    phases = [sorted(path.name for path in (output / "training" / each.name).iterdir()) for each in (first, second)]
+    assert phases == [["adapter", "connector", "joint"], ["adapter", "connector", "joint", "realign"]]
+    assert [each.coefficient for each in read_adapters(second)] == [1.0, 0.5]
+
+
+def test_the_merged_weights_are_the_base_and_the_scaled_deltas(output: Path, overrides: list[str]) -> None:
+    merged, adapters = weights(stages(output)[1]), read_adapters(stages(output)[1])
+    base = MeraRun(read_config(MeraRecipe, "mera", "world", overrides), output)
+    origin: Any = MeraForConditionalGeneration.from_parts(base.llm).state_dict()
+    assert len(adapters[0].factors) == 7
+    for key, weight in merged.items():
+        if key in adapters[0].factors:
+            assert torch.equal(weight, effective_weight(origin[key], [each.scaled(key) for each in adapters]))
+            assert not torch.equal(weight, origin[key])
+        elif "language_model" in key or "lm_head" in key:
+            assert torch.equal(weight, origin[key]), key
+
+
+def test_realigning_moves_connectors_and_leaves_the_language_model(
+    output: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    mera.run("world", tmp_path, [*overrides, "realign=null"])
+    first, (_, merged), realigned = weights(stages(output)[0]), stages(tmp_path), weights(stages(output)[1])
+    before = weights(merged)
+    assert fingerprint(before, "language_model") == fingerprint(realigned, "language_model")
+    assert fingerprint(before, "encoders") == fingerprint(realigned, "encoders") == fingerprint(first, "encoders")
+    # the first two phases of a stage leave older connectors alone, realigning moves all of them
+    assert fingerprint(before, "connectors.depth") == fingerprint(first, "connectors.depth")
+    for sense in ("depth", "audio"):
+        assert fingerprint(before, f"connectors.{sense}") != fingerprint(realigned, f"connectors.{sense}")
+
+
+def test_a_finished_run_trains_nothing_and_a_lost_stage_comes_back_with_the_same_bits(
+    output: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    _, second = stages(copy)
+    wanted = weights(second)
+    assert mera.run("world", copy, overrides) == second
+    shutil.rmtree(second)
+    shutil.rmtree(copy / "training" / second.name / "realign")
+    joint = copy / "training" / second.name / "joint"
+    shutil.rmtree(joint / "checkpoints" / "step-00000002")
+    assert mera.run("world", copy, overrides) == second
+    found = weights(second)
+    assert all(torch.equal(found[key], weight) for key, weight in wanted.items())
+    assert [line["step"] for line in events(joint / "log.jsonl") if line["event"] == "start"][-1] == 1
+
+
+def test_methods_share_the_first_stage_and_a_damaged_one_is_refused(
+    output: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    run = MeraRun(read_config(MeraRecipe, "mera", "world", [*overrides, "merge=null", "realign=null"]), tmp_path)
+    other = MeraRun(read_config(MeraRecipe, "mera", "world", overrides), tmp_path)
+    assert run.stages[0] == other.stages[0] and run.stages[1] != other.stages[1]
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    (stages(copy)[0] / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        mera.run("world", copy, overrides)
+
+
+def test_a_stage_without_its_sense_or_data_is_named(overrides: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="stages: video"):
+        mera.run("world", tmp_path, [*overrides, "stages=[depth, video]"])
