@@ -422,6 +422,7 @@ def test_a_tokenizer_under_other_ids_is_refused(model: MeraForConditionalGenerat
     tokenizer = tiny_tokenizer(extra_special_tokens=["<taken>"])  # is 95, which is the model's <image>
     with pytest.raises(ConfigError, match="image: the tokenizer's <image> is 96, the model's is 95"):
         MeraProcessor.from_model(model, tokenizer, pictures(), OPTIONS)
+    assert len(tokenizer) == 96
 
 
 def test_a_tokenizer_without_padding_pads_with_a_reserved_token() -> None:

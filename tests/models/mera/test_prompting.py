@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil
 
-from polysense.errors import FeatureShapeError
+from polysense.errors import FeatureShapeError, UnknownModalityError
 from polysense.models.mera import MeraProcessor
 from polysense.models.mera.layout import TokenLayout
 from polysense.testing import tiny_tokenizer
@@ -25,6 +25,12 @@ def test_every_sense_has_its_token_and_layout(processor: MeraProcessor) -> None:
     assert [processor.token(name) for name in processor.modalities] == ["<image>", "<sound>", "<video>"]
     assert [processor.token_id(name) for name in processor.modalities] == [95, 96, 97]
     assert processor.layout("audio") == TokenLayout(per_step=3, fixed=True)
+
+
+def test_a_sense_that_is_not_there_is_named(processor: MeraProcessor) -> None:
+    for call in (processor.token, processor.token_id, processor.layout):
+        with pytest.raises(UnknownModalityError, match="processor: unknown modality 'smell'"):
+            call("smell")
 
 
 def test_tokens_are_counted_from_values_and_masks(processor: MeraProcessor) -> None:

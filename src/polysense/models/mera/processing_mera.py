@@ -83,18 +83,22 @@ class MeraProcessor(PlaceholderProcessor):
             UnregisteredModalityError: a sense that this process does not know.
             ConfigError: the tokenizer has a placeholder under another id than the model.
         """
-        processor = cls(image_processor or CLIPImageProcessorPil(), tokenizer)
         senses = sorted(model.config.senses.items(), key=lambda item: item[1].token_id)  # new tokens get rising ids
+        vocabulary, added = tokenizer.get_vocab(), 0
+        for name, sense in senses:
+            known = vocabulary.get(sense.token, len(tokenizer) + added)
+            added += sense.token not in vocabulary
+            if known != sense.token_id:
+                raise ConfigError(
+                    f"the tokenizer's {sense.token} is {known}, the model's is {sense.token_id}", where=name,
+                    fix="Give the model's add_modality the tokenizer, or the placeholder's token_id.",
+                )  # fmt: skip
+        processor = cls(image_processor or CLIPImageProcessorPil(), tokenizer)
         for name, sense in senses:
             processor.add_modality(
                 sense.modality, model.token_layout(name), token=sense.token, size=(sizes or {}).get(name),
                 **(options or {}).get(name, {}),
             )  # fmt: skip
-            if (known := processor.token_id(name)) != sense.token_id:
-                raise ConfigError(
-                    f"the tokenizer's {sense.token} is {known}, the model's is {sense.token_id}", where=name,
-                    fix="Give add_modality the tokenizer, or the placeholder's token_id.",
-                )  # fmt: skip
         return processor
 
     @classmethod

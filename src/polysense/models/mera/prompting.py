@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AddedToken
 
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, UnknownModalityError
 from polysense.modality import JsonValue, Modality, get_modality
 from polysense.models.mera.chat import Expansion
 from polysense.models.mera.layout import TokenLayout
@@ -68,8 +68,11 @@ class PlaceholderProcessor(SensesProcessor):
         """The placeholder of a sense.
 
         Raises:
-            ConfigError: the processor's file has none for it.
+            UnknownModalityError: this processor lacks the sense.
+            ConfigError: the processor's file has no placeholder for it.
         """
+        if modality not in self.senses:
+            raise UnknownModalityError(modality, self.senses, where="processor")
         values = self.senses[modality].get(_KEY)
         token = values.get("token") if isinstance(values, Mapping) else None
         if not isinstance(token, str) or not token:
