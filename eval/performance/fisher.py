@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from eval.performance.harness import Gate, Report, arguments, take_turns
 from polysense.continual import batch_fisher, sample_fisher
 
-SAMPLES, TOKENS, CLASSES, BATCH, CHUNK = 256, 16, 10, 64, 32
+SAMPLES, TOKENS, CLASSES, BATCH, CHUNK = 256, 16, 10, 128, 32
 MLP_WIDTH, WIDTH, HEADS, RANK = 512, 256, 4, 16
 Fisher = Mapping[str, Tensor]
 

@@ -91,10 +91,10 @@ def sum_of_squares(
         inputs, gradients: x and g of every use.
         cap_bytes: most memory for gradients of single samples; one sample at least is held.
     """
-    g = torch.cat([_tokens(each) for each in gradients], dim=1)
+    g = _tokens(gradients)
     if len(shape) == 1:
         return g.sum(dim=1).square_().sum(dim=0)
-    x = torch.cat([_tokens(each) for each in inputs], dim=1)
+    x = _tokens(inputs)
     if x.shape[1] == 1:  # the square of an outer product is the outer product of the squares
         return g[:, 0].square().t() @ x[:, 0].square()
     total = torch.zeros(*shape, device=g.device)
@@ -108,5 +108,6 @@ def sum_of_squares(
     return total
 
 
-def _tokens(tensor: Tensor) -> Float[Tensor, "samples tokens features"]:
-    return tensor.float().reshape(len(tensor), -1, tensor.shape[-1])
+def _tokens(uses: Sequence[Tensor]) -> Float[Tensor, "samples tokens features"]:
+    each = [tensor.float().reshape(len(tensor), -1, tensor.shape[-1]) for tensor in uses]
+    return each[0] if len(each) == 1 else torch.cat(each, dim=1)
