@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,24 @@ def test_a_killed_run_goes_on_after_its_last_finished_stage(tmp_path: Path) -> N
     rest = Recipe()
     run_stages(STAGES, tmp_path, rest, common=COMMON)
     assert not rest.calls
+
+
+def test_kill_minus_nine_within_a_stage_loses_no_finished_one(tmp_path: Path) -> None:
+    def die(stage: Stage, start: Path | None, folder: Path) -> None:
+        with atomic_folder(folder, details=stage_details(start, folder)) as temporary:
+            (temporary / "senses.txt").write_text("half a stage")
+            if stage.name == "audio":
+                os.kill(os.getpid(), signal.SIGKILL)
+            (temporary / "senses.txt").write_text(stage.name)
+
+    child = get_context("fork").Process(target=run_stages, args=(STAGES, tmp_path, die), kwargs={"common": COMMON})
+    child.start()
+    child.join()
+    again = Recipe()
+    folders = run_stages(STAGES, tmp_path, again, common=COMMON)
+    assert (child.exitcode, again.calls) == (-signal.SIGKILL, ["audio"])
+    assert (folders[2] / "senses.txt").read_text() == "video audio"
+    assert sorted(tmp_path.iterdir()) == sorted(folders)
 
 
 def test_methods_share_the_stages_in_which_they_are_alike(tmp_path: Path) -> None:
