@@ -129,3 +129,13 @@ def test_a_batch_tells_the_epoch_of_every_sample() -> None:
     mixture = toy_mixture(4, lengths=(6, 4))
     first, second = mixture.build(0)[0], mixture.build(1)[0]
     assert first.epochs == (0, 0, 0, 0) and second.epochs == (0, 0, 1, 1)
+
+
+def test_batches_can_be_of_samples_of_one_length() -> None:
+    source = Source(name="set", modality="audio", dataset=ToyDataset("audio", 12), batch_size=4,
+                    length=lambda sample, epoch: int(sample.id.rpartition("-")[2]) % 3)  # fmt: skip
+    mixture = Mixture([source], toy_processor, seed=0)
+    batches = [mixture.build(index)[0] for index in range(3)]
+    assert sorted(name for batch in batches for name in batch.ids) == sorted(f"set/audio-{n}" for n in range(12))
+    assert all(len({int(name.rpartition("-")[2]) % 3 for name in batch.ids}) == 1 for batch in batches)
+    assert "grouped by length" in str(mixture.signature) and "grouped" not in str(toy_mixture().signature)

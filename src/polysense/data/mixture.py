@@ -8,13 +8,14 @@ on its own, in any thread, which is what makes resume exact and independent of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, device
 
+from polysense.data.grouping import LengthGroups
 from polysense.data.order import EpochOrder
 from polysense.data.rng import keyed_int, sample_rng
 from polysense.data.samples import Sample, SampleDataset
@@ -56,6 +57,7 @@ class Source:
         anchors: modalities whose media of the same sample are needed as well, such as `("image",)`.
         repeat: times the data set is gone through in one epoch of the mixture (small sets are repeated).
         per_class: most samples of a class in one pass (large sets are down-sampled, balanced); `None` takes all.
+        length: (sample, epoch) to a length, to make batches of samples of about one length; `None`: as they come.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Source:
     anchors: tuple[str, ...] = ()
     repeat: int = 1
     per_class: int | None = None
+    length: Callable[[Sample, int], int] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.repeat < 1 or self.modality in self.anchors:
@@ -166,6 +169,7 @@ class Mixture:
             )
             for source in sources
         ]
+        self._groups = [_grouped(source, order, seed) for source, order in zip(sources, self._orders, strict=True)]
         self._skipped: dict[str, set[str]] = {name: set() for name in names}
 
     @property
@@ -184,6 +188,7 @@ class Mixture:
                 len(source.dataset),
                 source.batch_size,
                 source.per_class,
+                *(["grouped by length"] if source.length else []),
             ]
             for source in self.sources
         }
@@ -208,8 +213,7 @@ class Mixture:
             QuotaExceededError: `MAX_REPLACEMENTS` draws in a row were unusable.
         """
         return tuple(
-            self._batch(source, order, (index * world + rank) * source.batch_size)
-            for source, order in zip(self.sources, self._orders, strict=True)
+            self._batch(source, self._draws(slot, index, rank, world)) for slot, source in enumerate(self.sources)
         )
 
     def account(self, batches: Sequence[Batch]) -> None:
@@ -234,8 +238,15 @@ class Mixture:
                     fix=f"Repair the data set; the quota is {self.max_skipped_share:.1%} of its samples.",
                 )
 
-    def _batch(self, source: Source, order: EpochOrder, start: int) -> Batch:
-        draws = [order.locate(position) for position in range(start, start + source.batch_size)]
+    def _draws(self, slot: int, index: int, rank: int, world: int) -> list[tuple[int, int]]:
+        """(epoch, sample index) of every sample of a batch."""
+        size, groups = self.sources[slot].batch_size, self._groups[slot]
+        if groups is not None:
+            return groups.batch(index, rank, world, size)
+        start = (index * world + rank) * size
+        return [self._orders[slot].locate(position) for position in range(start, start + size)]
+
+    def _batch(self, source: Source, draws: list[tuple[int, int]]) -> Batch:
         try:
             return self._collate(source, draws)
         except MediaError:
@@ -299,6 +310,13 @@ class Mixture:
         if not captions:
             return None
         return captions[int(sample_rng(self.seed, epoch, sample_id, "caption").integers(len(captions)))]
+
+
+def _grouped(source: Source, order: EpochOrder, seed: int) -> LengthGroups | None:
+    length, dataset = source.length, source.dataset
+    if length is None:
+        return None
+    return LengthGroups(order, lambda epoch, index: length(dataset[index], epoch), (seed, source.name))
 
 
 def _free_index(start: int, taken: set[int], size: int) -> int:
