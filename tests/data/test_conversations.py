@@ -54,6 +54,13 @@ def test_captions_alone_are_drawn_where_they_alone_are_asked() -> None:
     assert {turn.task for turn in turns} == {"question"}
 
 
+def test_the_length_is_that_of_what_is_drawn() -> None:
+    conversations = Conversations(tasks=("caption",), instructions=("Describe it.",))
+    turn = conversations.draw(sample(), "image", seed=0, epoch=0)
+    assert f"{turn.prompt} {turn.answers[0]}" == "Describe it. a red cube"
+    assert conversations.words(sample(), 0, modality="image", seed=0) == 5
+
+
 def test_senses_share_their_prompts_unless_one_has_a_pool_of_its_own() -> None:
     conversations = Conversations(tasks=("caption",), pools={"image": ["Describe the picture."]})
     assert {turn.prompt for turn in drawn(Conversations(), "image") if turn.task == "caption"} == set(INSTRUCTIONS)

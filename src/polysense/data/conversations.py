@@ -81,6 +81,11 @@ class Conversations:
         instruction, caption = pool[int(rng.integers(len(pool)))], captions[int(rng.integers(len(captions)))]
         return Turn("caption", instruction, (caption,))
 
+    def words(self, sample: Sample, epoch: int, *, modality: str, seed: int) -> int:
+        """Words of what `draw` draws, to make batches of samples of about one length. Raises: see there."""
+        turn = self.draw(sample, modality, seed=seed, epoch=epoch)
+        return len(f"{turn.prompt} {turn.answers[0]}".split())
+
     def test(self, sample: Sample, modality: str) -> list[Turn]:
         """Everything a sample is asked at test: the fixed instruction, then every question, with all right answers.
 

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -290,16 +291,18 @@ class MeraRun:
     ) -> int:  # fmt: skip
         """Train one phase, or go on with it; its optimiser steps are returned."""
         apply_freezing(model, phase.trains)
+        seed, asked = self.recipe.seed, self.recipe.conversations
+        if phase.name == "connector":
+            asked = replace(asked, tasks=("caption",))
         datasets = self._data(phase, list(model.modalities))
-        share = max(1, phase.batch_size // len(datasets))
-        sources = [Source(name=name, modality=self.recipe.sources[name].modality, dataset=dataset, batch_size=share)
-                   for name, dataset in datasets.items()]  # fmt: skip
-        mixture = Mixture(sources, features, seed=self.recipe.seed, augment=False)
-        asked = replace(self.recipe.conversations, tasks=("caption",)) if phase.name == "connector" else None
-        objective = MeraObjective(
-            model, processor, asked or self.recipe.conversations, seed=self.recipe.seed,
-            modalities=[source.modality for source in sources],
-        )  # fmt: skip
+        size = max(1, phase.batch_size // len(datasets))
+        sources = []
+        for name, dataset in datasets.items():
+            sense = self.recipe.sources[name].modality
+            length = partial(asked.words, modality=sense, seed=seed)  # little is padded then
+            sources.append(Source(name=name, modality=sense, dataset=dataset, batch_size=size, length=length))
+        mixture = Mixture(sources, features, seed=seed, augment=False)
+        objective = MeraObjective(model, processor, asked, modalities=mixture.slots, seed=seed)
         loop = self._loop(phase, mixture)
         return train(objective, mixture, loop, self._work(folder) / phase.name).step
 
