@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,6 +56,19 @@ def test_a_line_through_one_point_by_hand() -> None:
 def test_an_mlp_equals_the_loop_over_samples(batch_size: int) -> None:
     model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, 3))
     check(model, torch.randn(7, 5), tokenwise(model), batch_size)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    samples=st.integers(1, 9), tokens=st.integers(1, 5), width=st.integers(1, 7), batch_size=st.integers(1, 10),
+    cap_bytes=st.integers(1, 2000), bias=st.booleans(),
+)  # fmt: skip
+def test_sizes_batches_and_memory_change_nothing(
+    samples: int, tokens: int, width: int, batch_size: int, cap_bytes: int, bias: bool
+) -> None:
+    layer = nn.Linear(width, width, bias=bias)
+    model = nn.Sequential(layer, nn.Tanh(), layer)  # one layer, two uses
+    check(model, torch.randn(samples, tokens, width), tokenwise(model), batch_size, cap_bytes=cap_bytes)
 
 
 @pytest.mark.parametrize("cap_bytes", [1, 200, 1 << 20])
