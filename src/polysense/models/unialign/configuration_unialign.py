@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
@@ -46,7 +47,7 @@ class UniAlignConfig(PreTrainedConfig):
     """
 
     model_type = "unialign"
-    sub_configs_defaults: ClassVar[dict[str, Any]] = {"clip_config": CLIPConfig}
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {"clip_config": SubConfigSpec(config_class=CLIPConfig)}
 
     clip_config: dict[str, Any] | PreTrainedConfig | None = None
     modalities: dict[str, Any] = field(default_factory=dict)
