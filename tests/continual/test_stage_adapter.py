@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,21 @@ def test_a_saved_adapter_is_pefts_and_comes_back_with_its_coefficient(tmp_path: 
     again: Any = PeftModel.from_pretrained(tiny_mera(), folder)
     ids = torch.tensor([[1, 8, 9, 10]])
     assert torch.allclose(again(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
+
+
+def test_sums_from_the_base_end_where_a_stage_changed_more_than_its_adapter() -> None:
+    model = tiny_mera()
+    base = linears(model)
+    wrapped, first = with_adapter(model, 1)
+    merge_adapter(wrapped, first, method="running_average")
+    model = wrapped.get_base_model()
+    key = next(iter(base))
+    model.get_parameter(key).data += 1.0  # as realigning with the language model may
+    before = linears(model)
+    wrapped, second = with_adapter(model, 2)
+    merge_adapter(wrapped, second, method="running_average", base=base, earlier=[replace(first, whole=False)])
+    after = linears(wrapped.get_base_model())[key]
+    assert torch.allclose(after, before[key] + delta(second, key) / 2, atol=1e-6)
 
 
 def test_adapters_out_of_order_and_damaged_ones_are_refused(tmp_path: Path) -> None:
