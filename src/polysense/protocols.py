@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from polysense.errors import ConfigError
 from polysense.outputs import EncodedTokens
 
 
@@ -37,3 +38,13 @@ class ModalityEncoder(Protocol):
 
     def token_spec(self, modality: str) -> TokenSpec:
         """Shape of the tokens of `modality`, known without running the encoder."""
+
+
+def check_layer(layer: int, layers: int, *, where: str) -> None:
+    """Refuse what is no index of the hidden states of an encoder with `layers` layers.
+
+    Raises:
+        ConfigError: naming `where`, the sense that was to be encoded.
+    """
+    if not -layers - 1 <= layer <= layers:
+        raise ConfigError(f"there is no layer {layer}", where=where, fix=f"Use -1, or 0 to {layers}.")

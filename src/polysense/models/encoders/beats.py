@@ -9,13 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polysense.errors import ConfigError, FeatureShapeError
+from polysense.errors import FeatureShapeError
 from polysense.models.base import PolysenseModel
 from polysense.models.encoders.configuration_beats import BeatsConfig
 from polysense.models.encoders.published import load_strictly, renamed
 from polysense.nn.masks import Mask, masked_mean, real_steps
 from polysense.outputs import EncodedTokens
-from polysense.protocols import TokenSpec
+from polysense.protocols import TokenSpec, check_layer
 
 _RULES = (
     (r"(patch_embedding\.weight)", r"\1"),
@@ -133,9 +133,8 @@ class BeatsEncoder(PolysenseModel):
             ConfigError: there is no such layer.
             FeatureShapeError: features of another rank or height, or shorter than a patch.
         """
-        layers, config = len(self.layers), self.config
-        if not -layers - 1 <= layer <= layers:
-            raise ConfigError(f"there is no layer {layer}", where=modality, fix=f"Use -1, or 0 to {layers}.")
+        config = self.config
+        check_layer(layer, len(self.layers), where=modality)
         if (
             features.ndim != 5
             or features.shape[2:4] != (1, config.num_mel_bins)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from polysense.errors import ConfigError, FeatureShapeError
+from polysense.errors import FeatureShapeError
 from polysense.models.base import PolysenseModel, load_foreign
 from polysense.models.encoders.configuration_hf_encoder import HFEncoderConfig, prefix_tokens_of
 from polysense.nn.masks import Mask, masked_mean, real_steps
 from polysense.outputs import EncodedTokens
-from polysense.protocols import TokenSpec
+from polysense.protocols import TokenSpec, check_layer
 
 
 class HFEncoder(PolysenseModel):
@@ -90,8 +90,7 @@ class HFEncoder(PolysenseModel):
             FeatureShapeError: features of another rank or size.
         """
         spec = self.token_spec(modality)
-        if not -spec.layers - 1 <= layer <= spec.layers:
-            raise ConfigError(f"there is no layer {layer}", where=modality, fix=f"Use -1, or 0 to {spec.layers}.")
+        check_layer(layer, spec.layers, where=modality)
         rows, steps = self._rows(modality, features)
         try:
             out = self.base(**{self.base.main_input_name: rows}, output_hidden_states=True)

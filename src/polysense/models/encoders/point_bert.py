@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.base import PolysenseModel
 from polysense.models.encoders.configuration_point_bert import PointBertConfig
@@ -16,7 +15,7 @@ from polysense.models.encoders.published import load_strictly, renamed
 from polysense.nn.masks import Mask, real_steps
 from polysense.nn.patch_embed import PointTokenizer
 from polysense.outputs import EncodedTokens
-from polysense.protocols import TokenSpec
+from polysense.protocols import TokenSpec, check_layer
 
 _PREFIX = "module.point_encoder."
 _RULES = (
@@ -105,9 +104,7 @@ class PointBertEncoder(PolysenseModel):
             ConfigError: there is no such layer.
             FeatureShapeError: features of another rank or size.
         """
-        layers = len(self.blocks)
-        if not -layers - 1 <= layer <= layers:
-            raise ConfigError(f"there is no layer {layer}", where=modality, fix=f"Use -1, or 0 to {layers}.")
+        check_layer(layer, len(self.blocks), where=modality)
         self.tokenizer.check(features, self.config.num_groups, None, self.config.channels)
         tokens, places = self.tokenizer.parts(features)
         batch = len(tokens)

@@ -21,7 +21,7 @@ from polysense.nn.patch_embed import Tokenizer, build_tokenizer
 from polysense.nn.starts import reset_own, start_anew
 from polysense.nn.transformer import BlockExperts, ExpertTransformer
 from polysense.outputs import EncodedTokens, UniAlignOutput
-from polysense.protocols import TokenSpec
+from polysense.protocols import TokenSpec, check_layer
 
 
 class UniAlignModel(PolysenseModel):
@@ -283,8 +283,7 @@ class UniAlignModel(PolysenseModel):
             FeatureShapeError: features of another rank or size.
         """
         group, depth = self._group_of(modality), self.config.vision.num_hidden_layers
-        if not -depth - 1 <= layer <= depth:
-            raise ConfigError(f"there is no layer {layer}", where=modality, fix=f"Use -1, or 0 to {depth}.")
+        check_layer(layer, depth, where=modality)
         grid = self.token_spec(modality).grid
         rows, steps = self._sequence(modality, features)
         attention = attention_mask(mask, rows) if modality == "text" and mask is not None else None
