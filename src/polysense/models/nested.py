@@ -65,6 +65,21 @@ def check_sizes(values: Mapping[str, Any], *, where: str) -> None:
             raise ConfigError(f"{key} is {number}", where=where, fix=f"Use a value from {rule[1]} to {rule[2]}.")
 
 
+def check_limits(sizes: Mapping[str, Any], limits: Mapping[str, int], *, where: str) -> None:
+    """Refuse sizes of one of our configs that are no whole number from 1 to their limit.
+
+    Args:
+        sizes: name to value; `None` is a size that the config leaves open.
+        limits: name to the largest value.
+
+    Raises:
+        ConfigError: names the size and the value.
+    """
+    for name, value in sizes.items():
+        if value is not None and not (isinstance(value, int) and 1 <= value <= limits[name]):
+            raise ConfigError(f"{name} is {value}", where=where, fix=f"Use a value from 1 to {limits[name]}.")
+
+
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
     """Every number of a nested config with the name it stands under; items of a list have the list's."""
     if isinstance(value, Mapping):

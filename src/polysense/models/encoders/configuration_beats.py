@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
+from polysense.models.nested import check_limits
 
 _LIMITS = {
     "patch_dim": 65_536, "hidden_size": 65_536, "intermediate_size": 262_144, "num_hidden_layers": 256,
@@ -71,10 +72,7 @@ class BeatsConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        for name, limit in _LIMITS.items():
-            if not 1 <= getattr(self, name) <= limit:
-                raise ConfigError(f"{name} is {getattr(self, name)}", where="BeatsConfig",
-                                  fix=f"Use a value from 1 to {limit}.")  # fmt: skip
+        check_limits({name: getattr(self, name) for name in _LIMITS}, _LIMITS, where="BeatsConfig")
         if self.hidden_size % self.num_attention_heads or self.hidden_size % self.conv_groups:
             raise ConfigError("hidden_size is no multiple of num_attention_heads and conv_groups",
                               where="BeatsConfig", fix="Make it one.")  # fmt: skip

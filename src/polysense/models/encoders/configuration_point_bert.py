@@ -10,6 +10,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
+from polysense.models.nested import check_limits
 
 _LIMITS = {
     "channels": 64, "num_groups": 65_536, "point_width": 4_096, "hidden_size": 65_536, "intermediate_size": 262_144,
@@ -43,10 +44,7 @@ class PointBertConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        for name, limit in _LIMITS.items():
-            if not 1 <= getattr(self, name) <= limit:
-                raise ConfigError(f"{name} is {getattr(self, name)}", where="PointBertConfig",
-                                  fix=f"Use a value from 1 to {limit}.")  # fmt: skip
+        check_limits({name: getattr(self, name) for name in _LIMITS}, _LIMITS, where="PointBertConfig")
         if self.channels < 3 or self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"{self.channels} channels and {self.num_attention_heads} heads of {self.hidden_size} values fit no "

@@ -13,6 +13,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.nested import check_limits
 from polysense.safety import check_config
 
 _MAX_SENSES = 64
@@ -91,14 +92,11 @@ class UniAlignConfig(PreTrainedConfig):
 
     def _check_sizes(self) -> None:
         """Refuse sizes that no CLIP has: a hostile config must not make us allocate."""
-        sizes = [("", name, getattr(self, name), limit) for name, limit in _LIMITS.items()]
+        check_limits({name: getattr(self, name) for name in _LIMITS}, _LIMITS, where="UniAlignConfig")
         for part in (self.text, self.vision):
-            present = ((name, getattr(part, name, None), limit) for name, limit in _CLIP_LIMITS.items())
-            sizes += [(f"{part.base_config_key}.", name, value, limit) for name, value, limit in present]
-        for prefix, name, value, limit in sizes:
-            if value is not None and not (isinstance(value, int) and 1 <= value <= limit):
-                raise ConfigError(f"{prefix}{name} is {value}", where="UniAlignConfig",
-                                  fix=f"Use a value from 1 to {limit}.")  # fmt: skip
+            limits = {f"{part.base_config_key}.{name}": limit for name, limit in _CLIP_LIMITS.items()}
+            sizes = {key: getattr(part, key.rpartition(".")[2], None) for key in limits}
+            check_limits(sizes, limits, where="UniAlignConfig")
 
     @property
     def vision(self) -> Any:
