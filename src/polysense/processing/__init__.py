@@ -8,7 +8,7 @@ from __future__ import annotations
 from polysense.modality import Modality, register_modality
 from polysense.processing.audio import AudioProcessor
 from polysense.processing.base import Facts, ModalityProcessor, processor_for
-from polysense.processing.cached import CachedFeatures
+from polysense.processing.cached import CachedFeatures, Memory
 from polysense.processing.collate import MixedBatch, collate
 from polysense.processing.depth import DepthProcessor
 from polysense.processing.image import GridProcessor, ImageProcessor
@@ -24,6 +24,7 @@ __all__ = [
     "Facts",
     "GridProcessor",
     "ImageProcessor",
+    "Memory",
     "MixedBatch",
     "ModalityProcessor",
     "PointCloudProcessor",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -75,8 +75,12 @@ class ModalityProcessor(ABC):
         *,
         facts: Sequence[Facts | None] | None = None,
         rngs: Sequence[np.random.Generator | None] | None = None,
+        load: Callable[[Any, Facts | None], Any] | None = None,
     ) -> dict[str, Tensor]:
         """Load a batch: `{modality}_values`, and `{modality}_mask` where lengths differ.
+
+        Args:
+            load: used in place of the method `load`, for example one that remembers.
 
         Raises:
             MediaError: one of the sources cannot be used.
@@ -89,7 +93,8 @@ class ModalityProcessor(ABC):
                 f"{len(sources)} sources of {self.modality} came with {len(facts)} facts and {len(rngs)} generators",
                 fix="Give one of each per source, or none.",
             )
-        return self.batch([self.features(self.load(s, f), r) for s, f, r in zip(sources, facts, rngs, strict=True)])
+        load = load or self.load
+        return self.batch([self.features(load(s, f), r) for s, f, r in zip(sources, facts, rngs, strict=True)])
 
     def batch(self, samples: Sequence[Shaped[Tensor, " ..."]]) -> dict[str, Tensor]:
         """Stack samples under the model's input names; a time axis that differs is padded with zeros and masked.

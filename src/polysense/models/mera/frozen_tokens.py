@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polysense.modality import JsonValue
+from polysense.processing import Memory
 
 Facts = Mapping[str, JsonValue]
 
@@ -21,7 +21,7 @@ class FrozenTokens:
     """A `polysense.data.FeatureProcessor` that gives `{sense}_tokens`, as `MeraForConditionalGeneration.encode` does.
 
     Every sample is encoded by itself, so that its tokens depend on nothing else, and kept until `limit` bytes are
-    full. Nothing is evicted: every epoch asks for each sample once, and the one least recently used is wanted next.
+    full.
 
     Args:
         model: a `MeraForConditionalGeneration`.
@@ -30,9 +30,8 @@ class FrozenTokens:
     """
 
     def __init__(self, model: Any, processor: Any, limit: int) -> None:
-        self.model, self.processor, self._left = model, processor, limit
-        self._kept: dict[tuple[str, str, str], Tensor] = {}
-        self._lock = threading.Lock()
+        self.model, self.processor = model, processor
+        self._memory: Memory[Tensor] = Memory(limit, lambda row: row.numel() * row.element_size())
 
     def __call__(
         self,
@@ -58,18 +57,8 @@ class FrozenTokens:
     def _row(
         self, modality: str, source: Any, facts: Facts, rng: np.random.Generator | None
     ) -> Float[Tensor, "time space dim"]:
-        if rng is not None or not isinstance(source, str | Path):
-            return self._encoded(modality, source, facts, rng)
-        key = (modality, str(source), str(facts))
-        if (kept := self._kept.get(key)) is not None:
-            return kept
-        row = self._encoded(modality, source, facts, None)
-        size = row.numel() * row.element_size()
-        with self._lock:
-            if key not in self._kept and size <= self._left:
-                self._kept[key] = row
-                self._left -= size
-        return row
+        encode = partial(self._encoded, modality, source, facts, rng)
+        return encode() if rng is not None else self._memory.get(modality, source, facts, encode)
 
     def _encoded(
         self, modality: str, source: Any, facts: Facts, rng: np.random.Generator | None
