@@ -34,7 +34,7 @@ from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes import anchors, llama_anchor, unialign
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
 from polysense.recipes.evaluation import metrics_record
-from polysense.recipes.sources import DatasetSettings, WorldSettings
+from polysense.recipes.sources import DatasetSettings, WorldSettings, data_record
 from polysense.recipes.stages import StageRecord, save_stage
 from polysense.trainer import LoopConfig, train
 from polysense.trainer.distributed import on_main, world_size
@@ -355,10 +355,11 @@ class MeraRun:
     def _record(self, stage: Stage, model: Any, start: Path | None, folder: Path) -> StageRecord:
         recipe = self.recipe
         data = [
-            {"name": name, "samples": len(self.datasets[name]), "license": recipe.sources[name].license,
-             "content_hash": recipe.sources[name].data.content_hash(self.root)}
+            data_record(
+                name, recipe.sources[name].data, recipe.sources[name].license, len(self.datasets[name]), self.root
+            )
             for name in self._sources([stage.modality])
-        ]  # fmt: skip
+        ]
         frozen = {f"{phase.name}: {key}": value for phase in stage.phases for key, value in phase.trains.items()}
         chosen = {"method": stage.to_dict(), **self._common()}
         return StageRecord(

@@ -120,6 +120,11 @@ class DatasetSettings:
         return together.hexdigest()
 
 
+def data_record(name: str, data: DatasetSettings, license: str, samples: int, root: Path) -> dict[str, Any]:
+    """What a stage's record says of one of its data sets."""
+    return {"name": name, "samples": samples, "license": license, "content_hash": data.content_hash(root)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
     """One data set in its role.

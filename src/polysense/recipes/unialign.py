@@ -26,7 +26,7 @@ from polysense.recipes.checks import check_model, check_model_options, check_sta
 from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
 from polysense.recipes.senses import SenseSettings, check_sense
-from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, open_sources
+from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, data_record, open_sources
 from polysense.recipes.stages import (
     StageRecord,
     finished,
@@ -328,8 +328,7 @@ class UniAlignRun:
 
     def _data(self, name: str) -> dict[str, Any]:
         settings = self.recipe.sources[name]
-        return {"name": name, "samples": len(self.datasets[name]), "license": settings.license,
-                "content_hash": settings.data.content_hash(self.root)}  # fmt: skip
+        return data_record(name, settings.data, settings.license, len(self.datasets[name]), self.root)
 
     # ---- supervised bounds --------------------------------------------------------------------------------------
 
