@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 from transformers import set_seed as seed_everything
 
 from polysense.data import Mixture, Paraphrases
 from polysense.models.unialign import UniAlignProcessor
 from polysense.recipes.config import import_modules, read_config, recipe_folder
+from polysense.recipes.pretraining import byte_pairs, saving
 from polysense.recipes.sources import DatasetSettings, SourceSettings, WorldSettings, open_sources
-from polysense.trainer import Hooks, LoopConfig, LoopState, atomic_folder, train, verify_folder
+from polysense.trainer import LoopConfig, train, verify_folder
 from polysense.trainer.clip import ClipObjective
 from polysense.trainer.distributed import on_main, world_size
 
@@ -59,16 +59,7 @@ class AnchorRecipe:
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, length: int = 48) -> PreTrainedTokenizerFast:
     """A byte-pair tokenizer in CLIP's manner: lower case, start and end tokens, every character known."""
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[2], end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-    alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'-()/%&+")
-    tokenizer.train_from_iterator(
-        chain(texts, alphabet),  # alone, every character is seen at the end of a word, where it is another token
-        trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet,
-                            end_of_word_suffix="</w>", show_progress=False),
-    )  # fmt: skip
+    tokenizer = byte_pairs(texts, special=SPECIAL_TOKENS, unknown=SPECIAL_TOKENS[2], vocabulary=vocabulary)
     start, end = SPECIAL_TOKENS[1], SPECIAL_TOKENS[3]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(start, 1), (end, 3)]
@@ -114,17 +105,8 @@ def train_anchor(recipe: AnchorRecipe, output: Path) -> Path:
     paraphrases = Paraphrases.from_datasets(texts) if texts else None
     objective = ClipObjective(model, lambda captions: processor.features("text", captions), paraphrases)
 
-    def save(state: LoopState) -> None:
-        def write() -> None:
-            with atomic_folder(folder) as temporary:
-                model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
-                images.save_pretrained(temporary)
-
-        on_main(write)
-
     loop = replace(recipe.loop, seed=recipe.seed).in_steps(mixture.steps_per_epoch(world_size()))
-    train(objective, mixture, loop, output / "training" / "anchor", hooks=Hooks(on_stage_end=save))
+    train(objective, mixture, loop, output / "training" / "anchor", hooks=saving(folder, model, tokenizer, images))
     return folder
 
 

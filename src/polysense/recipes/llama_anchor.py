@@ -8,20 +8,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers import set_seed as seed_everything
 
 from polysense.models.mera.chat import DEFAULT_TEMPLATE
 from polysense.recipes.config import import_modules, read_config
-from polysense.trainer import Hooks, LoopConfig, LoopState, atomic_folder, train, verify_folder
-from polysense.trainer.distributed import on_main
+from polysense.recipes.pretraining import byte_pairs, saving
+from polysense.trainer import LoopConfig, train, verify_folder
 from polysense.trainer.language import LanguageObjective, TextFeed
 from polysense.world.generic import generic_text, generic_words
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 _MARKS = ("<|start_header_id|>", "<|end_header_id|>")
-_LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'-()/%&+")
 _OWN_WORDS = ("user", "assistant", "describe", "give", "short", "description", "say", "write", "caption", "answer",
               "briefly", "how", "many", "objects", "events", "happens", "when", "begin")  # fmt: skip
 
@@ -61,17 +60,8 @@ def train_tokenizer(texts: Iterable[str], recipe: LlamaRecipe) -> PreTrainedToke
     """A byte-pair tokenizer of lower-case words, with Llama 3's marks of a turn, reserved tokens and padding."""
     spare = [f"<|reserved_special_token_{number}|>" for number in range(recipe.spare)]
     reserved = [*_MARKS, *recipe.placeholders, *spare]
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-    tokenizer.train_from_iterator(
-        chain(texts, _LETTERS),  # alone, every character is seen at the end of a word, where it is another token
-        trainers.BpeTrainer(
-            vocab_size=recipe.vocabulary, special_tokens=[PAD, START, END, UNKNOWN, *reserved],
-            initial_alphabet=_LETTERS, end_of_word_suffix="</w>", show_progress=False,
-        ),
-    )  # fmt: skip
+    special = [PAD, START, END, UNKNOWN, *reserved]
+    tokenizer = byte_pairs(texts, special=special, unknown=UNKNOWN, vocabulary=recipe.vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=[(START, 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, bos_token=START, eos_token=END, unk_token=UNKNOWN,
@@ -117,16 +107,8 @@ def train_llama(recipe: LlamaRecipe, output: Path) -> Path:
         f"generic language, seed {recipe.seed}, chats {recipe.chats}, sentences {recipe.sentences}",
     )  # fmt: skip
 
-    def save(state: LoopState) -> None:
-        def write() -> None:
-            with atomic_folder(folder) as temporary:
-                model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
-
-        on_main(write)
-
     loop = replace(recipe.loop, seed=recipe.seed)
-    train(LanguageObjective(model), feed, loop, output / "training" / "llama", hooks=Hooks(on_stage_end=save))
+    train(LanguageObjective(model), feed, loop, output / "training" / "llama", hooks=saving(folder, model, tokenizer))
     return folder
 
 
