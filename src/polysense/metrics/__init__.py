@@ -2,11 +2,12 @@
 
 from polysense.metrics.captioning import CaptionScore, cider_d
 from polysense.metrics.gains import RelativeGains, relative_gain, relative_gains
-from polysense.metrics.intervals import mean_interval, proportion_interval, verdict
+from polysense.metrics.intervals import UNDECIDED, mean_interval, proportion_interval, verdict
 from polysense.metrics.retrieval import composed, match_ranks, recall_at
 from polysense.metrics.zero_shot import accuracy, class_embeddings, mean_average_precision
 
 __all__ = [
+    "UNDECIDED",
     "CaptionScore",
     "RelativeGains",
     "accuracy",

@@ -9,6 +9,8 @@ from statistics import NormalDist, fmean, stdev
 # two-sided 90 % quantiles of Student's t by degrees of freedom; reports use few seeds, where the normal is too narrow
 _T90 = {1: 6.3138, 2: 2.9200, 3: 2.3534, 4: 2.1318, 5: 2.0150, 6: 1.9432, 7: 1.8946, 8: 1.8595, 9: 1.8331, 10: 1.8125}
 
+UNDECIDED = "undecided within the spread"
+
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean and 90 % interval (low, high) of a few seeds' values by Student's t; a single value has an infinite one."""
@@ -24,7 +26,7 @@ def verdict(differences: Sequence[float]) -> str:
     _, low, high = mean_interval(differences)
     if low > 0:
         return "reproduced"
-    return "not reproduced" if high < 0 else "undecided within the spread"
+    return "not reproduced" if high < 0 else UNDECIDED
 
 
 def proportion_interval(share: float, count: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polysense.data import Manifest, SampleDataset
 from polysense.errors import ConfigError
-from polysense.metrics import composed, match_ranks, mean_interval, recall_at, verdict
+from polysense.metrics import UNDECIDED, composed, match_ranks, mean_interval, recall_at, verdict
 from polysense.modality import get_modality
 from polysense.models.unialign import UniAlignModel
 from polysense.recipes.cells import Cell, run_cells, settings_key
@@ -30,7 +30,9 @@ from polysense.world import WorldSummary, load_world
 
 SENSES = ("depth", "point_cloud", "video", "audio")
 METHODS = ("joint", "incremental", "nce", "global", "bounds")
-SEEDS = (0, 1, 2)
+SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
+COMPARED = {"UA6": ("joint", "global"), "UA9": ("joint", "nce")}
+"""Claims that compare two methods: while undecided, these methods are run with more seeds (design.md section 8)."""
 
 Records = Mapping[Cell, Mapping[str, Any]]
 
@@ -121,8 +123,12 @@ def score(record: Mapping[str, Any], sense: str, split: str = "test", metric: st
     )  # fmt: skip
 
 
+def _by_seed(records: Records, method: str, value: Callable[[Mapping[str, Any]], float]) -> dict[int, float]:
+    return {cell.seed: value(records[cell]) for cell in sorted(records) if cell.method == method}
+
+
 def _per_seed(records: Records, method: str, value: Callable[[Mapping[str, Any]], float]) -> list[float]:
-    return [value(records[cell]) for cell in sorted(records) if cell.method == method]
+    return list(_by_seed(records, method, value).values())
 
 
 def _mean_top1(record: Mapping[str, Any]) -> float:
@@ -132,8 +138,8 @@ def _mean_top1(record: Mapping[str, Any]) -> float:
 def _differences(
     records: Records, better: str, worse: str, value: Callable[[Mapping[str, Any]], float]
 ) -> list[float]:
-    pairs = zip(_per_seed(records, better, value), _per_seed(records, worse, value), strict=True)
-    return [a - b for a, b in pairs]
+    first, second = _by_seed(records, better, value), _by_seed(records, worse, value)
+    return [first[seed] - second[seed] for seed in first if seed in second]
 
 
 def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -168,6 +174,13 @@ def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any
     return table
 
 
+def undecided(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Methods whose comparison the seeds so far leave open."""
+    return sorted(
+        {method for name, pair in COMPARED.items() if table[name]["verdict"] == UNDECIDED for method in pair}
+    )
+
+
 def _claim(what: str, values: Sequence[float]) -> dict[str, Any]:
     mean, low, high = mean_interval(values)
     return {
@@ -197,7 +210,11 @@ def cost_of_senses(anchor: Path) -> dict[str, int | float]:
 
 
 def summary(records: Records, cost: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the report's JSON, table and plots are made of."""
+    """Everything that the report's JSON, table and plots are made of: scores over the seeds that all methods have."""
+    claimed = claims(records, cost)
+    unchanged = all(record["image_path_unchanged"] for cell, record in records.items() if cell.method != "bounds")
+    seeds = set.intersection(*({cell.seed for cell in records if cell.method == method} for method in METHODS))
+    records = {cell: record for cell, record in records.items() if cell.seed in seeds}
     senses: dict[str, Any] = {}
     for sense in SENSES:
         bounds = _per_seed(records, "bounds", lambda r, s=sense: float(r["bounds"][s]))  # type: ignore[misc]
@@ -213,10 +230,9 @@ def summary(records: Records, cost: Mapping[str, Any]) -> dict[str, Any]:
             first = next(records[cell] for cell in sorted(records) if cell.method == "joint")
             entry[split]["chance"] = score(first, sense, split)["chance"]
         senses[sense] = entry
-    unchanged = all(record["image_path_unchanged"] for cell, record in records.items() if cell.method != "bounds")
     return {
-        "command": command(), "commit": commit(), "seeds": sorted({cell.seed for cell in records}),
-        "senses": senses, "image_path_unchanged": unchanged, "cost": dict(cost), "claims": claims(records, cost),
+        "command": command(), "commit": commit(), "seeds": sorted(seeds),
+        "senses": senses, "image_path_unchanged": unchanged, "cost": dict(cost), "claims": claimed,
         "composed": {cell.name: record["composed"] for cell, record in records.items() if cell.method == "joint"},
     }  # fmt: skip
 
@@ -227,7 +243,7 @@ def _value(record: Mapping[str, Any], sense: str, split: str) -> float:
 
 def run(
     reports: Path, output: Path, check: Callable[[WorldSummary], None], *, config: str = "world",
-    seeds: Sequence[int] = SEEDS, workers: int = 2,
+    seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `unialign-world.json`, its tables (.md) and plot (.png); the path is returned.
 
@@ -235,6 +251,8 @@ def run(
         reports: folder of reports; cells go to `reports/unialign-world`, by recipe and world.
         output: folder for checkpoints and the world.
         check: refuses a world that is not the frozen one (`calibration.check_frozen`).
+        seeds: of every method.
+        more_seeds: of those methods whose comparison the former leave undecided.
 
     Raises:
         ConfigError: fewer than two seeds, from which no interval follows.
@@ -246,11 +264,13 @@ def run(
     world = load_world(output / "world")
     check(world)
     base = replace(base, anchor=str(anchor), world=None)
-    cells, key = [Cell(method, seed) for seed in seeds for method in METHODS], settings_key(base, world.content_hash)
+    key, cost = settings_key(base, world.content_hash), cost_of_senses(anchor)
     does = partial(work, base=base, output=output / key)
-    records = run_cells(cells, does, reports / "unialign-world" / key, workers=workers)
+    compute = partial(run_cells, work=does, folder=reports / "unialign-world" / key, workers=workers)
+    records = compute([Cell(method, seed) for seed in seeds for method in METHODS])
+    records |= compute([Cell(method, seed) for seed in more_seeds for method in undecided(claims(records, cost))])
     path = reports / "unialign-world.json"
-    report = summary(records, cost_of_senses(anchor))
+    report = summary(records, cost)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(evidence_markdown(report), encoding="utf-8")
     path.with_suffix(".png").write_bytes(to_png(plot_evidence(report)))

@@ -40,12 +40,13 @@ def _scores(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _claims(report: Mapping[str, Any]) -> Iterator[str]:
-    yield "| claim | measured as | mean | 90 % interval | verdict |"
-    yield "|---|---|---|---|---|"
+    yield "| claim | measured as | mean | 90 % interval | seeds | verdict |"
+    yield "|---|---|---|---|---|---|"
     for name, claim in report["claims"].items():
         mean = claim.get("mean", claim["values"][0])
         interval = f"{claim['low']:.3f} to {claim['high']:.3f}" if "low" in claim else "exact"
-        yield f"| {name} | {claim['measure']} | {mean:.3f} | {interval} | {claim['verdict']} |"
+        seeds = len(claim["values"]) if "low" in claim else "-"
+        yield f"| {name} | {claim['measure']} | {mean:.3f} | {interval} | {seeds} | {claim['verdict']} |"
 
 
 def plot_evidence(report: Mapping[str, Any]) -> Figure:
