@@ -34,4 +34,5 @@ def proportion_interval(share: float, count: int) -> tuple[float, float]:
     z = NormalDist().inv_cdf(0.95)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # both ends are exact at 0 and 1, where rounding could put the share outside its own interval
+    return (max(0.0, centre - half) if share > 0 else 0.0), (min(1.0, centre + half) if share < 1 else 1.0)
