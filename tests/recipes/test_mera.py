@@ -41,7 +41,10 @@ def overrides(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> list[st
     manifests = {"depth": "stills", "audio": "clips"}
     sources = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{kind}-train.jsonl, limit: 8}}}}"
                for name, kind in manifests.items()]  # fmt: skip
+    tests = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{kind}-test.jsonl}}}}"
+             for name, kind in manifests.items()]  # fmt: skip
     return [
+        f"evaluation={{limit: 3, questions: 1, max_new_tokens: 4, tests: {{{', '.join(tests)}}}}}",
         f"data_root={parts.world}", "world.size=tiny", f"llm={llm}", f"senses={{{', '.join(senses)}}}",
         f"sources={{{', '.join(sources)}}}", "stages=[depth, audio]", "adapter.rank=2", "adapter.alpha=4.0",
         "connector.batch_size=4", "joint.batch_size=4", "realign.batch_size=4", "loop.save_every=1",
@@ -86,6 +89,19 @@ def test_every_stage_is_a_folder_that_loads_alone_and_answers(output: Path, part
     assert (record["system"], record["stage"], record["parent"]) == ("mera", 2, first.name)
     assert record["steps"] == 6 and "language model" in record["parameters"]
     assert "library_name: polysense" in (second / "README.md").read_text()
+
+
+def test_every_stage_is_scored_on_the_senses_learned_so_far(output: Path) -> None:
+    for folder, senses in zip(stages(output), (["depth"], ["audio", "depth"]), strict=True):
+        record = json.loads((folder / "metrics.json").read_text())
+        scored = {(each["modality"], each["task"]) for each in record["results"]}
+        assert scored == {(name, task) for name in senses for task in ("captioning", "question answering")}
+        assert all(each["low"] <= each["value"] <= each["high"] for each in record["results"])
+        assert {each["coverage"] for each in record["judgements"].values()} == {1.0}
+        said = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+        assert [each["task"] for each in said[:2]] == ["caption", "question"] and {
+            each["modality"] for each in said
+        } == set(senses)
 
 
 def test_the_first_stage_is_neither_realigned_nor_scaled(output: Path) -> None:

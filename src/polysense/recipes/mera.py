@@ -32,8 +32,8 @@ from polysense.models.base import local_folder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes import anchors, llama_anchor, unialign
+from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
-from polysense.recipes.evaluation import metrics_record
 from polysense.recipes.sources import DatasetSettings, WorldSettings, data_record
 from polysense.recipes.stages import StageRecord, save_stage
 from polysense.trainer import LoopConfig, train
@@ -113,6 +113,7 @@ class MeraRecipe:
         merge: method by which the language model is merged after the second phase; `None` keeps it as trained.
         adapter: the LoRA.
         conversations: what samples are asked.
+        evaluation: what every stage is tested on; a stage that is finished is not tested again.
         loop: see `LoopConfig`; length, learning rates and warm-up are each phase's.
         warmup_share: share of a phase's steps in which the learning rate rises.
         llm_license: for the model card.
@@ -134,6 +135,7 @@ class MeraRecipe:
     merge: str | None = "running_average"
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     conversations: Conversations = field(default_factory=Conversations)
+    evaluation: AnsweringSettings = field(default_factory=AnsweringSettings)
     warmup_share: float = 0.03
     llm_license: str = "see its card"
     data_root: str = "runs/world"
@@ -235,10 +237,8 @@ class MeraRun:
         settings = self.recipe.senses[sense]
         shared = [name for name, each in self.recipe.senses.items() if each.encoder == settings.encoder]
         if start is not None:
-            model, processor = (
-                MeraForConditionalGeneration.from_pretrained(start),
-                MeraProcessor.from_pretrained(start),
-            )
+            model = MeraForConditionalGeneration.from_pretrained(start)
+            processor = MeraProcessor.from_pretrained(start)
         else:
             tokenizer = AutoTokenizer.from_pretrained(self.llm)
             model = MeraForConditionalGeneration.from_parts(self.llm, tokenizer=tokenizer)
@@ -266,10 +266,11 @@ class MeraRun:
         model, processor = self.begin(start, stage.modality)
         features = FrozenTokens(model, processor, self.recipe.frozen_mib << 20)
         for phase in stage.phases:
-            adapted = phase.name == "joint"
-            wrapped = self._adapted(model, folder) if adapted else None
+            wrapped = None
+            if phase.name == "joint":
+                wrapped = add_adapter(model, self.recipe.adapter, stage=_number(folder), seed=self.recipe.seed)
             steps += self._train_phase(phase, model, processor, features, folder)
-            if adapted:
+            if wrapped is not None:
                 self._merge(stage, wrapped, start, folder)
         record = self._record(stage, model, start, folder)
         record = replace(record, steps=steps, seconds=round(time.monotonic() - started, 1))
@@ -279,11 +280,16 @@ class MeraRun:
                 shutil.copytree(start / "adapters", target / "adapters")
             shutil.copytree(self._work(folder) / "adapter", target / "adapters" / f"stage-{record.stage}")
 
-        parts = [model.save_pretrained, processor.save_pretrained, adapters]
-        on_main(lambda: save_stage(folder, parts, record, metrics_record([], self.recipe.seed)))
+        def finish() -> None:
+            evaluator = AnswerEvaluator(
+                model, processor, self.recipe.evaluation, self.recipe.conversations, features=features,
+                verdicts=self._work(folder) / "verdicts.jsonl",
+            )  # fmt: skip
+            answers = evaluator.run(self.root)
+            parts = [model.save_pretrained, processor.save_pretrained, adapters, answers.write]
+            save_stage(folder, parts, record, answers.record(self.recipe.seed))
 
-    def _adapted(self, model: MeraForConditionalGeneration, folder: Path) -> Any:
-        return add_adapter(model, self.recipe.adapter, stage=_number(folder), seed=self.recipe.seed)
+        on_main(finish)
 
     def _train_phase(
         self, phase: Phase, model: MeraForConditionalGeneration, processor: MeraProcessor, features: FrozenTokens,

@@ -134,6 +134,7 @@ class MeraProcessor(PlaceholderProcessor):
         audio: Any = None,
         *,
         facts: Mapping[str, Sequence[Mapping[str, JsonValue]]] | None = None,
+        counts: Mapping[str, Iterable[int]] | None = None,
         padding_side: Side = "left",
         add_special_tokens: bool | None = None,
         **senses: Any,
@@ -145,6 +146,8 @@ class MeraProcessor(PlaceholderProcessor):
             images, videos, audio, **senses: the items that the placeholders stand for, in order: a list of items over
                 all prompts, or a list of items for every prompt. An item is a path, a file, bytes, an array.
             facts: sense to what is known of each of its items.
+            counts: instead of items: sense to the feature tokens of each of them, over all prompts in order, for
+                senses whose features come from elsewhere, such as a cache.
             padding_side: "left" to generate, "right" to train.
             add_special_tokens: let the tokenizer begin (and end) texts as it does; by default unless they begin with
                 its beginning token already.
@@ -162,12 +165,12 @@ class MeraProcessor(PlaceholderProcessor):
         texts = [text] if isinstance(text, str) else list(text or [])
         if text is not None and not texts:
             raise ConfigError("a batch has no prompts", where="text", fix="Give at least one.")
-        features, counts = self._features(self._ordered(sources, texts), facts)
+        features, found = self._features(self._ordered(sources, texts), facts)
         if text is None:
             return BatchFeature(features)
         if add_special_tokens is None:
             add_special_tokens = not texts[0].startswith(self.tokenizer.bos_token or "\0")
-        rows = [self._ids(each, add_special_tokens) for each in self.expand(texts, counts)]
+        rows = [self._ids(each, add_special_tokens) for each in self.expand(texts, {**found, **(counts or {})})]
         return BatchFeature({**self._padded(rows, padding_side), **features})
 
     def apply_chat_template(
