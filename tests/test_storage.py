@@ -18,6 +18,7 @@ from polysense.storage import (
     read_verified,
     verify_folder,
     write_manifest,
+    write_whole,
 )
 
 
@@ -148,3 +149,12 @@ def test_a_folder_written_by_others_can_get_a_manifest_afterwards(tmp_path: Path
     (tmp_path / "config.json").write_text("{}")
     write_manifest(tmp_path)
     assert set(verify_folder(tmp_path)["files"]) == {"config.json"}
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_whole(path, "first")
+    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_whole(path, "second")
+    assert path.read_text() == "first"

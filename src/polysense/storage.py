@@ -58,6 +58,14 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under its name at once, whole or not at all; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def write_manifest(
     folder: Path, details: Mapping[str, JsonValue] | None = None, files: FileSystem | None = None
 ) -> None:

@@ -7,7 +7,6 @@ import json
 import logging
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,7 +18,9 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from polysense.recipes.beside import end_with_parent
 from polysense.recipes.provenance import command, commit, versions
+from polysense.storage import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -86,14 +87,7 @@ def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int =
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    """End when the parent ends, however that happens: an orphan would compute for nobody."""
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _compute(work: Work, cell: Cell, folder: Path) -> dict[str, Any]:
@@ -104,8 +98,5 @@ def _compute(work: Work, cell: Cell, folder: Path) -> dict[str, Any]:
         "method": cell.method, "seed": cell.seed, **values, "seconds": round(time.monotonic() - started, 1),
         "load_average": round(os.getloadavg()[0], 2), "commit": commit(), "command": command(), "versions": versions(),
     }  # fmt: skip
-    path = folder / f"{cell.name}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(folder / f"{cell.name}.json", json.dumps(record, indent=1) + "\n")
     return record

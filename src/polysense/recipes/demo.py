@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polysense.data import Manifest, Sample, SampleDataset
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import unialign
+from polysense.recipes.beside import beside
 from polysense.recipes.config import read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
 from polysense.recipes.provenance import machine
@@ -56,7 +58,9 @@ def run(
         recipe.world.build(root)
         picture = draw_world(root, output / "world.png")
         say(f"The world is built ({_clock(started)}); some of it: {picture}")
-    folder = unialign.UniAlignRun(recipe, output).run()
+    work = unialign.UniAlignRun(recipe, output)
+    with beside(partial(unialign.train_bounds, recipe, output), output / "training" / "bounds.log") as work.wait:
+        folder = work.run()
     galleries = {"Cross-modal retrieval": gallery(folder, root)}
     page = write_report(output, galleries)
     done = read_run(output)

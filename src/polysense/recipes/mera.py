@@ -360,11 +360,9 @@ class MeraRun:
 
     def _record(self, stage: Stage, model: Any, start: Path | None, folder: Path) -> StageRecord:
         recipe = self.recipe
+        named = [(name, recipe.sources[name]) for name in self._sources([stage.modality])]
         data = [
-            data_record(
-                name, recipe.sources[name].data, recipe.sources[name].license, len(self.datasets[name]), self.root
-            )
-            for name in self._sources([stage.modality])
+            data_record(name, each.data, each.license, len(self.datasets[name]), self.root) for name, each in named
         ]
         frozen = {f"{phase.name}: {key}": value for phase in stage.phases for key, value in phase.trains.items()}
         chosen = {"method": stage.to_dict(), **self._common()}

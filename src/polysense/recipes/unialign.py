@@ -21,6 +21,7 @@ from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.processing import CachedFeatures
 from polysense.recipes import anchors
+from polysense.recipes.beside import Wait
 from polysense.recipes.bounds import supervised_accuracy
 from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
 from polysense.recipes.config import import_modules, place, read_config
@@ -35,6 +36,7 @@ from polysense.recipes.stages import (
     stage_folder,
     warn_of_changes,
 )
+from polysense.storage import write_whole
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
 from polysense.trainer.distributed import on_main, world_size
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
@@ -114,7 +116,13 @@ class _Training:
 
 
 class UniAlignRun:
-    """A recipe at work in an output folder; whatever is finished there is not done again."""
+    """A recipe at work in an output folder; whatever is finished there is not done again.
+
+    Attributes:
+        wait: waits for a file that another process makes (see `beside`); `None` where there is none.
+    """
+
+    wait: Wait | None = None
 
     def __init__(self, recipe: UniAlignRecipe, output: Path) -> None:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
@@ -330,11 +338,11 @@ class UniAlignRun:
         settings = self.recipe.sources[name]
         return data_record(name, settings.data, settings.license, len(self.datasets[name]), self.root)
 
-    # ---- supervised bounds --------------------------------------------------------------------------------------
-
     def bound(self, sense: str) -> float:
         """Top-1 accuracy on the split "test" of a fully supervised model of one sense, trained once per output."""
         file = self.output / "bounds" / f"{sense}.json"
+        if self.wait is not None:
+            self.wait(file)
         if on_main(file.exists):
             return float(json.loads(file.read_text(encoding="utf-8"))["top1"])
         names = self.sources_of([sense])
@@ -350,11 +358,19 @@ class UniAlignRun:
         def score() -> float:
             evaluator = Evaluator(classifier.encoder, processor, self.recipe.evaluation)
             top1, count = supervised_accuracy(classifier, evaluator, self.root, sense)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n", encoding="utf-8")
+            write_whole(file, json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n")
             return top1
 
         return on_main(score)
+
+
+def train_bounds(recipe: UniAlignRecipe, output: Path) -> None:
+    """All bounds of a recipe, in the order in which its stages ask for them."""
+    import_modules(recipe.imports)
+    run = UniAlignRun(recipe, output)
+    for stage in recipe.stages:
+        for sense in sorted(stage.trains):
+            run.bound(sense)
 
 
 def _with_grad(model: UniAlignModel, processor: UniAlignProcessor) -> Any:
