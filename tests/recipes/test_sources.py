@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
     digest = hashlib.sha256(hashlib.sha256((root / "m.jsonl").read_bytes()).digest()).hexdigest()
     assert DatasetSettings(manifest="m.jsonl").content_hash(root) == digest
     assert DatasetSettings(hub="someone/data", split="test").content_hash(root) == "someone/data[test]"
+
+
+def test_the_key_is_another_one_for_other_samples_of_the_same_file(root: Path) -> None:
+    plain = DatasetSettings(manifest="m.jsonl")
+    assert plain.key(root) == {"content_hash": plain.content_hash(root)}
+    others = [replace(plain, limit=2), replace(plain, sample=2), replace(plain, captions={"image": ["web"]})]
+    keys = [json.dumps(each.key(root), sort_keys=True) for each in (plain, *others)]
+    assert len(set(keys)) == 4
 
 
 @pytest.mark.parametrize(

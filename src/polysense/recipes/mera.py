@@ -187,7 +187,7 @@ class MeraRun:
         options = {
             "merge": recipe.merge if number > 1 else None,
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
-            "data": {name: recipe.sources[name].data.content_hash(self.root) for name in own},
+            "data": {name: recipe.sources[name].data.key(self.root) for name in own},
         }
         return Stage(name=seen[-1], modality=seen[-1], phases=phases, options=options)
 

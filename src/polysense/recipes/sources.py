@@ -136,6 +136,11 @@ class DatasetSettings:
                 together.update(hashlib.file_digest(file, "sha256").digest())
         return together.hexdigest()
 
+    def key(self, root: Path) -> dict[str, Any]:
+        """What decides which samples there are: the files' content, and how they are read and chosen."""
+        how = {"columns": self.columns, "captions": self.captions, "sample": self.sample, "limit": self.limit}
+        return {"content_hash": self.content_hash(root), **{name: value for name, value in how.items() if value}}
+
 
 def data_record(name: str, data: DatasetSettings, license: str, samples: int, root: Path) -> dict[str, Any]:
     """What a stage's record says of one of its data sets."""
