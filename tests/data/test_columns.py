@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, List,
 from PIL import Image as PillowImage
 
 from polysense.data import ColumnDataset, ColumnMapping
+from polysense.data.conversations import Conversations, Turn
 from polysense.errors import ConfigError, ManifestError, UnsafeFileError
 
 
@@ -142,6 +144,113 @@ def test_paths_in_rows_are_refused_unless_a_root_holds_them(tmp_path: Path) -> N
 def test_a_row_without_media_lacks_the_modality(tmp_path: Path) -> None:
     file = parquet(tmp_path / "p.parquet", {"image": [png(), None]})
     assert "image" not in ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "image"}))[1].media
+
+
+def test_rows_of_question_answering_become_questions_with_all_their_answers(tmp_path: Path) -> None:
+    rows = {"image": [png()] * 3, "question": ["what is it ?", "how many ?", "who ?"],
+            "answers": [["cup", "mug", "cup"], ["2"], []]}  # fmt: skip
+    mapping = ColumnMapping(
+        media={"image": "image"}, questions={"image": {"question": "question", "answer": "answers"}}
+    )
+    data = ColumnDataset.from_parquet(parquet(tmp_path / "qa.parquet", rows), mapping)
+    assert [data[row].extra["questions"] for row in range(3)] == [
+        [{"modality": "image", "question": "what is it ?", "answer": ["cup", "mug", "cup"]}],
+        [{"modality": "image", "question": "how many ?", "answer": "2"}],
+        [],  # nothing answers it
+    ]
+    turns = Conversations(suffix="").test(data[0], "image")
+    assert turns == [Turn("question", "what is it ?", ("cup", "mug", "cup"))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "samples"),
+    [
+        (None, {"0": ("a", "b", "a"), "1": (), "2": ("c",)}),
+        ("first", {"0": ("a",), "1": (), "2": ("c",)}),
+        ("each", {"0/0": ("a",), "0/1": ("b",), "0/2": ("a",), "2/0": ("c",)}),
+        ("distinct", {"0/0": ("a",), "0/1": ("b",), "2/0": ("c",)}),
+    ],
+)
+def test_the_captions_of_a_row_stay_together_or_are_samples_of_their_own(
+    rule: Any, samples: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    rows = {"image": [png()] * 3, "text": [["a", "b", "a"], [], ["c"]], "name": ["x", "y", "z"]}
+    lists = {} if rule is None else {"text": rule}
+    mapping = ColumnMapping(
+        media={"image": "image"}, captions={"image": "text"}, labels={"image": "name"}, lists=lists
+    )
+    data = ColumnDataset.from_parquet(parquet(tmp_path / "captions.parquet", rows), mapping)
+    found = [data[index] for index in range(len(data))]
+    assert {sample.id: sample.captions["image"] for sample in found} == samples
+    assert data.labels("image") == [sample.labels["image"] for sample in found]
+
+
+def test_rows_that_fulfil_no_condition_are_left_out_and_keep_their_numbers(tmp_path: Path) -> None:
+    features = Features({"image": Value("binary"), "sure": Value("string"), "text": Value("string"),
+                         "kind": ClassLabel(names=["cup", "ball"])})  # fmt: skip
+    rows = {"image": [png()] * 4, "sure": ["yes", "no", "yes", "yes"], "text": ["ab", "ab", "abc", "a"],
+            "kind": [0, 0, 0, 1]}  # fmt: skip
+    file = parquet(tmp_path / "rows.parquet", rows, features)
+
+    def numbers(**where: Any) -> list[str]:
+        data = ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "image"}, where=where))
+        return [data[index].id for index in range(len(data))]
+
+    assert numbers(sure={"equals": "yes"}) == ["0", "2", "3"]
+    assert numbers(sure={"equals": "yes"}, text={"at_most_characters": 2}) == ["0", "3"]
+    assert numbers(kind={"equals": "ball"}) == ["3"]  # a class goes by its name
+    with pytest.raises(ConfigError, match=r"no row is left whose 'sure' fulfils .*True.*'yes'.*quotation marks"):
+        numbers(sure={"equals": True})
+
+
+def test_a_path_may_be_made_of_columns_and_stays_inside_the_root(tmp_path: Path) -> None:
+    rows = {"folder": ["a", "..", None], "number": [7, 8, 9]}
+    file = parquet(tmp_path / "p.parquet", rows)
+    mapping = ColumnMapping(media={"image": "media/{folder}/{number:03d}.png"})
+    assert mapping.has_paths and mapping.columns == ["folder", "number"]
+    data = ColumnDataset.from_parquet(file, mapping, root=tmp_path)
+    assert data[0].ref("image").source == (tmp_path / "media/a/007.png").resolve()
+    with pytest.raises(UnsafeFileError, match="leads outside"):
+        data[1]
+    assert data[2].media == {}
+    with pytest.raises(UnsafeFileError, match="the row points to the file"):
+        ColumnDataset.from_parquet(file, mapping)[0]
+    with pytest.raises(ManifestError, match=r"row 0, .*: the row makes no path"):
+        ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "{folder:03d}"}), root=tmp_path)[0]
+
+
+def test_csv_files_are_texts_and_json_files_are_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,answer\n007,none\n008,"yes, 2"\n009,\n')
+    mapping = ColumnMapping(media={"audio": "{id}.wav"}, questions={"audio": {"question": "id", "answer": "answer"}})
+    data = ColumnDataset.from_files("csv", str(tmp_path / "a.csv"), mapping, root=tmp_path)
+    assert data[0].ref("audio").source == tmp_path.resolve() / "007.wav"
+    assert [[asked["answer"] for asked in data[row].extra["questions"]] for row in range(3)] == [
+        ["none"], ["yes, 2"], []
+    ]  # fmt: skip
+    (tmp_path / "a.json").write_text('[{"id": 7, "text": ["a", "b"]}, {"id": 8, "text": []}]')
+    mapping = ColumnMapping(media={"video": "vid{id}.avi"}, captions={"video": "text"})
+    data = ColumnDataset.from_files("json", str(tmp_path / "a.json"), mapping, root=tmp_path)
+    assert data[0].captions == {"video": ("a", "b")} and data[1].captions == {"video": ()}
+    assert data[1].ref("video").source == tmp_path.resolve() / "vid8.avi"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"questions": {"image": {"question": "q"}}}, "the questions about 'image' are {'question': 'q'}. Give"),
+        ({"lists": {"text": "last"}}, "lists: 'text' is 'last'"),
+        ({"lists": {"image": "first"}}, "lists: 'image' is 'first'. Give a column of captions or answers one of"),
+        ({"lists": {"text": "each", "a": "distinct"}, "questions": {"image": {"question": "q", "answer": "a"}}},
+         "lists: several columns are to make samples"),
+        ({"where": {"text": {"longer": 3}}}, "where: text: there is no condition 'longer'"),
+        ({"media": {"image": "a/{0.name}"}}, "media: the path 'a/{0.name}' does not name columns"),
+        ({"media": {"image": "a/{}"}}, "media: the path 'a/{}' does not name columns"),
+        ({"media": {"image": "a/{b"}}, "media: the path 'a/{b' does not name columns"),
+    ],
+)  # fmt: skip
+def test_lists_questions_conditions_and_paths_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        ColumnMapping(**{"media": {"image": "image"}, "captions": {"image": "text"}, **settings})
 
 
 def test_mappings_are_checked_before_anything_is_read(tmp_path: Path) -> None:

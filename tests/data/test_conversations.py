@@ -76,6 +76,17 @@ def test_at_test_the_instruction_is_fixed_and_every_reference_is_kept() -> None:
     ]
 
 
+def test_of_several_right_answers_one_is_drawn_and_all_are_kept_at_test() -> None:
+    asked = [{"modality": "image", "question": "what is it ?", "answer": ["cup", "mug"]}]
+    turns = [
+        Conversations().draw(Sample(f"s{number}", {}, extra={"questions": asked}), "image", seed=0, epoch=0)
+        for number in range(32)
+    ]
+    assert {turn.answers for turn in turns} == {("cup",), ("mug",)}
+    (turn,) = Conversations().test(Sample("s", {}, extra={"questions": asked}), "image")
+    assert turn.answers == ("cup", "mug")
+
+
 def test_a_turn_becomes_a_chat_with_or_without_its_answer() -> None:
     turn = Turn("question", "what is it ?", ("a cube",))
     asked = {"role": "user", "content": [{"type": "depth"}, {"type": "text", "text": "\nwhat is it ?"}]}
@@ -92,7 +103,12 @@ def test_a_sample_without_anything_to_answer_is_named() -> None:
         Conversations(tasks=("question",)).draw(bare, "image", seed=0, epoch=0)
 
 
-@pytest.mark.parametrize("malformed", ["text", [1], [{"modality": "depth", "question": "what ?"}]])
+@pytest.mark.parametrize(
+    "malformed",
+    ["text", [1], [{"modality": "depth", "question": "what ?"}],
+     [{"modality": "depth", "question": "what ?", "answer": []}],
+     [{"modality": "depth", "question": "what ?", "answer": ["cup", 1]}]],
+)  # fmt: skip
 def test_malformed_questions_are_named(malformed: Any) -> None:
     with pytest.raises(ManifestError, match="s0: 'questions' is not a list"):
         Conversations().draw(sample(questions=malformed), "depth", seed=0, epoch=0)

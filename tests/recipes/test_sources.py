@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,31 @@ def test_parquet_patterns_are_opened_by_column_mapping(root: Path) -> None:
     assert class_names(dataset, "image") == ()
 
 
+def test_csv_and_json_files_are_opened_by_column_mapping(root: Path) -> None:
+    (root / "a.csv").write_text("cloud,text\n1,a\n2,b\n")
+    (root / "a.json").write_text('[{"cloud": 1, "text": "a"}]')
+    columns = {"media": {"point_cloud": "{cloud}.ply"}, "captions": {"point_cloud": "text"}}
+    tables = [DatasetSettings(csv=["a.csv"], columns=columns), DatasetSettings(json=["a.json"], columns=columns)]
+    opened = [each.open(root) for each in tables]
+    assert [len(each) for each in opened] == [2, 1] and [each.name for each in tables] == ["a", "a"]
+    assert all(each[0].media["point_cloud"].source == (root / "1.ply").resolve() for each in opened)
+    digest = hashlib.sha256(hashlib.sha256((root / "a.csv").read_bytes()).digest()).hexdigest()
+    assert tables[0].content_hash(root) == digest
+
+
+def test_samples_are_drawn_at_random_the_same_at_every_opening_and_fewer_are_among_more(root: Path) -> None:
+    row = {"media": {"image": "x.png"}}
+    (root / "many.jsonl").write_text("".join(json.dumps({"id": str(n), **row}) + "\n" for n in range(50)))
+
+    def ids(sample: int, limit: int | None = None) -> list[str]:
+        dataset = DatasetSettings(manifest="many.jsonl", sample=sample, limit=limit).open(root)
+        return [dataset[index].id for index in range(len(dataset))]
+
+    few, more = ids(5), ids(20)
+    assert len(few) == 5 and few == ids(5) and set(few) < set(more) and few != [str(n) for n in range(5)]
+    assert sorted(more, key=int) == more and ids(20, limit=2) == more[:2] and len(ids(99)) == 50
+
+
 def test_captions_of_several_keys_are_pooled(root: Path) -> None:
     dataset = DatasetSettings(manifest="m.jsonl", captions={"image": ["image", "web"]}).open(root)
     assert dataset[0].captions["image"] == ("a", "b") and dataset.labels("image") == ["cup"] * 3
@@ -48,6 +74,14 @@ def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
     assert DatasetSettings(hub="someone/data", split="test").content_hash(root) == "someone/data[test]"
 
 
+def test_the_key_is_another_one_for_other_samples_of_the_same_file(root: Path) -> None:
+    plain = DatasetSettings(manifest="m.jsonl")
+    assert plain.key(root) == {"content_hash": plain.content_hash(root)}
+    others = [replace(plain, limit=2), replace(plain, sample=2), replace(plain, captions={"image": ["web"]})]
+    keys = [json.dumps(each.key(root), sort_keys=True) for each in (plain, *others)]
+    assert len(set(keys)) == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -56,6 +90,7 @@ def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
         (DatasetSettings(manifest="none.jsonl"), r"depth: data: .*none\.jsonl: there is no such manifest"),
         (DatasetSettings(parquet=["b-*.parquet"]), r"depth: data: columns: the keys \['media'\] are missing"),
         (DatasetSettings(parquet=["b-*.parquet"], columns=COLUMNS), r"b-\*\.parquet: there is no such parquet file"),
+        (DatasetSettings(csv=["b.csv"], columns=COLUMNS), r"b\.csv: there is no such csv file"),
         (DatasetSettings(parquet=["m.jsonl"], columns=COLUMNS), r"m\.jsonl: the data set cannot be opened"),
         (DatasetSettings(parquet=["a-*.parquet"], columns={"media": {"depth": "xyz"}}), r"no columns \['xyz'\]"),
         (DatasetSettings(parquet=["a-*.parquet"], columns={**COLUMNS, "lables": {}}), "unknown key 'lables'"),

@@ -85,9 +85,9 @@ def sound(rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def clip(rng: np.random.Generator) -> bytes:
+def clip(rng: np.random.Generator, container_format: str = "mp4") -> bytes:
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
+    with av.open(file, "w", format=container_format) as container:
         stream = container.add_stream("mpeg4", rate=4)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for _ in range(4):

@@ -6,20 +6,27 @@ opened by the guarded processors: neither `datasets`' own decoders nor torchcode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from datasets import Audio, ClassLabel, Dataset, Image, Video, load_dataset
+import numpy as np
+from datasets import Audio, ClassLabel, Dataset, Features, Image, Value, Video, load_dataset
 
+from polysense.data.conditions import check_conditions, fulfils
 from polysense.data.manifest import resolve_inside
 from polysense.data.samples import MediaRef, Sample
 from polysense.errors import ConfigError, ManifestError, UnsafeFileError
 from polysense.modality import JsonValue
 
+FileKind = Literal["parquet", "csv", "json"]
+
+_LIST_RULES = ("first", "each", "distinct")
 _FACT_KEYS = {"column", "values", "value"}
+_QUESTION_KEYS = {"question", "answer"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +34,17 @@ class ColumnMapping:
     """Which columns hold what.
 
     Attributes:
-        media: modality to the column of its media: encoded bytes, an Image, Audio or Video, or an array.
+        media: modality to the column of its media: encoded bytes, an Image, Audio or Video, an array or a path. Or to
+            a path with columns in braces, such as "coco/{filepath}/{filename}".
         labels: modality to the column of its class: a ClassLabel, a text, or a list of texts (its first entry is the
             sample's label; all entries are kept in `Sample.extra`).
         captions: modality to the column of its captions: a text or a list of texts.
+        questions: modality to the columns of a question about it, `{"question": column, "answer": column}`. An answer
+            is a text or a list of all right ones; `Sample.extra["questions"]` then is as in a manifest.
+        lists: column of captions or answers to what becomes of its lists: "first" keeps the first entry alone, "each"
+            makes a sample of every entry, "distinct" of every different one. Without it they stay together: one is
+            drawn at every epoch, and all are references at test.
+        where: column to the conditions that its entry must fulfil for a row to be taken; see `check_conditions`.
         facts: modality to the facts of its media, each the name of a column, or `{"value": constant}`, or
             `{"column": name, "values": {entry: fact}}` to translate a column's entries.
         id: column of unique identifiers; by default the row number.
@@ -39,12 +53,24 @@ class ColumnMapping:
     media: Mapping[str, str]
     labels: Mapping[str, str] = field(default_factory=dict)
     captions: Mapping[str, str] = field(default_factory=dict)
+    questions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lists: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     id: str | None = None
 
     def __post_init__(self) -> None:
         if not self.media:
             raise ConfigError("a column mapping names no media", fix="Give `media: {modality: column}`.")
+        for path in self.media.values():
+            _path_columns(path)
+        for modality, columns in self.questions.items():
+            if set(columns) != _QUESTION_KEYS:
+                raise ConfigError(f"the questions about {modality!r} are {dict(columns)}", where="column mapping",
+                                  fix="Give {question: column, answer: column}.")  # fmt: skip
+        self._check_lists()
+        for column, conditions in self.where.items():
+            check_conditions(conditions, where=f"column mapping: where: {column}")
         for modality, facts in self.facts.items():
             for name, spec in facts.items():
                 if isinstance(spec, Mapping) and not (
@@ -55,6 +81,17 @@ class ColumnMapping:
                         where="column mapping",
                         fix="Give a column, {value: ...}, or {column: ..., values: {...}}.",
                     )
+
+    def _check_lists(self) -> None:
+        texts = {*self.captions.values(), *(columns["answer"] for columns in self.questions.values())}
+        where, rules = "column mapping: lists", ", ".join(_LIST_RULES)
+        for column, rule in self.lists.items():
+            if column not in texts or rule not in _LIST_RULES:
+                raise ConfigError(f"{column!r} is {rule!r}", where=where,
+                                  fix=f"Give a column of captions or answers one of {rules}.")  # fmt: skip
+        if sum(rule != "first" for rule in self.lists.values()) > 1:
+            raise ConfigError("several columns are to make samples of their entries", where=where,
+                              fix="Leave one of them.")  # fmt: skip
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> ColumnMapping:
@@ -73,8 +110,20 @@ class ColumnMapping:
             for spec in specs.values()
             if isinstance(spec, str) or "column" in spec
         ]
-        names = [*self.media.values(), *self.labels.values(), *self.captions.values(), *facts, self.id]
+        media = [column for path in self.media.values() for column in _path_columns(path) or (path,)]
+        questions = [column for columns in self.questions.values() for column in columns.values()]
+        names = [*media, *self.labels.values(), *self.captions.values(), *questions, *self.where, *facts, self.id]
         return list(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether media are files at paths that the mapping itself puts together."""
+        return any(map(_path_columns, self.media.values()))
+
+    @property
+    def split(self) -> tuple[str, str] | None:
+        """The column whose entries become samples of their own, and the rule."""
+        return next(((column, rule) for column, rule in self.lists.items() if rule != "first"), None)
 
 
 class ColumnDataset:
@@ -87,7 +136,7 @@ class ColumnDataset:
             themselves are read.
 
     Raises:
-        ConfigError: the data set lacks a column of the mapping, or has no row.
+        ConfigError: the data set lacks a column of the mapping, or has no row that is taken.
     """
 
     def __init__(self, dataset: Dataset, mapping: ColumnMapping, *, root: str | Path | None = None) -> None:
@@ -104,38 +153,59 @@ class ColumnDataset:
         for name, feature in dataset.features.items():
             if isinstance(feature, Audio | Image | Video):
                 dataset = dataset.cast_column(name, type(feature)(decode=False))
-        arrays = [name for name in mapping.media.values() if _is_array(dataset.features[name])]
+        arrays = [name for name in mapping.media.values() if _is_array(dataset.features.get(name))]
         self._rows = dataset
+        self._places = self._chosen() if mapping.where or mapping.split else None
         self._arrays = dataset.select_columns(list(dict.fromkeys(arrays))).with_format("numpy") if arrays else None
 
     @classmethod
     def from_parquet(cls, files: str | Sequence[str], mapping: ColumnMapping, **options: Any) -> ColumnDataset:
         """Local parquet files (a path, a pattern or a list) as one data set; `options` go to the constructor."""
-        return cls(load_dataset("parquet", data_files=files, split="train"), mapping, **options)
+        return cls.from_files("parquet", files, mapping, **options)
+
+    @classmethod
+    def from_files(
+        cls, kind: FileKind, files: str | Sequence[str], mapping: ColumnMapping, **options: Any
+    ) -> ColumnDataset:
+        """Local files with a row per sample, as `from_parquet`.
+
+        Args:
+            kind: "json" is a list of objects or one in each line; all columns of "csv" are texts, named in its first
+                line.
+        """
+        reading: dict[str, Any] = {}
+        if kind == "csv":  # guessing would take the zeros off an id, and lose the answer "none"
+            names = load_dataset(kind, data_files=files, split="train", nrows=1).column_names
+            reading = {"features": Features(dict.fromkeys(names, Value("string"))), "keep_default_na": False}
+        return cls(load_dataset(kind, data_files=files, split="train", **reading), mapping, **options)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) if self._places is None else len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
-        row = dict(self._rows[index])
+        number, entry = (index, None) if self._places is None else self._places[index]
+        row, mapping, where = dict(self._rows[number]), self.mapping, f"row {number}"
         if self._arrays is not None:
-            row.update(self._arrays[index])
-        where = f"row {index}"
-        sample_id = str(index) if self.mapping.id is None else str(row[self.mapping.id])
+            row.update(self._arrays[number])
+        sample_id = str(number) if mapping.id is None else str(row[mapping.id])
+        sources = {modality: self._media(path, row, where) for modality, path in mapping.media.items()}
         media = {
-            modality: MediaRef(self._media(row[column], f"{where}, {column}"), self._facts(modality, row, where))
-            for modality, column in self.mapping.media.items()
-            if row[column] is not None
+            modality: MediaRef(source, self._facts(modality, row, where))
+            for modality, source in sources.items()
+            if source is not None
         }
-        labels, extra = {}, {}
-        for modality, column in self.mapping.labels.items():
+        labels: dict[str, str] = {}
+        extra: dict[str, JsonValue] = {}
+        for modality, column in mapping.labels.items():
             names = self._class_names(column, row[column])
             if names:
                 labels[modality] = names[0]
             if len(names) > 1:
                 extra[column] = list(names)
-        captions = {modality: _texts(row[column]) for modality, column in self.mapping.captions.items()}
-        return Sample(sample_id, media, labels, captions, extra)
+        if mapping.questions:
+            extra["questions"] = self._questions(row, entry)
+        captions = {modality: self._taken(column, row, entry) for modality, column in mapping.captions.items()}
+        return Sample(sample_id if entry is None else f"{sample_id}/{entry}", media, labels, captions, extra)
 
     def labels(self, modality: str) -> Sequence[str | None]:
         """Class name of every row in `modality`; media are not read."""
@@ -143,10 +213,48 @@ class ColumnDataset:
 
     @cached_property
     def _label_columns(self) -> dict[str, list[str | None]]:
-        return {
-            modality: [next(iter(self._class_names(column, value)), None) for value in self._rows[column][:]]
-            for modality, column in self.mapping.labels.items()
-        }
+        found = {}
+        for modality, column in self.mapping.labels.items():
+            names = [next(iter(self._class_names(column, value)), None) for value in self._rows[column][:]]
+            found[modality] = names if self._places is None else [names[row] for row, _ in self._places]
+        return found
+
+    def _chosen(self) -> list[tuple[int, int | None]]:
+        """(row, entry of its list) of every sample."""
+        rows: Iterable[int] = range(len(self._rows))
+        for column, conditions in self.mapping.where.items():
+            entries, feature = self._rows[column][:], self._rows.features[column]
+            if isinstance(feature, ClassLabel):
+                entries = [next(iter(self._class_names(column, entry)), None) for entry in entries]
+            rows = [row for row in rows if fulfils(entries[row], conditions)]
+            if not rows:
+                raise ConfigError(
+                    f"no row is left whose {column!r} fulfils {dict(conditions)}; the first one's is {entries[0]!r}",
+                    where="column mapping: where",
+                    fix="Correct the conditions; YAML reads yes and no as true and false, except in quotation marks.",
+                )
+        if self.mapping.split is None:
+            return [(row, None) for row in rows]
+        column, rule = self.mapping.split
+        lists = self._rows[column][:]
+        return [(row, entry) for row in rows for entry in _entries(_texts(lists[row]), rule)]
+
+    def _taken(self, column: str, row: Mapping[str, Any], entry: int | None) -> tuple[str, ...]:
+        """The texts of a column that belong to a sample."""
+        texts, rule = _texts(row[column]), self.mapping.lists.get(column)
+        if rule == "first":
+            return texts[:1]
+        return texts if rule is None or entry is None else (texts[entry],)
+
+    def _questions(self, row: Mapping[str, Any], entry: int | None) -> list[dict[str, JsonValue]]:
+        """Questions of a row as they stand in manifests, except those that nothing answers."""
+        found = []
+        for modality, columns in self.mapping.questions.items():
+            answers = self._taken(columns["answer"], row, entry)
+            for question in _texts(row[columns["question"]])[:1] if answers else ():
+                answer = answers[0] if len(answers) == 1 else list(answers)
+                found.append({"modality": modality, "question": question, "answer": answer})
+        return found
 
     def _class_names(self, column: str, value: Any) -> tuple[str, ...]:
         feature = self._rows.features[column]
@@ -154,10 +262,19 @@ class ColumnDataset:
             return () if value is None or value < 0 else (str(feature.int2str(int(value))),)
         return _texts(value)
 
-    def _media(self, value: Any, where: str) -> object:
+    def _media(self, path: str, row: Mapping[str, Any], where: str) -> object:
+        """What a mapping's column or path says of the media of a row; `None` where the row has none."""
+        columns = _path_columns(path)
+        value, where = row.get(path), f"{where}, {path}"
+        if columns:
+            if any(row[column] is None for column in columns):
+                return None
+            try:
+                value = path.format_map(row)
+            except (ValueError, TypeError) as error:
+                raise ManifestError(f"the row makes no path ({error})", where=where, fix="Drop the row.") from error
         if isinstance(value, str) or (isinstance(value, Mapping) and value.get("bytes") is None):
-            path = value if isinstance(value, str) else value.get("path")
-            return self._path(path, where)
+            return self._path(value if isinstance(value, str) else value.get("path"), where)
         return value["bytes"] if isinstance(value, Mapping) else value
 
     def _path(self, path: str | None, where: str) -> Path:
@@ -200,6 +317,24 @@ def _is_array(feature: Any) -> bool:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    if value is None:
+    if value is None or (isinstance(value, str) and not value):
         return ()
-    return (value,) if isinstance(value, str) else tuple(str(entry) for entry in value)
+    listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    return tuple(str(entry) for entry in value) if listed else (str(value),)
+
+
+def _entries(texts: Sequence[str], rule: str) -> list[int]:
+    """Which entries of a list become samples; of equal ones the first, where they must differ."""
+    return [place for place, text in enumerate(texts) if rule == "each" or text not in texts[:place]]
+
+
+def _path_columns(path: str) -> tuple[str, ...]:
+    """The columns in braces of a path; none of a plain column."""
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
+    except ValueError:
+        names = [""]
+    if any(not name or {".", "["} & set(name) for name in names):
+        raise ConfigError(f"the path {path!r} does not name columns", where="column mapping: media",
+                          fix="Put columns' names in braces, such as images/{file_name}.")  # fmt: skip
+    return tuple(names)

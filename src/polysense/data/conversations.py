@@ -75,8 +75,8 @@ class Conversations:
         rng = sample_rng(seed, epoch, sample.id, f"conversation {modality}")
         captions, questions = self._material(sample, modality)
         if questions and (not captions or rng.uniform() < self.question_share):
-            question, answer = questions[int(rng.integers(len(questions)))]
-            return Turn("question", self._asked(question), (answer,))
+            question, answers = questions[int(rng.integers(len(questions)))]
+            return Turn("question", self._asked(question), (answers[int(rng.integers(len(answers)))],))
         pool = self.pool(modality)
         instruction, caption = pool[int(rng.integers(len(pool)))], captions[int(rng.integers(len(captions)))]
         return Turn("caption", instruction, (caption,))
@@ -94,9 +94,9 @@ class Conversations:
         """
         captions, questions = self._material(sample, modality)
         asked = [Turn("caption", self.pool(modality)[0], captions)] if captions else []
-        return asked + [Turn("question", self._asked(question), (answer,)) for question, answer in questions]
+        return asked + [Turn("question", self._asked(question), answers) for question, answers in questions]
 
-    def _material(self, sample: Sample, modality: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+    def _material(self, sample: Sample, modality: str) -> tuple[tuple[str, ...], list[tuple[str, tuple[str, ...]]]]:
         """Captions, and questions with their answers, of the tasks that are asked."""
         captions = sample.captions.get(modality, ()) if "caption" in self.tasks else ()
         found = questions(sample, modality) if "question" in self.tasks else []
@@ -109,20 +109,28 @@ class Conversations:
         return f"{question} {self.suffix}".strip()
 
 
-def questions(sample: Sample, modality: str) -> list[tuple[str, str]]:
-    """(question, answer) of every entry of the row's `questions` about a sense.
+def questions(sample: Sample, modality: str) -> list[tuple[str, tuple[str, ...]]]:
+    """(question, all its right answers) of every entry of the row's `questions` about a sense.
 
     Raises:
-        ManifestError: `questions` is no list of objects with texts under modality, question and answer.
+        ManifestError: `questions` is no list of objects with texts under modality, question and answer (or a list of
+            texts there).
     """
     rows: Any = sample.extra.get("questions") or []
-    keys = ("modality", "question", "answer")
-    if not isinstance(rows, list) or not all(
-        isinstance(row, Mapping) and all(isinstance(row.get(key), str) for key in keys) for row in rows
-    ):
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) and _is_question(row) for row in rows):
         raise ManifestError("'questions' is not a list of {modality, question, answer}", where=sample.id,
                             fix="Correct the row, or write the manifest again.")  # fmt: skip
-    return [(row["question"], row["answer"]) for row in rows if row["modality"] == modality]
+    return [(row["question"], _answers(row)) for row in rows if row["modality"] == modality]
+
+
+def _is_question(row: Mapping[str, Any]) -> bool:
+    texts = [row.get("modality"), row.get("question"), *_answers(row)]
+    return len(texts) > 2 and all(isinstance(text, str) for text in texts)
+
+
+def _answers(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    answer = row.get("answer")
+    return tuple(answer) if isinstance(answer, list) else (answer,)
 
 
 def messages(turn: Turn, modality: str, *, answer: str | None = None) -> list[Message]:

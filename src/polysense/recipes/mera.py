@@ -52,6 +52,7 @@ class MeraSenseSettings:
         encoder: folder or Hub name; or a config of `training/anchors` ("clip"), or of `training/unialign` after a
             colon ("unialign:world"), which is trained first. Senses of one encoder share it.
         connector, layer, pool: see `MeraForConditionalGeneration.add_modality`.
+        bert: folder or Hub name of a BERT whose weights a Q-Former starts from.
         processor: options of the sense's processor that replace those of its encoder's spec.
     """
 
@@ -59,6 +60,7 @@ class MeraSenseSettings:
     connector: str | Mapping[str, Any] = "mlp"
     layer: int = -1
     pool: int = 1
+    bert: str | None = None
     processor: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -187,7 +189,7 @@ class MeraRun:
         options = {
             "merge": recipe.merge if number > 1 else None,
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
-            "data": {name: recipe.sources[name].data.content_hash(self.root) for name in own},
+            "data": {name: recipe.sources[name].data.key(self.root) for name in own},
         }
         return Stage(name=seen[-1], modality=seen[-1], phases=phases, options=options)
 
@@ -242,7 +244,8 @@ class MeraRun:
         else:
             tokenizer = AutoTokenizer.from_pretrained(self.llm)
             model = MeraForConditionalGeneration.from_parts(self.llm, tokenizer=tokenizer)
-            pictures = CLIPImageProcessorPil.from_pretrained(self._encoder(settings.encoder))
+            pictured = self.recipe.senses.get("image", settings)  # whichever sense comes first
+            pictures = CLIPImageProcessorPil.from_pretrained(self._encoder(pictured.encoder))
             processor = MeraProcessor(pictures, tokenizer)
         known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
         with place(f"senses: {sense}"):
@@ -250,6 +253,8 @@ class MeraRun:
                 sense, known[0] if known else self._encoder(settings.encoder), settings.connector,
                 layer=settings.layer, pool=settings.pool, seed=self.recipe.seed, tokenizer=processor.tokenizer,
             )  # fmt: skip
+            if settings.bert is not None:
+                model.start_from_bert(sense, settings.bert)
             spec = model.config.senses[sense].modality
             processor.add_modality(spec, model.token_layout(sense), **settings.processor)
         return model, processor

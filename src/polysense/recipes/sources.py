@@ -13,7 +13,8 @@ from datasets import load_dataset
 from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
-from polysense.data import ColumnDataset, ColumnMapping, Manifest, Sample, SampleDataset, Source, Subset
+from polysense.data import ColumnDataset, ColumnMapping, Manifest, Sample, SampleDataset, Source, Subset, keyed_rng
+from polysense.data.columns import FileKind
 from polysense.errors import ConfigError
 from polysense.recipes.config import build, place
 from polysense.world import WorldConfig, build_world
@@ -47,77 +48,98 @@ class PooledCaptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSettings:
-    """Where samples come from: exactly one of `manifest`, `parquet` and `hub`.
+    """Where samples come from: exactly one of `manifest`, `parquet`, `csv`, `json` and `hub`.
 
     Attributes:
         manifest: JSONL manifest, relative to the recipe's data root.
-        parquet: parquet files or patterns, relative to the data root.
+        parquet, csv, json: files or patterns, relative to the data root.
         hub: name of a data set on the Hub.
         split: split of a Hub data set.
-        columns: column mapping for parquet and Hub data sets (`polysense.data.ColumnMapping`).
+        columns: column mapping for all but manifests (`polysense.data.ColumnMapping`).
         captions: modality to the caption lists that are pooled for it, such as `{image: [image, web]}`.
+        sample: use so many samples only, drawn at random: the same ones at every opening, all of them among more.
         limit: use the first samples only.
     """
 
     manifest: str | None = None
     parquet: Sequence[str] = ()
+    csv: Sequence[str] = ()
+    json: Sequence[str] = ()
     hub: str | None = None
     split: str = "train"
     columns: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sample: int | None = None
     limit: int | None = None
 
     def open(self, root: Path) -> SampleDataset:
         """The data set.
 
         Raises:
-            ConfigError: none or several of the three kinds, files that are not there or no parquet, or columns that
-                do not exist.
+            ConfigError: none or several of the kinds, files that are not there or of another kind, or columns that do
+                not exist.
             ManifestError: a manifest that cannot be read.
         """
-        if sum(map(bool, (self.manifest, self.parquet, self.hub))) != 1:
-            raise ConfigError("a data set needs exactly one of manifest, parquet and hub",
+        if sum(map(bool, (self.manifest, self.parquet, self.csv, self.json, self.hub))) != 1:
+            raise ConfigError("a data set needs exactly one of manifest, parquet, csv, json and hub",
                               fix="Give one of them.")  # fmt: skip
         dataset: SampleDataset = Manifest(root / self.manifest, root=root) if self.manifest else self._columns(root)
         if self.captions:
             dataset = PooledCaptions(dataset, self.captions)
+        if self.sample is not None and self.sample < len(dataset):
+            drawn = keyed_rng("sample", self.name).permutation(len(dataset))[: self.sample]
+            dataset = Subset(dataset, tuple(sorted(drawn.tolist())))
         return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
+
+    @property
+    def _files(self) -> tuple[FileKind, Sequence[str]]:
+        """Which kind of files there are, and their patterns."""
+        kinds: Mapping[FileKind, Sequence[str]] = {"parquet": self.parquet, "csv": self.csv, "json": self.json}
+        return next(((kind, patterns) for kind, patterns in kinds.items() if patterns), ("parquet", ()))
 
     def _columns(self, root: Path) -> ColumnDataset:
         mapping = build(ColumnMapping, self.columns, "columns")
-        for pattern in self.parquet:
+        kind, patterns = self._files
+        for pattern in patterns:
             if not any(root.glob(pattern)):
-                raise ConfigError("there is no such parquet file", where=root / pattern,
+                raise ConfigError(f"there is no such {kind} file", where=root / pattern,
                                   fix="Put the files there, or correct data_root or the pattern.")  # fmt: skip
         try:
-            if self.parquet:
-                return ColumnDataset.from_parquet([str(root / each) for each in self.parquet], mapping, root=root)
-            return ColumnDataset(load_dataset(self.hub, split=self.split), mapping)
+            if patterns:
+                return ColumnDataset.from_files(kind, [str(root / each) for each in patterns], mapping, root=root)
+            rows = load_dataset(self.hub, split=self.split)
+            return ColumnDataset(rows, mapping, root=root if mapping.has_paths else None)
         except ConfigError:
             raise
         except (OSError, ValueError, DatasetsError) as error:
             raise ConfigError(
                 f"the data set cannot be opened ({type(error).__name__}: {error})",
-                where=self.hub or root / self.parquet[0], fix="Download it again.",
+                where=self.hub or root / patterns[0], fix="Download it again.",
             ) from error  # fmt: skip
 
     @property
     def name(self) -> str:
-        """What figures on this data set are called by: its file (parquet: with its folder), or its name on the Hub."""
-        if self.parquet:
-            return re.split(r"[*?\[]", self.parquet[0].removesuffix(".parquet"))[0].rstrip("-_./")
+        """What figures on this data set are called by: its files with their folder, or its name on the Hub."""
+        kind, patterns = self._files
+        if patterns:
+            return re.split(r"[*?\[]", patterns[0].removesuffix(f".{kind}"))[0].rstrip("-_./")
         return self.hub or Path(self.manifest or "").stem
 
     def content_hash(self, root: Path) -> str:
-        """SHA-256 of the manifest or of the parquet files; a Hub data set is named by itself."""
+        """SHA-256 of the manifest or of the files; a Hub data set is named by itself."""
         if self.hub:
             return f"{self.hub}[{self.split}]"
-        matches = [root / self.manifest] if self.manifest else [p for each in self.parquet for p in root.glob(each)]
+        matches = [root / self.manifest] if self.manifest else [p for each in self._files[1] for p in root.glob(each)]
         together = hashlib.sha256()
         for path in tqdm(sorted(matches), desc="hashing data", delay=2, leave=False):
             with path.open("rb") as file:
                 together.update(hashlib.file_digest(file, "sha256").digest())
         return together.hexdigest()
+
+    def key(self, root: Path) -> dict[str, Any]:
+        """What decides which samples there are: the files' content, and how they are read and chosen."""
+        how = {"columns": self.columns, "captions": self.captions, "sample": self.sample, "limit": self.limit}
+        return {"content_hash": self.content_hash(root), **{name: value for name, value in how.items() if value}}
 
 
 def data_record(name: str, data: DatasetSettings, license: str, samples: int, root: Path) -> dict[str, Any]:

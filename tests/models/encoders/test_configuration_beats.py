@@ -33,6 +33,12 @@ def test_another_variant_is_refused(change: dict[str, Any]) -> None:
         BeatsConfig.from_published({**PUBLISHED, **change})
 
 
+def test_its_sense_has_the_options_that_it_was_trained_with() -> None:
+    assert processor_for(BeatsConfig().senses["audio"], 224) == processor_for(
+        get_modality("audio"), 224, **BEATS_PROCESSOR
+    )
+
+
 def test_ten_seconds_are_496_tokens(tmp_path: Path) -> None:
     config = BeatsConfig()
     assert config.token_grid == (62, 8) and 62 * 8 == 496

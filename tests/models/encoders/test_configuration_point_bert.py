@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from polysense.errors import ConfigError
 from polysense.models.encoders import PointBertConfig
+from polysense.processing import PointCloudProcessor, processor_for
 
 
 def test_defaults_are_pointllms(tmp_path: Path) -> None:
@@ -16,6 +17,13 @@ def test_defaults_are_pointllms(tmp_path: Path) -> None:
     assert (config.num_groups, config.hidden_size, config.num_hidden_layers, config.channels) == (512, 384, 12, 6)
     config.save_pretrained(tmp_path)
     assert isinstance(AutoConfig.from_pretrained(tmp_path), PointBertConfig)
+
+
+def test_its_sense_is_coloured_clouds_in_as_many_groups() -> None:
+    spec = PointBertConfig(num_groups=64).senses["point_cloud"]
+    processor = processor_for(spec, 224)
+    assert isinstance(processor, PointCloudProcessor)
+    assert (processor.channels, processor.num_groups, processor.num_points) == (6, 64, 8192)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import BertConfig, BertModel
 
 from polysense import Modality, UniAlignModel
 from polysense.errors import ConfigError, UnregisteredModalityError
@@ -155,6 +156,19 @@ def test_a_spec_is_the_encoders_own_where_it_has_one() -> None:
     )  # 6 channels, unlike the registered one
     model.add_modality(Modality(name="thermal", kind="grid", channels=3), "image")
     assert model.config.senses["thermal"].modality.channels == 3
+
+
+def test_a_q_former_may_start_from_bert(tmp_path: Path) -> None:
+    bert = BertModel(BertConfig(vocab_size=40, max_position_embeddings=8, hidden_size=16, intermediate_size=32,
+                                num_hidden_layers=2, num_attention_heads=2))  # fmt: skip
+    bert.save_pretrained(tmp_path)
+    model = tiny_mera("audio")
+    model.start_from_bert("audio", tmp_path)
+    own = model.model.connectors["audio"].state_dict()
+    wanted = bert.state_dict()["encoder.layer.1.intermediate.dense.weight"]
+    assert torch.equal(own["qformer.encoder.layer.1.intermediate_query.dense.weight"], wanted)
+    with pytest.raises(ConfigError, match="image: only a Q-Former can start from BERT"):
+        model.start_from_bert("image", tmp_path)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
+from polysense.modality import Modality
 from polysense.models.nested import check_limits
 
 _LIMITS = {
@@ -87,6 +88,12 @@ class BeatsConfig(PreTrainedConfig):
     def token_grid(self) -> tuple[int, int]:
         """(time, frequency) patches of a window."""
         return self.max_length // self.patch_size, self.num_mel_bins // self.patch_size
+
+    @property
+    def senses(self) -> dict[str, Modality]:
+        """The sense that it was made for, with the options of its processor."""
+        options = {**BEATS_PROCESSOR, "mel_bins": self.num_mel_bins}
+        return {"audio": Modality(name="audio", kind="spectrogram", channels=1, processor=options)}
 
     @classmethod
     def from_published(cls, cfg: Mapping[str, Any]) -> Self:

@@ -10,6 +10,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
+from polysense.modality import Modality
 from polysense.models.nested import check_limits
 
 _LIMITS = {
@@ -50,6 +51,12 @@ class PointBertConfig(PreTrainedConfig):
                 f"{self.channels} channels and {self.num_attention_heads} heads of {self.hidden_size} values fit no "
                 "point encoder", where="PointBertConfig", fix="Give three coordinates at least, and a multiple.",
             )  # fmt: skip
+
+    @property
+    def senses(self) -> dict[str, Modality]:
+        """The sense that it was made for: clouds with colours where it takes them, in as many groups."""
+        options = {"num_groups": self.num_groups}
+        return {"point_cloud": Modality(name="point_cloud", kind="points", channels=self.channels, processor=options)}
 
 
 __all__ = ["PointBertConfig"]

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from transformers import LlavaForConditionalGeneration, PreTrainedModel
+from transformers import AutoModel, LlavaForConditionalGeneration, PreTrainedModel
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality, get_modality
+from polysense.models.base import load_foreign
 from polysense.models.mera.building import LanguageModelParts, load_encoder, load_language_model, placeholder_id
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.layout import token_layout
 from polysense.models.mera.llava import llava_of, parts_of_llava
 from polysense.models.mera.tokens import pad_token_id
-from polysense.nn.connectors import Connector, connector_options
+from polysense.nn.connectors import Connector, QFormerConnector, connector_options
 from polysense.nn.starts import named_draws
 
 
@@ -141,6 +142,25 @@ class MeraConstruction:
             built = self.model.new_connector(sense, part)
             built.reset_parameters()
         self._learn(sense, built, part)
+
+    def start_from_bert(self, name: str, bert: str | Path) -> None:
+        """Start a sense's Q-Former from BERT's weights, as MERA does (section 5.1); see `QFormerConnector.load_bert`.
+
+        Args:
+            bert: folder or Hub name, such as "google-bert/bert-base-uncased".
+
+        Raises:
+            UnknownModalityError: the model has not learned the sense.
+            ConfigError: its connector is no Q-Former.
+            UnsafeFileError, CheckpointError: a folder that is unsafe, or a BERT that does not fit.
+        """
+        self.model.sense(name)
+        connector = self.model.connectors[name]
+        if not isinstance(connector, QFormerConnector):
+            raise ConfigError(
+                "only a Q-Former can start from BERT", where=name, fix="Use a connector of kind qformer."
+            )
+        connector.load_bert(load_foreign(AutoModel, bert, may_lack=r"pooler\..*").state_dict())
 
     def _learn(self, sense: MeraSense, connector: Connector, encoder: PreTrainedModel) -> None:
         """Add a sense whose parts are built, after a last look at whether they fit together."""
