@@ -39,6 +39,15 @@ def test_chance_of_answers_is_that_of_the_most_frequent_one() -> None:
     assert "normalised match" in result.metric
 
 
+def test_of_several_right_answers_the_one_that_was_given_is_compared_or_the_most_frequent() -> None:
+    right = ("red", "crimson", "crimson")
+    assert said("colour ?", right, "Red .").reference == "red"
+    assert said("colour ?", right, "blue").reference == "crimson"
+    asked = [said("colour ?", right, "red"), said("colour ?", ("red", "red"), "blue")]
+    (result,) = answer_results(asked, NormalisedMatchJudge()([Answer("", e.reference, e.prediction) for e in asked]))
+    assert (result.value, result.chance) == (0.5, 1.0)  # "red" is right for both
+
+
 def test_a_judgement_that_is_not_complete_gives_no_figure() -> None:
     asked = [said("colour ?", ["red"], "red")] * 2
     half = Judgement(judge="some", verdicts=(Verdict(True), None), unjudged={1: "late"}, min_coverage=0.9)

@@ -16,6 +16,7 @@ from polysense.data.conversations import Conversations, Task, Turn, messages
 from polysense.errors import ConfigError
 from polysense.metrics import cider_d, mean_interval, proportion_interval
 from polysense.metrics.judging import Answer, Judge, Judgement, LlmJudge, LlmJudgeOptions, NormalisedMatchJudge
+from polysense.metrics.judging.matching import normalised
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes.evaluation import Result, metrics_record
@@ -101,6 +102,12 @@ class Said:
     prompt: str
     references: tuple[str, ...]
     prediction: str
+
+    @property
+    def reference(self) -> str:
+        """What a judge compares with: the right answer that was given, else the most frequent of the right ones."""
+        given = [each for each in self.references if normalised(each) == normalised(self.prediction)]
+        return given[0] if given else Counter(self.references).most_common(1)[0][0]
 
 
 @dataclass(frozen=True)
@@ -213,7 +220,7 @@ class AnswerEvaluator:
         results = [caption_result(captions, self.settings.tokenizer)] if captions else []
         if not questions:
             return results, None
-        judgement = self.judge([Answer(each.prompt, each.references[0], each.prediction) for each in questions])
+        judgement = self.judge([Answer(each.prompt, each.reference, each.prediction) for each in questions])
         return results + answer_results(questions, judgement), judgement
 
     def _samples(self, dataset: SampleDataset) -> Iterator[Sample]:
@@ -250,7 +257,7 @@ def answer_results(said: Sequence[Said], judgement: Judgement) -> list[Result]:
     judged = sum(verdict is not None for verdict in judgement.verdicts)
     by_prompt: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for each in said:
-        by_prompt[each.prompt][each.references[0]] += 1
+        by_prompt[each.prompt].update(dict.fromkeys(each.references, 1))
     chance = sum(counts.most_common(1)[0][1] for counts in by_prompt.values()) / len(said)
     metric = f"accuracy ({judgement.judge})"
     return [_result(said[0], ANSWERING, metric, accuracy, chance, judged, proportion_interval(accuracy, judged))]
