@@ -14,10 +14,13 @@ from torch import Tensor
 from polysense.continual.stage_adapter import (
     AdapterSettings,
     StageAdapter,
+    adapter_folder,
     add_adapter,
     merge_adapter,
+    read_adapter,
     read_adapters,
     save_adapter,
+    take_out,
     trained_adapter,
 )
 from polysense.errors import CheckpointError, ConfigError
@@ -127,6 +130,25 @@ def test_sums_from_the_base_end_where_a_stage_changed_more_than_its_adapter() ->
     merge_adapter(wrapped, second, method="running_average", base=base, earlier=[replace(first, whole=False)])
     after = linears(wrapped.get_base_model())[key]
     assert torch.allclose(after, before[key] + delta(second, key) / 2, atol=1e-6)
+
+
+def test_what_was_added_whole_is_taken_out_again_and_trained_on(tmp_path: Path) -> None:
+    model = tiny_mera()
+    base = linears(model)
+    wrapped, adapter = with_adapter(model, 1, None)
+    save_adapter(wrapped, adapter_folder(tmp_path, 1), adapter, method=None)
+    merge_adapter(wrapped, adapter, method=None)
+    model = wrapped.get_base_model()
+    read = read_adapter(tmp_path / "adapters" / "stage-1")
+    take_out(model, replace(read, whole=False), {})
+    assert all(torch.allclose(weight, base[key], atol=1e-6) for key, weight in linears(model).items())
+    take_out(model, read, base)
+    assert all(torch.equal(weight, base[key]) for key, weight in linears(model).items())
+    again = trained_adapter(add_adapter(model, SETTINGS, stage=2, seed=0, go_on=read), stage=2, method=None)
+    for key, (A, B, scaling) in again.factors.items():
+        assert torch.equal(A, adapter.factors[key][0]) and torch.equal(B, adapter.factors[key][1]) and scaling == 2.0
+    with pytest.raises(CheckpointError, match="of other layers or another rank"):
+        add_adapter(tiny_mera(), replace(SETTINGS, rank=2), stage=2, seed=0, go_on=read)
 
 
 def test_adapters_out_of_order_and_damaged_ones_are_refused(tmp_path: Path) -> None:

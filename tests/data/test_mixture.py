@@ -49,6 +49,14 @@ def test_nothing_is_lost_or_doubled_within_an_epoch() -> None:
     assert len(ids) == len(set(ids)) == 24
 
 
+def test_every_sample_comes_once_in_batches_of_which_the_last_is_smaller() -> None:
+    batches = list(toy_mixture(4, lengths=(10, 3)).once())
+    assert [len(batch) for batch in batches] == [4, 4, 2, 3]
+    assert [batch.modality for batch in batches] == ["audio"] * 3 + ["depth"]
+    assert len({name for batch in batches for name in batch.ids}) == 13
+    assert {epoch for batch in batches for epoch in batch.epochs} == {0}
+
+
 def test_augmentation_differs_between_epochs_and_can_be_turned_off() -> None:
     augmented, plain = toy_mixture(8, lengths=(8, 8)), toy_mixture(8, lengths=(8, 8), augment=False)
 

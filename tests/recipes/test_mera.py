@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
-from polysense.recipes import llama_anchor, mera
+from polysense.recipes import llama_anchor, mera, mera_stage
 from polysense.recipes.config import read_config
 from polysense.recipes.mera import MeraRecipe, MeraRun
+from polysense.trainer import Hooks, train
 from tests.recipes.fixtures import Parts, events
 
+RIVALS = {"ewc": "method={name: ewc, share: 0.5}", "pathweave": "method={name: pathweave}",
+          "fine-tuning": "merge=null", "replay": "joint.replay=0.5"}  # fmt: skip
 STEPS = ["connector.steps=2", "joint.steps=2", "realign.steps=2", "connector.epochs=null", "joint.epochs=null",
          "realign.epochs=null", "realign.replay=0.5"]  # fmt: skip
 
@@ -57,6 +61,14 @@ def output(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("mera")
     mera.run("world", folder, overrides)
     return folder
+
+
+@pytest.fixture(scope="module")
+def rivals(output: Path, overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Second stage of every rival, all in the folder of the run that merges."""
+    folder = tmp_path_factory.mktemp("rivals") / "run"
+    shutil.copytree(output, folder)
+    return {name: mera.run("world", folder, [*overrides, override]) for name, override in RIVALS.items()}
 
 
 def stages(output: Path) -> list[Path]:
@@ -167,6 +179,65 @@ def test_methods_share_the_first_stage_and_a_damaged_one_is_refused(
     (stages(copy)[0] / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"config\.json"):
         mera.run("world", copy, overrides)
+
+
+def test_rivals_share_the_first_stage_and_part_from_the_second_on(rivals: dict[str, Path], output: Path) -> None:
+    names = [path.name for path in stages(rivals["ewc"].parents[1])]
+    assert len(names) == 1 + 1 + len(RIVALS) == len(set(names))
+    assert {path.name for path in stages(output)} <= set(names)
+    for folder in rivals.values():
+        assert json.loads((folder / "stage.json").read_text())["parent"] == stages(output)[0].name
+    events_of = {name: events(path.parents[1] / "training" / path.name / "joint" / "log.jsonl")
+                 for name, path in rivals.items()}  # fmt: skip
+    terms = {name: {term for line in lines if line["event"] == "train" for term in line["losses"]}
+             for name, lines in events_of.items()}  # fmt: skip
+    assert terms == {"ewc": {"audio/answers", "audio/ewc"}, "pathweave": {"audio/answers"},
+                     "fine-tuning": {"audio/answers"}, "replay": {"audio/answers", "depth/answers"}}  # fmt: skip
+    assert next(line["losses"]["audio/ewc"] for line in events_of["ewc"] if line["event"] == "train") == 0
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_loads_alone_and_is_realigned_in_its_connectors_alone(
+    name: str, rivals: dict[str, Path], overrides: list[str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(rivals[name].parents[1] / "stages", copy / "stages")
+    bare = mera.run("world", copy, [*overrides, RIVALS[name], "realign=null"])
+    before, after = weights(bare), weights(rivals[name])
+    assert before.keys() == after.keys()
+    for part in ("language_model", "lm_head", "encoders"):
+        assert fingerprint(before, part) == fingerprint(after, part)
+    for sense in ("depth", "audio"):
+        assert fingerprint(before, f"connectors.{sense}") != fingerprint(after, f"connectors.{sense}")
+
+
+@pytest.mark.parametrize("name", ["ewc", "pathweave"])
+def test_a_run_killed_in_the_joint_phase_ends_with_the_same_bits(
+    name: str, rivals: dict[str, Path], output: Path, overrides: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    copy = tmp_path / "copy"
+    shutil.copytree(output / "stages", copy / "stages")
+
+    def leave(state: Any) -> None:
+        if state.folder.name == "joint" and state.step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(mera_stage, "train", partial(train, hooks=Hooks(on_step_end=leave)))
+        mera.run("world", copy, [*overrides, RIVALS[name]])
+    work = copy / "training" / rivals[name].name
+    assert sorted(path.name for path in (work / "joint" / "checkpoints").iterdir()) == ["step-00000001"]
+    second = mera.run("world", copy, [*overrides, RIVALS[name]])
+    assert [line["step"] for line in events(work / "joint" / "log.jsonl") if line["event"] == "start"] == [0, 1]
+    wanted, found = weights(rivals[name]), weights(second)
+    assert wanted.keys() == found.keys() and all(torch.equal(found[key], weight) for key, weight in wanted.items())
+
+
+def test_a_method_that_is_not_there_is_named_before_anything_is_built(overrides: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="method: name: there is no learning method 'ewk'"):
+        mera.run("world", tmp_path, [*overrides, "method={name: ewk}"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stage_without_its_sense_or_data_is_named(overrides: list[str], tmp_path: Path) -> None:

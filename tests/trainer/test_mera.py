@@ -76,6 +76,20 @@ def test_every_token_of_an_answer_counts_alike() -> None:
     assert torch.allclose(loss(objective, batch), wanted, atol=1e-5)
 
 
+def test_a_samples_own_loss_is_that_of_a_batch_of_it_alone() -> None:
+    objective, mixture = parts()
+    batch = mixture.build(0)[0]
+    alone = []
+    for row in range(len(batch)):
+        features = {name: value[row : row + 1] for name, value in batch.features["image"].items()}
+        single = Batch(**{**batch.__dict__, "samples": batch.samples[row : row + 1],
+                          "epochs": batch.epochs[row : row + 1], "features": {"image": features}})  # fmt: skip
+        alone.append(loss(objective, single))
+    found = objective.sample_losses("image", batch)
+    assert found.shape == (4,) and found.requires_grad and len({len(each.captions) for each in batch.samples}) == 1
+    torch.testing.assert_close(found, torch.stack(alone), atol=1e-5, rtol=1e-5)
+
+
 def test_frozen_tokens_give_the_loss_of_the_features() -> None:
     (plain, features), (frozen, tokens) = parts(), parts(frozen=True)
     for from_features, from_tokens in zip(features.build(0), tokens.build(0), strict=True):

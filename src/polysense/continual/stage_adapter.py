@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -80,33 +80,62 @@ def coefficient_of(method: str | None, stage: int) -> float | None:
     return {"running_average": 1 / stage, None: 1.0}.get(method)
 
 
-def add_adapter(model: nn.Module, settings: AdapterSettings, *, stage: int, seed: int) -> Any:
-    """Wrap `model`, in place, with a fresh LoRA in float32; nothing else of it trains any more.
+def add_adapter(
+    model: nn.Module, settings: AdapterSettings, *, stage: int, seed: int, go_on: StageAdapter | None = None
+) -> Any:
+    """Wrap `model`, in place, with a LoRA in float32; nothing else of it trains any more.
+
+    Args:
+        go_on: an earlier stage's adapter that is trained on; without it the LoRA is a fresh one.
 
     Returns:
         The peft model; `model` itself has the adapter's parameters among its own.
 
     Raises:
         ConfigError: the pattern matches no linear.
+        CheckpointError: the settings are not those that `go_on` was trained with.
     """
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
                         target_modules=settings.targets, bias="none")  # fmt: skip
     with named_draws(f"{seed}/stage-{stage}.lora"):
         try:
-            return get_peft_model(model, config)
+            wrapped: Any = get_peft_model(model, config)
         except ValueError as error:
             raise ConfigError(f"no adapter can be added ({error})", where="adapter: targets",
                               fix="Give a pattern of linear layers.") from error  # fmt: skip
+    if go_on is not None:
+        _put_factors(wrapped, go_on)
+    return wrapped
+
+
+@torch.no_grad()
+def _put_factors(wrapped: Any, adapter: StageAdapter) -> None:
+    layers = dict(_lora_layers(wrapped))
+    shapes = {key: (A.shape, B.shape) for key, (A, B, _) in adapter.factors.items()}
+    if shapes != {key: (A.shape, B.shape) for key, (A, B) in layers.items()}:
+        raise CheckpointError(f"the adapter of stage {adapter.stage} is of other layers or another rank",
+                              where="adapter", fix="Go on with the settings it was trained with.")  # fmt: skip
+    for key, (A, B) in layers.items():
+        A.copy_(adapter.factors[key][0])
+        B.copy_(adapter.factors[key][1])
+
+
+def _lora_layers(wrapped: Any) -> Iterator[tuple[str, tuple[nn.Parameter, nn.Parameter]]]:
+    """Key of every adapted weight with the parameters A and B beside it."""
+    for name, module in wrapped.named_modules():
+        if isinstance(module, LoraLayer):
+            factors = cast(Any, module)
+            pair = factors.lora_A["default"].weight, factors.lora_B["default"].weight
+            yield f"{name.removeprefix(_ROOT)}.weight", pair
 
 
 def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAdapter:
     """The adapter of a peft model as factors, copied."""
-    factors = {}
-    for name, module in wrapped.named_modules():
-        if isinstance(module, LoraLayer):
-            A, B = module.lora_A["default"].weight, module.lora_B["default"].weight
-            key = f"{name.removeprefix(_ROOT)}.weight"
-            factors[key] = (A.detach().cpu().clone(), B.detach().cpu().clone(), float(module.scaling["default"]))
+    config = wrapped.peft_config["default"]
+    scaling = config.lora_alpha / config.r
+    factors = {
+        key: (A.detach().cpu().clone(), B.detach().cpu().clone(), scaling) for key, (A, B) in _lora_layers(wrapped)
+    }
     return StageAdapter(stage, coefficient_of(method, stage), factors)
 
 
@@ -120,6 +149,11 @@ def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: s
     (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def adapter_folder(folder: Path, stage: int) -> Path:
+    """Where a stage folder has the adapter of a stage: its own, or one that its weights are a sum with."""
+    return folder / "adapters" / f"stage-{stage}"
+
+
 def read_adapters(folder: Path) -> list[StageAdapter]:
     """The adapters of a stage folder (`adapters/stage-i`), first to last.
 
@@ -127,14 +161,19 @@ def read_adapters(folder: Path) -> list[StageAdapter]:
         CheckpointError: a number is missing, or an adapter is no LoRA with its record.
     """
     paths = sorted(folder.glob("adapters/stage-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    found = [_read(path) for path in paths]
+    found = [read_adapter(path) for path in paths]
     if [each.stage for each in found] != list(range(1, len(found) + 1)):
         raise CheckpointError(f"there are adapters of the stages {[each.stage for each in found]}", where=folder,
                               fix="Use a stage folder as the recipe wrote it.")  # fmt: skip
     return found
 
 
-def _read(folder: Path) -> StageAdapter:
+def read_adapter(folder: Path) -> StageAdapter:
+    """One adapter, from its own folder (`adapter_folder`).
+
+    Raises:
+        CheckpointError: it is no LoRA with its record.
+    """
     config, record = read_json(folder / "adapter_config.json"), read_json(folder / _RECORD)
     tensors, factors = load_file(folder / "adapter_model.safetensors"), {}
     try:
@@ -200,15 +239,32 @@ def merge_adapter(
     return difference
 
 
+@torch.no_grad()
+def take_out(model: nn.Module, adapter: StageAdapter, base: Mapping[str, Tensor]) -> None:
+    """Undo the merge of an adapter that was added whole to W_0, in place.
+
+    Args:
+        model: with the merged weights W = W_0 + s B A.
+        base: W_0 by key. Where more than the adapter has changed (`adapter.whole`), W - s B A serves instead.
+    """
+    for key, (A, B, scaling) in adapter.factors.items():
+        weight = model.get_parameter(key)
+        before = base[key] if adapter.whole else effective_weight(weight.detach().cpu(), [(A, B, -scaling)])
+        weight.copy_(before.to(weight.device, weight.dtype))
+
+
 __all__ = [
     "LANGUAGE_MODEL_LINEARS",
     "TRAINED",
     "AdapterSettings",
     "StageAdapter",
+    "adapter_folder",
     "add_adapter",
     "coefficient_of",
     "merge_adapter",
+    "read_adapter",
     "read_adapters",
     "save_adapter",
+    "take_out",
     "trained_adapter",
 ]

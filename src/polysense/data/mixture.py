@@ -8,7 +8,7 @@ on its own, in any thread, which is what makes resume exact and independent of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -215,6 +215,17 @@ class Mixture:
         return tuple(
             self._batch(source, self._draws(slot, index, rank, world)) for slot, source in enumerate(self.sources)
         )
+
+    def once(self) -> Iterator[Batch]:
+        """Every sample of the first epoch once, source after source; a source's last batch may be a smaller one.
+
+        Raises:
+            QuotaExceededError: see `build`.
+        """
+        for source, order in zip(self.sources, self._orders, strict=True):
+            for start in range(0, order.epoch_length, source.batch_size):
+                stop = min(start + source.batch_size, order.epoch_length)
+                yield self._batch(source, [order.locate(position) for position in range(start, stop)])
 
     def account(self, batches: Sequence[Batch]) -> None:
         """Log and count the samples that were skipped in batches about to be used.

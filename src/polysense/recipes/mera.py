@@ -3,148 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import AutoTokenizer, CLIPImageProcessorPil
 
-from polysense.continual import Phase, Stage, apply_freezing, draw_replay, join_replay, run_stages
-from polysense.continual.stage_adapter import (
-    TRAINED,
-    AdapterSettings,
-    add_adapter,
-    merge_adapter,
-    read_adapters,
-    save_adapter,
-    trained_adapter,
-)
-from polysense.data import Mixture, SampleDataset, Source
-from polysense.data.conversations import Conversations
+from polysense.continual import Phase, Stage, run_stages
+from polysense.continual.methods import FreshLora, LearningMethod, StageContext
+from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.models.base import local_folder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
-from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes import anchors, llama_anchor, unialign
-from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
-from polysense.recipes.sources import DatasetSettings, WorldSettings, data_record
+from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
+from polysense.recipes.mera_stage import StageTraining
+from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, save_stage
-from polysense.trainer import LoopConfig, train
-from polysense.trainer.distributed import on_main, world_size
-from polysense.trainer.mera import CONNECTORS, MeraObjective
+from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
 
 _LANGUAGE_MODEL = r"(model\.language_model|lm_head)\..*"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeraSenseSettings:
-    """How a sense reaches the language model.
-
-    Attributes:
-        encoder: folder or Hub name; or a config of `training/anchors` ("clip"), or of `training/unialign` after a
-            colon ("unialign:world"), which is trained first. Senses of one encoder share it.
-        connector, layer, pool: see `MeraForConditionalGeneration.add_modality`.
-        bert: folder or Hub name of a BERT whose weights a Q-Former starts from.
-        processor: options of the sense's processor that replace those of its encoder's spec.
-    """
-
-    encoder: str
-    connector: str | Mapping[str, Any] = "mlp"
-    layer: int = -1
-    pool: int = 1
-    bert: str | None = None
-    processor: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeraSource:
-    """A data set of one sense.
-
-    Attributes:
-        modality: the sense.
-        data: where the samples come from.
-        captions: whether it has captions, so that the first phase can use it.
-        license: of the data, for the model card.
-    """
-
-    modality: str
-    data: DatasetSettings
-    captions: bool = True
-    license: str = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseSettings:
-    """One of the trainings of a stage (Table 7).
-
-    Attributes:
-        learning_rates: peak rates of "connectors" and, where it trains, of the "language_model".
-        batch_size: samples per optimiser step and process, all data sets together.
-        epochs, steps: how long; one of them.
-        replay: share of every earlier data set (realigning: of all data sets so far) that is trained on.
-    """
-
-    learning_rates: Mapping[str, float]
-    batch_size: int
-    epochs: float | None = None
-    steps: int | None = None
-    replay: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeraRecipe:
-    """Config of `training/mera/*.yaml`.
-
-    Attributes:
-        llm: folder or Hub name of a causal language model with its tokenizer; or "llama", which is trained first.
-        senses: name to its settings.
-        sources: name to data set.
-        stages: senses in the order in which they are learned.
-        connector: first phase of every stage: the new connector, on captions.
-        joint: second phase: the new connector and a fresh LoRA of the language model, on captions and questions.
-        realign: last phase from the second stage on: all connectors, on replay alone; with a rate of its
-            "language_model", that too. `None` leaves it out.
-        merge: method by which the language model is merged after the second phase; `None` keeps it as trained.
-        adapter: the LoRA.
-        conversations: what samples are asked.
-        evaluation: what every stage is tested on; a stage that is finished is not tested again.
-        loop: see `LoopConfig`; length, learning rates and warm-up are each phase's.
-        warmup_share: share of a phase's steps in which the learning rate rises.
-        llm_license: for the model card.
-        data_root: folder that data sets are relative to; the world is built there if `world` is given.
-        world: the embedded world.
-        frozen_mib: mebibytes of the frozen encoders' tokens that a stage keeps in memory.
-        seed: of initial weights, order of data and conversations.
-        imports: modules that register what the config names.
-    """
-
-    llm: str
-    senses: Mapping[str, MeraSenseSettings]
-    sources: Mapping[str, MeraSource]
-    stages: Sequence[str]
-    connector: PhaseSettings
-    joint: PhaseSettings
-    loop: LoopConfig
-    realign: PhaseSettings | None = None
-    merge: str | None = "running_average"
-    adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    conversations: Conversations = field(default_factory=Conversations)
-    evaluation: AnsweringSettings = field(default_factory=AnsweringSettings)
-    warmup_share: float = 0.03
-    llm_license: str = "see its card"
-    data_root: str = "runs/world"
-    world: WorldSettings | None = None
-    frozen_mib: int = 1024
-    seed: int = 0
-    imports: Sequence[str] = ()
 
 
 class MeraRun:
@@ -152,8 +35,9 @@ class MeraRun:
 
     def __init__(self, recipe: MeraRecipe, output: Path) -> None:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
+        self.learned = recipe.learning_method()
         for sense in recipe.stages:
-            if sense not in recipe.senses or not self._sources([sense]):
+            if sense not in recipe.senses or not recipe.named_sources([sense]):
                 raise ConfigError("a stage needs its sense's settings and a data set", where=f"stages: {sense}",
                                   fix="Add them under senses and sources.")  # fmt: skip
         if recipe.world is not None:
@@ -176,18 +60,18 @@ class MeraRun:
 
     def _stage(self, number: int) -> Stage:
         """Stage `number`; the first has nothing to merge with and nothing to realign (method-facts 4.2)."""
-        recipe, seen = self.recipe, list(self.recipe.stages[:number])
-        own, captioned = self._sources(seen[-1:]), self._sources(seen[-1:], captions=True)
+        recipe, seen, method = self.recipe, list(self.recipe.stages[:number]), self._method(number)
+        own, captioned = recipe.named_sources(seen[-1:]), recipe.named_sources(seen[-1:], captions=True)
         joint = recipe.joint if number > 1 else replace(recipe.joint, replay=0.0)
         phases = [
             self._phase("connector", recipe.connector, _trains(seen[-1:]), captioned),
-            self._phase("joint", joint, {**_trains(seen[-1:]), TRAINED: True}, own),
+            self._phase("joint", joint, {**_trains(seen[-1:]), method.trains(seen[-1]): True}, own),
         ]
         if number > 1 and recipe.realign is not None:
-            whole = {_LANGUAGE_MODEL: True} if "language_model" in recipe.realign.learning_rates else {}
+            whole = {_LANGUAGE_MODEL: True} if self._realigns_whole() else {}
             phases.append(self._phase("realign", recipe.realign, {**_trains(seen), **whole}, []))
         options = {
-            "merge": recipe.merge if number > 1 else None,
+            **method.settings(),
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
             "data": {name: recipe.sources[name].data.key(self.root) for name in own},
         }
@@ -197,9 +81,13 @@ class MeraRun:
         with place(name):
             return Phase(name=name, trains=trains, data=data, **{**asdict(settings)})
 
-    def _sources(self, senses: Sequence[str], *, captions: bool = False) -> list[str]:
-        found = self.recipe.sources.items()
-        return [name for name, each in found if each.modality in senses and (each.captions or not captions)]
+    def _method(self, number: int) -> LearningMethod:
+        """How stage `number` learns; the first one is the same for all methods."""
+        return self.learned if number > 1 else FreshLora(merge=None)
+
+    def _realigns_whole(self) -> bool:
+        """Whether realigning trains the language model too."""
+        return self.recipe.realign is not None and "language_model" in self.recipe.realign.learning_rates
 
     def _common(self) -> dict[str, Any]:
         """What all stages depend on, for their folders' names."""
@@ -269,103 +157,36 @@ class MeraRun:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
         started, steps = time.monotonic(), 0
         model, processor = self.begin(start, stage.modality)
-        features = FrozenTokens(model, processor, self.recipe.frozen_mib << 20)
+        training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
+        learning = self._method(_number(folder)).learning(model, self._context(start, folder, training))
         for phase in stage.phases:
-            wrapped = None
-            if phase.name == "joint":
-                wrapped = add_adapter(model, self.recipe.adapter, stage=_number(folder), seed=self.recipe.seed)
-            steps += self._train_phase(phase, model, processor, features, folder)
-            if wrapped is not None:
-                self._merge(stage, wrapped, start, folder)
+            if phase.name != "joint":
+                steps += training.run(phase)
+                continue
+            learning.begin()
+            steps += training.run(phase, learning.penalties())
+            learning.finish()
         record = self._record(stage, model, start, folder)
         record = replace(record, steps=steps, seconds=round(time.monotonic() - started, 1))
 
-        def adapters(target: Path) -> None:
-            if start is not None:
-                shutil.copytree(start / "adapters", target / "adapters")
-            shutil.copytree(self._work(folder) / "adapter", target / "adapters" / f"stage-{record.stage}")
-
         def finish() -> None:
-            evaluator = AnswerEvaluator(
-                model, processor, self.recipe.evaluation, self.recipe.conversations, features=features,
-                verdicts=self._work(folder) / "verdicts.jsonl",
-            )  # fmt: skip
-            answers = evaluator.run(self.root)
-            parts = [model.save_pretrained, processor.save_pretrained, adapters, answers.write]
+            answers = training.evaluator().run(self.root)
+            parts = [model.save_pretrained, processor.save_pretrained, learning.save, answers.write]
             save_stage(folder, parts, record, answers.record(self.recipe.seed))
 
         on_main(finish)
 
-    def _train_phase(
-        self, phase: Phase, model: MeraForConditionalGeneration, processor: MeraProcessor, features: FrozenTokens,
-        folder: Path,
-    ) -> int:  # fmt: skip
-        """Train one phase, or go on with it; its optimiser steps are returned."""
-        apply_freezing(model, phase.trains)
-        seed, asked = self.recipe.seed, self.recipe.conversations
-        if phase.name == "connector":
-            asked = replace(asked, tasks=("caption",))
-        datasets = self._data(phase, list(model.modalities))
-        size = max(1, phase.batch_size // len(datasets))
-        sources = []
-        for name, dataset in datasets.items():
-            sense = self.recipe.sources[name].modality
-            length = partial(asked.words, modality=sense, seed=seed)  # little is padded then
-            sources.append(Source(name=name, modality=sense, dataset=dataset, batch_size=size, length=length))
-        mixture = Mixture(sources, features, seed=seed, augment=False)
-        objective = MeraObjective(model, processor, asked, modalities=mixture.slots, seed=seed)
-        loop = self._loop(phase, mixture)
-        return train(objective, mixture, loop, self._work(folder) / phase.name).step
-
-    def _data(self, phase: Phase, senses: Sequence[str]) -> dict[str, SampleDataset]:
-        """The data sets of a phase; realigning replays all senses so far, the new one among them (section 4.2)."""
-        own = {name: self.datasets[name] for name in phase.data}
-        if not phase.replay:
-            return own
-        others = {name: self.datasets[name] for name in self._sources(senses) if name not in own}
-        if not own:
-            return dict(draw_replay(others, phase.replay, self.recipe.seed))
-        others = {name: each for name, each in others.items() if self.recipe.sources[name].modality != senses[-1]}
-        return join_replay(own, others, phase.replay, self.recipe.seed)
-
-    def _loop(self, phase: Phase, mixture: Mixture) -> LoopConfig:
-        """The recipe's loop with a phase's length and learning rates: one for connectors, one for the rest."""
-        rates = phase.learning_rates
-        peak = rates.get("language_model", rates["connectors"])
-        epochs = (phase.epochs or 0) * mixture.steps_per_epoch(world_size()) / self.recipe.loop.accumulation
-        steps = phase.steps or max(1, math.ceil(epochs))
-        return replace(
-            self.recipe.loop, steps=steps, epochs=0, seed=self.recipe.seed, learning_rate=peak,
-            lr_multipliers={CONNECTORS: rates["connectors"] / peak},
-            warmup_steps=math.ceil(self.recipe.warmup_share * steps),
+    def _context(self, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
+        number = _number(folder)
+        return StageContext(
+            senses=self.recipe.stages[:number], seed=self.recipe.seed, adapter=self.recipe.adapter, llm=self.llm,
+            start=start, work=training.work, whole=number == 1 or not self._realigns_whole(), on_main=on_main,
+            scored=training.scored,
         )  # fmt: skip
-
-    def _merge(self, stage: Stage, wrapped: Any, start: Path | None, folder: Path) -> None:
-        """Keep the trained adapter and merge it into the language model, from the base weights where they serve."""
-        method = stage.options["merge"]
-        name = None if method is None else str(method)
-        adapter = trained_adapter(wrapped, stage=_number(folder), method=name)
-        realign = self.recipe.realign
-        if realign is not None and "language_model" in realign.learning_rates and adapter.stage > 1:
-            adapter = replace(adapter, whole=False)
-
-        def keep() -> None:
-            target = self._work(folder) / "adapter"
-            shutil.rmtree(target, ignore_errors=True)
-            save_adapter(wrapped, target, adapter, method=name)
-
-        on_main(keep)
-        earlier = [] if start is None else read_adapters(start)
-        base = MeraForConditionalGeneration.from_parts(self.llm).state_dict() if earlier else None
-        merge_adapter(wrapped, adapter, method=name, base=base, earlier=earlier)
-
-    def _work(self, folder: Path) -> Path:
-        """Where the trainings of a stage leave their checkpoints and logs."""
-        return self.output / "training" / folder.name
 
     def _record(self, stage: Stage, model: Any, start: Path | None, folder: Path) -> StageRecord:
         recipe = self.recipe
-        named = [(name, recipe.sources[name]) for name in self._sources([stage.modality])]
+        named = [(name, recipe.sources[name]) for name in recipe.named_sources([stage.modality])]
         data = [
             data_record(name, each.data, each.license, len(self.datasets[name]), self.root) for name, each in named
         ]

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from polysense.data.conversations import Conversations, messages
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
-from polysense.trainer.language import fair_divisor
+from polysense.trainer.language import IGNORED, fair_divisor
 from polysense.trainer.objective import zero_touch
 
 CONNECTORS = "*model.connectors.*"
@@ -54,6 +56,20 @@ class MeraObjective:
         """
         inputs = {name: value.to(self.module.device) for name, value in self.inputs(modality, batch).items()}
         return {"answers": self.module(**inputs, num_items_in_batch=fair_divisor(inputs["labels"])).loss}
+
+    def sample_losses(self, modality: str, batch: Any) -> Float[Tensor, " samples"]:
+        """Every sample's own loss, the mean over the tokens of its answer; for the Fisher information.
+
+        Raises: see `losses`.
+        """
+        inputs = {name: value.to(self.module.device) for name, value in self.inputs(modality, batch).items()}
+        targets = inputs.pop("labels")[:, 1:]
+        answered = (targets != IGNORED).any(dim=0).nonzero().flatten()  # the head is wide: it runs nowhere else
+        logits, targets = self.module(**inputs, logits_to_keep=answered).logits, targets[:, answered]
+        by_token = functional.cross_entropy(
+            logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        )
+        return by_token.sum(dim=1) / (targets != IGNORED).sum(dim=1)
 
     def inputs(self, modality: str, batch: Any) -> dict[str, Tensor]:
         """Inputs and labels of a batch: its features, and a conversation about every sample."""

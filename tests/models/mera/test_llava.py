@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration, SiglipVisionConfig
 
 from polysense.errors import CheckpointError, ConfigError
 from polysense.models.mera import MeraForConditionalGeneration
+from polysense.nn.adapter_in_adapter import AdapterOptions
 from polysense.testing import tiny_clip, tiny_llama, tiny_llava, tiny_mera
 from tests.models.mera.prompts import features, labels_of, padded
 
@@ -180,6 +181,13 @@ def test_a_folder_with_a_weight_too_few_is_refused(tmp_path: Path) -> None:
     save_file(state, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="the folder lacks the weights"):
         MeraForConditionalGeneration.from_llava(tmp_path)
+
+
+def test_adapters_in_the_language_model_do_not_go_back() -> None:
+    model = tiny_mera()
+    model.add_adapters(["layers.0.mlp.up_proj"], AdapterOptions(rank=2))
+    with pytest.raises(ConfigError, match="no adapters in its language model"):
+        model.to_llava()
 
 
 def test_only_an_image_path_of_llavas_goes_back() -> None:

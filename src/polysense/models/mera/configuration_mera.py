@@ -14,6 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.nested import nested_config
 from polysense.nn.connectors import connector_options
 from polysense.safety import check_config
@@ -93,6 +94,7 @@ class MeraConfig(PreTrainedConfig):
             implements `ModalityEncoder`.
         modalities: name to the values of a `MeraSense` of every sense, in order of addition.
         tie_word_embeddings: whether the output layer is the embedding matrix; the language model's own setting.
+        adapters: values of the `MeraAdapters` inside the language model, if it has any.
     """
 
     model_type = "mera"
@@ -104,6 +106,7 @@ class MeraConfig(PreTrainedConfig):
     encoder_configs: dict[str, Any] = field(default_factory=dict)
     modalities: dict[str, Any] = field(default_factory=dict)
     tie_word_embeddings: bool = False
+    adapters: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_config({"num_labels": kwargs.get("num_labels"), "modalities": self.modalities}, where="MeraConfig")
@@ -120,6 +123,8 @@ class MeraConfig(PreTrainedConfig):
         self.tie_word_embeddings = bool(self.tie_word_embeddings or getattr(self.llm, "tie_word_embeddings", False))
         for name, values in self.modalities.items():
             self.check_sense(name, values, self.encoder_configs)
+        if self.adapters is not None:
+            MeraAdapters.from_dict(self.adapters)
 
     @staticmethod
     def _encoder_config(key: str, value: Any) -> PreTrainedConfig:

@@ -1,7 +1,8 @@
 """How a MERA model comes to be: from a LLaVA, from parts, and one sense after another."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -11,11 +12,13 @@ from transformers import AutoModel, LlavaForConditionalGeneration, PreTrainedMod
 from polysense.errors import ConfigError
 from polysense.modality import Modality, get_modality
 from polysense.models.base import load_foreign
+from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.building import LanguageModelParts, load_encoder, load_language_model, placeholder_id
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.layout import token_layout
 from polysense.models.mera.llava import llava_of, parts_of_llava
 from polysense.models.mera.tokens import pad_token_id
+from polysense.nn.adapter_in_adapter import AdapterOptions, add_path
 from polysense.nn.connectors import Connector, QFormerConnector, connector_options
 from polysense.nn.starts import named_draws
 
@@ -161,6 +164,33 @@ class MeraConstruction:
                 "only a Q-Former can start from BERT", where=name, fix="Use a connector of kind qformer."
             )
         connector.load_bert(load_foreign(AutoModel, bert, may_lack=r"pooler\..*").state_dict())
+
+    def add_adapters(self, linears: Sequence[str], options: AdapterOptions) -> None:
+        """Put PathWeave's adapters beside linears of the language model; the model's outputs stay what they are.
+
+        Args:
+            linears: their names within the language model, such as "layers.0.mlp.up_proj".
+
+        Raises:
+            ConfigError: there is no such linear, or the model has adapters already; nothing has been changed then.
+        """
+        adapters = MeraAdapters(linears=tuple(linears), options=options)
+        adapters.inject(self.model.language_model)
+        self.config.adapters = adapters.to_dict()
+
+    def add_path(self, modality: str, *, seed: int = 0) -> None:
+        """Give every adapter the path of one more sense, which trains and is used from now on; older ones freeze.
+
+        Args:
+            seed: the path starts from this seed and the sense's name.
+
+        Raises:
+            ConfigError: the model has no adapters, or they have this path; nothing has been changed then.
+        """
+        with named_draws(f"{seed}/paths.{modality}"):
+            add_path(self.model.language_model, modality)
+        adapters = MeraAdapters.from_dict(self.config.adapters)
+        self.config.adapters = replace(adapters, paths=(*adapters.paths, modality)).to_dict()
 
     def _learn(self, sense: MeraSense, connector: Connector, encoder: PreTrainedModel) -> None:
         """Add a sense whose parts are built, after a last look at whether they fit together."""

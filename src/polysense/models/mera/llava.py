@@ -62,6 +62,9 @@ def llava_of(mera: Any) -> LlavaForConditionalGeneration:
     if set(senses) != {"image"}:
         raise ConfigError(f"a LLaVA has images only, this model has {sorted(senses)}", where="to_llava",
                           fix="Convert the first stage, before other senses were added.")  # fmt: skip
+    if mera.config.adapters is not None:
+        raise ConfigError("a LLaVA has no adapters in its language model", where="to_llava",
+                          fix="Convert a model that was merged.")  # fmt: skip
     sense, connector = senses["image"], mera.model.connectors["image"]
     encoder = mera.model.encoders[sense.encoder]
     plain = isinstance(connector, MLPConnector) and connector.hidden_dims == (connector.out_dim,)

@@ -18,6 +18,7 @@ from transformers.utils.generic import can_return_tuple
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.base import PolysenseModel
+from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.building import checked_encoder
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
@@ -43,7 +44,7 @@ class MeraPreTrainedModel(PolysenseModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _skip_keys_device_placement = ("past_key_values",)
-    _keep_in_fp32_modules_strict = ("connectors",)  # they train at rates that half precision rounds away
+    _keep_in_fp32_modules_strict = ("connectors", "paths")  # they train at rates that half precision rounds away
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -65,6 +66,8 @@ class MeraModel(MeraPreTrainedModel):
         for name, sense in config.senses.items():
             self.connectors[name] = self.new_connector(sense)
         self.language_model = AutoModel.from_config(config.text_config)
+        if config.adapters is not None:
+            MeraAdapters.from_dict(config.adapters).inject(self.language_model)
         self.post_init()
         self.encoders.requires_grad_(False)
 

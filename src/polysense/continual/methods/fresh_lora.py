@@ -1,0 +1,108 @@
+"""Every stage trains a fresh LoRA and merges it: MERA with any merge method, and fine-tuning without one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from polysense.continual.methods.base import Learning, LearningMethod, StageContext, register_method
+from polysense.continual.stage_adapter import (
+    TRAINED,
+    StageAdapter,
+    adapter_folder,
+    add_adapter,
+    merge_adapter,
+    read_adapters,
+    save_adapter,
+    trained_adapter,
+)
+from polysense.merging import get_merge_method
+from polysense.modality import JsonValue
+from polysense.models.mera import MeraForConditionalGeneration
+
+
+@register_method("fresh_lora")
+@dataclass(frozen=True, kw_only=True)
+class FreshLora(LearningMethod):
+    """MERA (section 4.1), and fine-tuning.
+
+    Attributes:
+        merge: method by which a stage's LoRA is merged; `None` adds it whole, which is fine-tuning.
+
+    Raises:
+        ConfigError: there is no such merge method.
+    """
+
+    merge: str | None = "running_average"
+
+    def __post_init__(self) -> None:
+        if self.merge is not None:
+            get_merge_method(self.merge)
+
+    def settings(self) -> dict[str, JsonValue]:
+        return {"merge": self.merge}
+
+    def trains(self, sense: str) -> str:
+        return TRAINED
+
+    def learning(self, model: MeraForConditionalGeneration, context: StageContext) -> Learning:
+        return LoraLearning(model, context, merge=self.merge)
+
+
+class LoraLearning(Learning):
+    """A LoRA that trains and is then merged; it stays in the stage folder (`adapters/stage-i`), readable by peft.
+
+    Args:
+        merge: see `FreshLora`.
+
+    Attributes:
+        wrapped: the peft model, between `begin` and `finish`.
+        go_on: the adapter that is trained on, if it is not a fresh one.
+        earlier: adapters that the weights are a sum with.
+    """
+
+    def __init__(
+        self, model: MeraForConditionalGeneration, context: StageContext, *, merge: str | None = None
+    ) -> None:
+        super().__init__(model, context)
+        self.merge = merge
+        self.wrapped: Any = None
+        self.go_on: StageAdapter | None = None
+        self.earlier: Sequence[StageAdapter] = ()
+
+    def begin(self) -> None:
+        context = self.context
+        self.earlier = [] if context.start is None else read_adapters(context.start)
+        self.add()
+
+    def add(self) -> None:
+        """Wrap the model with the adapter."""
+        context = self.context
+        self.wrapped = add_adapter(
+            self.model, context.adapter, stage=context.number, seed=context.seed, go_on=self.go_on
+        )
+
+    def finish(self) -> None:
+        context = self.context
+        adapter = trained_adapter(self.wrapped, stage=context.number, method=self.merge)
+        adapter = replace(adapter, whole=context.whole)
+        context.on_main(lambda: self._keep(adapter))
+        base = context.base_weights() if self.earlier else None
+        merge_adapter(self.wrapped, adapter, method=self.merge, base=base, earlier=self.earlier)
+
+    def save(self, folder: Path) -> None:
+        if self.earlier:
+            shutil.copytree(self.context.previous / "adapters", folder / "adapters")
+        shutil.copytree(self._kept, adapter_folder(folder, self.context.number))
+
+    @property
+    def _kept(self) -> Path:
+        return self.context.work / "adapter"
+
+    def _keep(self, adapter: StageAdapter) -> None:
+        """Put the trained adapter aside: once it is merged, peft cannot write it any more."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+        save_adapter(self.wrapped, self._kept, adapter, method=self.merge)

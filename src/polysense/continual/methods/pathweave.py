@@ -1,0 +1,73 @@
+"""PathWeave's adapter-in-adapter in the language model (MERA, appendix D; method-facts 4.4), never merged.
+
+The first path is the first stage's LoRA, since for one sense both are W x + B A x. Every later stage adds a path that
+weighs the frozen earlier ones, and the model keeps them all: inference costs the extra paths (MERA, Table 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+
+from polysense.continual.methods.base import Learning, LearningMethod, StageContext, register_method
+from polysense.continual.stage_adapter import StageAdapter, adapter_folder, read_adapter, take_out
+from polysense.errors import ConfigError
+from polysense.models.mera import MeraForConditionalGeneration
+from polysense.nn.adapter_in_adapter import AdapterInAdapter, AdapterOptions, AdapterPath, path_pattern
+
+_PREFIX, _SUFFIX = "model.language_model.", ".weight"
+
+
+@register_method("pathweave")
+@dataclass(frozen=True, kw_only=True)
+class PathWeave(LearningMethod):
+    """Adapter-in-adapter on the linears that have a LoRA in the first stage, with its rank and scaling; no dropout.
+
+    Attributes:
+        noise, in_adapter_start: see `AdapterOptions`.
+    """
+
+    noise: bool = False
+    in_adapter_start: Literal["identity", "linear"] = "identity"
+
+    def trains(self, sense: str) -> str:
+        return path_pattern(sense)
+
+    def learning(self, model: MeraForConditionalGeneration, context: StageContext) -> Learning:
+        return PathWeaveLearning(model, context, self)
+
+
+class PathWeaveLearning(Learning):
+    """One more path; model and config hold all there is, so that the stage folder needs nothing beside them."""
+
+    def __init__(self, model: MeraForConditionalGeneration, context: StageContext, method: PathWeave) -> None:
+        super().__init__(model, context)
+        self.method = method
+
+    def begin(self) -> None:
+        context = self.context
+        if self.model.config.adapters is None:
+            self._first_path(read_adapter(adapter_folder(context.previous, context.number - 1)))
+        self.model.add_path(context.senses[-1], seed=context.seed)
+
+    @torch.no_grad()
+    def _first_path(self, adapter: StageAdapter) -> None:
+        """Unmerge the first stage's LoRA and make it the path of its sense."""
+        if outside := [key for key in adapter.factors if not key.startswith(_PREFIX)]:
+            raise ConfigError(f"{outside[0]} is no part of the language model", where="adapter: targets",
+                              fix="Give a pattern of its layers alone.")  # fmt: skip
+        model, context, method = self.model, self.context, self.method
+        take_out(model, adapter, context.base_weights())
+        options = AdapterOptions(
+            rank=context.adapter.rank, alpha=context.adapter.alpha, noise=method.noise,
+            in_adapter_start=method.in_adapter_start,
+        )  # fmt: skip
+        model.add_adapters([key.removeprefix(_PREFIX).removesuffix(_SUFFIX) for key in adapter.factors], options)
+        model.add_path(context.senses[-2], seed=context.seed)
+        for key, (A, B, _) in adapter.factors.items():
+            site = cast(AdapterInAdapter, model.get_submodule(key.removesuffix(_SUFFIX)))
+            path = cast(AdapterPath, site.paths[context.senses[-2]])
+            path.down.copy_(A)
+            path.up.copy_(B)

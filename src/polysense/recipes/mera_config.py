@@ -1,0 +1,140 @@
+"""What a MERA recipe may say: senses, data, the phases of a stage, and the way of learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from polysense.continual.methods import LearningMethod, get_method
+from polysense.continual.stage_adapter import AdapterSettings
+from polysense.data.conversations import Conversations
+from polysense.recipes.answering import AnsweringSettings
+from polysense.recipes.config import build, place
+from polysense.recipes.sources import DatasetSettings, WorldSettings
+from polysense.trainer import LoopConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeraSenseSettings:
+    """How a sense reaches the language model.
+
+    Attributes:
+        encoder: folder or Hub name; or a config of `training/anchors` ("clip"), or of `training/unialign` after a
+            colon ("unialign:world"), which is trained first. Senses of one encoder share it.
+        connector, layer, pool: see `MeraForConditionalGeneration.add_modality`.
+        bert: folder or Hub name of a BERT whose weights a Q-Former starts from.
+        processor: options of the sense's processor that replace those of its encoder's spec.
+    """
+
+    encoder: str
+    connector: str | Mapping[str, Any] = "mlp"
+    layer: int = -1
+    pool: int = 1
+    bert: str | None = None
+    processor: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeraSource:
+    """A data set of one sense.
+
+    Attributes:
+        modality: the sense.
+        data: where the samples come from.
+        captions: whether it has captions, so that the first phase can use it.
+        license: of the data, for the model card.
+    """
+
+    modality: str
+    data: DatasetSettings
+    captions: bool = True
+    license: str = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSettings:
+    """One of the trainings of a stage (Table 7).
+
+    Attributes:
+        learning_rates: peak rates of "connectors" and, where it trains, of the "language_model".
+        batch_size: samples per optimiser step and process, all data sets together.
+        epochs, steps: how long; one of them.
+        replay: share of every earlier data set (realigning: of all data sets so far) that is trained on.
+    """
+
+    learning_rates: Mapping[str, float]
+    batch_size: int
+    epochs: float | None = None
+    steps: int | None = None
+    replay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeraRecipe:
+    """Config of `training/mera/*.yaml`.
+
+    Attributes:
+        llm: folder or Hub name of a causal language model with its tokenizer; or "llama", which is trained first.
+        senses: name to its settings.
+        sources: name to data set.
+        stages: senses in the order in which they are learned.
+        connector: first phase of every stage: the new connector, on captions.
+        joint: second phase: the new connector and what the method adds to the language model, on captions and
+            questions.
+        realign: last phase from the second stage on: all connectors, on replay alone; with a rate of its
+            "language_model", that too. `None` leaves it out.
+        merge: method by which the language model is merged after the second phase; `None` keeps it as trained. Only
+            methods that merge look at it.
+        method: way of learning from the second stage on, `{name: ..., **options}` (`polysense.continual.methods`).
+        adapter: the LoRA, or other adapters of its size and place.
+        conversations: what samples are asked.
+        evaluation: what every stage is tested on; a stage that is finished is not tested again.
+        loop: see `LoopConfig`; length, learning rates and warm-up are each phase's.
+        warmup_share: share of a phase's steps in which the learning rate rises.
+        llm_license: for the model card.
+        data_root: folder that data sets are relative to; the world is built there if `world` is given.
+        world: the embedded world.
+        frozen_mib: mebibytes of the frozen encoders' tokens that a stage keeps in memory.
+        seed: of initial weights, order of data and conversations.
+        imports: modules that register what the config names.
+    """
+
+    llm: str
+    senses: Mapping[str, MeraSenseSettings]
+    sources: Mapping[str, MeraSource]
+    stages: Sequence[str]
+    connector: PhaseSettings
+    joint: PhaseSettings
+    loop: LoopConfig
+    realign: PhaseSettings | None = None
+    merge: str | None = "running_average"
+    method: Mapping[str, Any] = field(default_factory=lambda: {"name": "fresh_lora"})
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
+    conversations: Conversations = field(default_factory=Conversations)
+    evaluation: AnsweringSettings = field(default_factory=AnsweringSettings)
+    warmup_share: float = 0.03
+    llm_license: str = "see its card"
+    data_root: str = "runs/world"
+    world: WorldSettings | None = None
+    frozen_mib: int = 1024
+    seed: int = 0
+    imports: Sequence[str] = ()
+
+    def learning_method(self) -> LearningMethod:
+        """What `method` names, with its options, and with `merge` where it is one of them.
+
+        Raises:
+            ConfigError: an unknown name or option, or a value it cannot have.
+        """
+        options = dict(self.method)
+        with place("method: name"):
+            kind = get_method(str(options.pop("name", "fresh_lora")))
+        if "merge" in {each.name for each in fields(kind)}:
+            options = {"merge": self.merge, **options}
+        return build(kind, options, "method")
+
+    def named_sources(self, senses: Sequence[str], *, captions: bool = False) -> list[str]:
+        """Names of the data sets of some senses; of those with captions alone, if so asked."""
+        found = self.sources.items()
+        return [name for name, each in found if each.modality in senses and (each.captions or not captions)]

@@ -1,0 +1,51 @@
+"""MERA and fine-tuning, stage by stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from polysense.continual.methods import FreshLora
+from polysense.continual.stage_adapter import read_adapters
+from polysense.errors import ConfigError
+from polysense.merging import effective_weight
+from polysense.models.mera import MeraForConditionalGeneration
+from tests.continual.methods.chain import Chain, logits
+
+
+@pytest.mark.parametrize(("merge", "shares"), [("running_average", [1.0, 1 / 2, 1 / 3]), (None, [1.0, 1.0, 1.0])])
+def test_the_weights_are_the_base_and_the_scaled_adapters_of_all_stages(
+    merge: str | None, shares: list[float], tmp_path: Path
+) -> None:
+    chain = Chain(tmp_path)
+    base = dict(chain.start(1).state_dict())
+    chain.learn(FreshLora(merge=None), 1)
+    for number in (2, 3):
+        model = chain.learn(FreshLora(merge=merge), number)
+    adapters = read_adapters(chain.stage(3))
+    assert [each.coefficient for each in adapters] == shares and all(each.whole for each in adapters)
+    for key, weight in model.state_dict().items():
+        if key in adapters[0].factors:
+            assert torch.equal(weight, effective_weight(base[key], [each.scaled(key) for each in adapters]))
+        else:
+            assert torch.equal(weight, base[key])
+    again = MeraForConditionalGeneration.from_pretrained(chain.stage(3))
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_a_stage_that_realigning_changes_as_well_says_so(tmp_path: Path) -> None:
+    chain = Chain(tmp_path, whole=False)
+    chain.learn(FreshLora(), 1)
+    assert not read_adapters(chain.stage(1))[0].whole
+
+
+def test_other_merge_methods_have_no_sum_and_unknown_ones_are_refused_at_once(tmp_path: Path) -> None:
+    chain = Chain(tmp_path)
+    chain.learn(FreshLora(merge=None), 1)
+    chain.learn(FreshLora(merge="slerp"), 2)
+    assert [each.coefficient for each in read_adapters(chain.stage(2))] == [1.0, None]
+    assert FreshLora(merge="slerp").settings() == {"merge": "slerp"}
+    with pytest.raises(ConfigError, match="no merge method 'average'"):
+        FreshLora(merge="average")

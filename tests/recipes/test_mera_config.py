@@ -1,0 +1,59 @@
+"""What a MERA recipe may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysense.continual.methods import Ewc, FreshLora, PathWeave
+from polysense.errors import ConfigError
+from polysense.recipes.config import read_config
+from polysense.recipes.mera_config import MeraRecipe
+
+
+def recipe(*overrides: str) -> MeraRecipe:
+    return read_config(MeraRecipe, "mera", "world", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "method"),
+    [
+        ([], FreshLora(merge="running_average")),
+        (["merge=null"], FreshLora(merge=None)),
+        (["merge=slerp", "method={name: fresh_lora}"], FreshLora(merge="slerp")),
+        (["method={name: ewc}"], Ewc(strength=1.0, share=0.01)),
+        (["method={name: ewc, strength: 100, share: 0.05}"], Ewc(strength=100.0, share=0.05)),
+        (["method={name: pathweave, noise: true}", "merge=null"], PathWeave(noise=True)),
+        (["method.merge=ties"], FreshLora(merge="ties")),
+    ],
+    ids=str,
+)
+def test_the_way_of_learning_is_named_with_its_options(overrides: list[str], method: Any) -> None:
+    assert recipe(*overrides).learning_method() == method
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("method={name: ewk}", "method: name: there is no learning method 'ewk'"),
+        ("method={name: ewc, strenght: 2.0}", "method: unknown key 'strenght'.*'strength'"),
+        ("method={name: ewc, share: much}", "method: share: 'much' is not float"),
+        ("method={name: ewc, share: 2.0}", "method: share: the share is 2.0"),
+        ("method={name: pathweave, in_adapter_start: zero}", "method: in_adapter_start: 'zero' is not a choice"),
+        ("method={name: ewc, merge: ties}", "method: unknown key 'merge'"),
+        ("merge=average", "method: there is no merge method 'average'"),
+    ],
+)
+def test_names_and_options_that_are_none_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe(override).learning_method()
+
+
+def test_data_sets_are_found_by_sense_and_those_with_captions_among_them(tmp_path: Path) -> None:
+    extra = "sources.qa={modality: video, captions: false, data: {manifest: manifests/clips-train.jsonl}}"
+    found = recipe(extra)
+    assert found.named_sources(["video"]) == ["video", "qa"]
+    assert found.named_sources(["video", "image"], captions=True) == ["image", "video"]
+    assert found.named_sources(["touch"]) == []

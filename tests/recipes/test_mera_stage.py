@@ -1,0 +1,128 @@
+"""The trainings of a stage: what they are trained on, for how long, and what is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPImageProcessorPil
+
+from polysense.continual import Phase
+from polysense.data import MediaRef, Sample
+from polysense.errors import ConfigError
+from polysense.models.mera import MeraProcessor
+from polysense.recipes.config import build
+from polysense.recipes.mera_config import MeraRecipe
+from polysense.recipes.mera_stage import StageTraining, batch_sizes
+from polysense.testing import tiny_mera, tiny_tokenizer
+from tests.recipes.fixtures import events
+
+PICTURES = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+SENSES = ("image", "depth")
+CONNECTORS = r"model\.connectors\.depth\..*"
+
+
+class Pictures:
+    """Ten samples of one sense, with captions."""
+
+    def __init__(self, sense: str) -> None:
+        self.sense = sense
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> Sample:
+        rng, facts = np.random.default_rng(index), {"intrinsics": [30.0, 30.0], "baseline": 0.075}
+        media = {"image": MediaRef(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)),
+                 "depth": MediaRef(rng.uniform(0.5, 3.0, (32, 32)).astype(np.float32), facts)}  # fmt: skip
+        captions = ("a red ball",) if index % 2 else ("cup",)
+        return Sample(f"{self.sense}-{index}", media, captions={self.sense: captions})
+
+    def labels(self, modality: str) -> list[str | None]:
+        return [None] * len(self)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> StageTraining:
+    settings = {"learning_rates": {"connectors": 0.01, "language_model": 0.02}, "batch_size": 4, "steps": 2}
+    sources = {name: {"modality": name, "data": {"manifest": "unused.jsonl"}} for name in SENSES}
+    recipe = build(MeraRecipe, {
+        "llm": "unused", "stages": SENSES, "senses": {name: {"encoder": "unused"} for name in SENSES},
+        "sources": sources, "connector": settings, "joint": settings,
+        "conversations": {"instructions": ["what is this"], "suffix": ""},
+        "loop": {"epochs": 1, "log_every": 1, "loader_workers": 0, "weight_decay": 0.0},
+    }, "test")  # fmt: skip
+    model = tiny_mera("depth")
+    processor = MeraProcessor.from_model(model, tiny_tokenizer(), PICTURES)
+    return StageTraining(recipe, {name: Pictures(name) for name in SENSES}, model, processor, tmp_path)
+
+
+def phase(name: str, **changes: Any) -> Phase:
+    values: dict[str, Any] = {"trains": {".*": False, CONNECTORS: True}, "data": ["depth"], "batch_size": 4,
+                              "steps": 2, "learning_rates": {"connectors": 0.01}}  # fmt: skip
+    return Phase(name=name, **{**values, **changes})
+
+
+def test_a_phase_trains_what_its_table_says_on_its_own_data(training: StageTraining, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    assert training.run(phase("connector")) == 2
+    changed = {name for name, value in training.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(".connectors.depth." in name for name in changed)
+    lines = [line for line in events(tmp_path / "connector" / "log.jsonl") if line["event"] == "train"]
+    assert [set(line["losses"]) for line in lines] == [{"depth/answers"}] * 2
+
+
+def test_replay_joins_the_earlier_senses_and_realigning_has_all_of_them(training: StageTraining) -> None:
+    joined, alone = training._data(phase("joint", replay=0.3)), training._data(phase("realign", data=[], replay=0.3))
+    assert {name: len(each) for name, each in joined.items()} == {"depth": 10, "image": 3}
+    assert {name: len(each) for name, each in alone.items()} == {"depth": 3, "image": 3}
+
+
+def test_a_penalty_is_logged_whole_and_counted_once(training: StageTraining, tmp_path: Path) -> None:
+    everything = {".*": False, r"model\.connectors\..*": True}
+    training.run(phase("joint", replay=0.3, steps=1, trains=everything), {"held": lambda: torch.tensor(5.0)})
+    (line,) = [line for line in events(tmp_path / "joint" / "log.jsonl") if line["event"] == "train"]
+    losses = line["losses"]
+    assert losses["depth/held"] == losses["image/held"] == 5.0
+    assert line["loss"] == pytest.approx(losses["depth/answers"] + losses["image/answers"] + 5.0, rel=1e-5)
+
+
+def test_a_share_of_a_senses_samples_is_scored_each_once(training: StageTraining) -> None:
+    batches, losses = training.scored("image", 0.5)
+    batches = list(batches)
+    assert [len(batch) for batch in batches] == [4, 1] and {batch.modality for batch in batches} == {"image"}
+    scores = torch.cat([losses(batch) for batch in batches])
+    assert scores.shape == (5,) and bool((scores > 0).all())
+    assert [batch.ids for batch in training.scored("image", 0.5)[0]] == [batch.ids for batch in batches]
+    with pytest.raises(ConfigError, match="less than one sample"):
+        training.scored("image", 0.01)
+
+
+def test_rates_are_the_phases(training: StageTraining, tmp_path: Path) -> None:
+    rates = {"connectors": 0.01, "language_model": 0.02}
+    language = r"(model\.language_model|lm_head)\..*"
+    training.run(phase("joint", learning_rates=rates, trains={".*": False, CONNECTORS: True, language: True}))
+    (start,) = [line for line in events(tmp_path / "joint" / "log.jsonl") if line["event"] == "start"]
+    config = start["config"]
+    assert (config["steps"], config["learning_rate"], config["warmup_steps"]) == (2, 0.02, 1)
+    assert config["lr_multipliers"] == {"*model.connectors.*": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("batch", "samples", "sizes"),
+    [
+        (16, {"coco": 82_000, "okvqa": 26_000}, [12, 4]),  # 12.15 and 3.85
+        (32, {"own": 3000}, [32]),
+        (32, {"own": 3000, "a": 300, "b": 300, "c": 300}, [25, 3, 2, 2]),  # 24.6 and 2.46: one of three is rounded up
+        (8, {"a": 5, "b": 5, "c": 5, "d": 5}, [2, 2, 2, 2]),
+        (4, {"own": 3000, "a": 30}, [3, 1]),  # 3.96 and 0.04: none is left out
+        (2, {"a": 5, "b": 5, "c": 5}, [1, 1, 1]),
+    ],
+)
+def test_batches_are_shared_in_proportion_and_none_is_left_out(
+    batch: int, samples: dict[str, int], sizes: list[int]
+) -> None:
+    assert list(batch_sizes(batch, samples).values()) == sizes
