@@ -34,6 +34,7 @@ from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes import anchors, llama_anchor, unialign
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
 from polysense.recipes.evaluation import metrics_record
+from polysense.recipes.extension import Start, open_start
 from polysense.recipes.sources import DatasetSettings, WorldSettings, data_record
 from polysense.recipes.stages import StageRecord, save_stage
 from polysense.trainer import LoopConfig, train
@@ -50,7 +51,8 @@ class MeraSenseSettings:
 
     Attributes:
         encoder: folder or Hub name; or a config of `training/anchors` ("clip"), or of `training/unialign` after a
-            colon ("unialign:world"), which is trained first. Senses of one encoder share it.
+            colon ("unialign:world"), which is trained first. Senses of one encoder share it. Where a checkpoint is
+            extended, one of its senses means that sense's encoder.
         connector, layer, pool: see `MeraForConditionalGeneration.add_modality`.
         processor: options of the sense's processor that replace those of its encoder's spec.
     """
@@ -144,14 +146,16 @@ class MeraRecipe:
 
 
 class MeraRun:
-    """A recipe at work in an output folder; whatever is finished there is not done again."""
+    """A recipe at work in an output folder, where nothing is done twice; with a `start`, in place of the bare LLM."""
 
-    def __init__(self, recipe: MeraRecipe, output: Path) -> None:
-        self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
+    def __init__(self, recipe: MeraRecipe, output: Path, start: Start | None = None) -> None:
+        self.recipe, self.output, self.root, self.start = recipe, output, Path(recipe.data_root), start
         for sense in recipe.stages:
             if sense not in recipe.senses or not self._sources([sense]):
                 raise ConfigError("a stage needs its sense's settings and a data set", where=f"stages: {sense}",
                                   fix="Add them under senses and sources.")  # fmt: skip
+        if start is not None:
+            start.check(recipe.stages, [each.modality for each in recipe.sources.values()], recipe.merge)
         if recipe.world is not None:
             world = recipe.world
             on_main(lambda: world.build(self.root))
@@ -161,7 +165,7 @@ class MeraRun:
                 self.datasets[name] = source.data.open(self.root)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(self._write_config)
-        self.llm = self._llm()
+        self.llm: Any = self._llm() if start is None else None
 
     def _write_config(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -172,18 +176,20 @@ class MeraRun:
 
     def _stage(self, number: int) -> Stage:
         """Stage `number`; the first has nothing to merge with and nothing to realign (method-facts 4.2)."""
-        recipe, seen = self.recipe, list(self.recipe.stages[:number])
+        recipe, seen = self.recipe, [*(self.start.senses if self.start else ()), *self.recipe.stages[:number]]
+        later = len(seen) > 1
         own, captioned = self._sources(seen[-1:]), self._sources(seen[-1:], captions=True)
-        joint = recipe.joint if number > 1 else replace(recipe.joint, replay=0.0)
+        joint = recipe.joint if later else replace(recipe.joint, replay=0.0)
         phases = [
             self._phase("connector", recipe.connector, _trains(seen[-1:]), captioned),
             self._phase("joint", joint, {**_trains(seen[-1:]), TRAINED: True}, own),
         ]
-        if number > 1 and recipe.realign is not None:
+        if later and recipe.realign is not None:
             whole = {_LANGUAGE_MODEL: True} if "language_model" in recipe.realign.learning_rates else {}
-            phases.append(self._phase("realign", recipe.realign, {**_trains(seen), **whole}, []))
+            replayed = [sense for sense in seen if self._sources([sense])]
+            phases.append(self._phase("realign", recipe.realign, {**_trains(replayed), **whole}, []))
         options = {
-            "merge": recipe.merge if number > 1 else None,
+            "merge": recipe.merge if later else None,
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
             "data": {name: recipe.sources[name].data.content_hash(self.root) for name in own},
         }
@@ -235,30 +241,29 @@ class MeraRun:
         settings = self.recipe.senses[sense]
         shared = [name for name, each in self.recipe.senses.items() if each.encoder == settings.encoder]
         if start is not None:
-            model, processor = (
-                MeraForConditionalGeneration.from_pretrained(start),
-                MeraProcessor.from_pretrained(start),
-            )
+            model = MeraForConditionalGeneration.from_pretrained(start)
+            processor = MeraProcessor.from_pretrained(start)
         else:
             tokenizer = AutoTokenizer.from_pretrained(self.llm)
             model = MeraForConditionalGeneration.from_parts(self.llm, tokenizer=tokenizer)
             pictures = CLIPImageProcessorPil.from_pretrained(self._encoder(settings.encoder))
             processor = MeraProcessor(pictures, tokenizer)
         known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
+        known += [name for name in model.model.encoders if name == settings.encoder]
         with place(f"senses: {sense}"):
             model.add_modality(
                 sense, known[0] if known else self._encoder(settings.encoder), settings.connector,
                 layer=settings.layer, pool=settings.pool, seed=self.recipe.seed, tokenizer=processor.tokenizer,
             )  # fmt: skip
-            spec = model.config.senses[sense].modality
-            processor.add_modality(spec, model.token_layout(sense), **settings.processor)
+            processor.add_modality(model.model.sense(sense).modality, model.token_layout(sense), **settings.processor)
         return model, processor
 
     # ---- a stage ----------------------------------------------------------------------------------------------------
 
     def run(self) -> list[Path]:
         """All stages; their folders are returned."""
-        return run_stages(self.stages, self.output / "stages", self._train, common=self._common())
+        follows = {} if self.start is None else self.start.place
+        return run_stages(self.stages, self.output / "stages", self._train, common=self._common(), **follows)
 
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
@@ -267,7 +272,8 @@ class MeraRun:
         features = FrozenTokens(model, processor, self.recipe.frozen_mib << 20)
         for phase in stage.phases:
             adapted = phase.name == "joint"
-            wrapped = self._adapted(model, folder) if adapted else None
+            settings, seed = self.recipe.adapter, self.recipe.seed
+            wrapped = add_adapter(model, settings, stage=_number(folder), seed=seed) if adapted else None
             steps += self._train_phase(phase, model, processor, features, folder)
             if adapted:
                 self._merge(stage, wrapped, start, folder)
@@ -275,15 +281,12 @@ class MeraRun:
         record = replace(record, steps=steps, seconds=round(time.monotonic() - started, 1))
 
         def adapters(target: Path) -> None:
-            if start is not None:
+            if start is not None and (start / "adapters").exists():
                 shutil.copytree(start / "adapters", target / "adapters")
             shutil.copytree(self._work(folder) / "adapter", target / "adapters" / f"stage-{record.stage}")
 
         parts = [model.save_pretrained, processor.save_pretrained, adapters]
         on_main(lambda: save_stage(folder, parts, record, metrics_record([], self.recipe.seed)))
-
-    def _adapted(self, model: MeraForConditionalGeneration, folder: Path) -> Any:
-        return add_adapter(model, self.recipe.adapter, stage=_number(folder), seed=self.recipe.seed)
 
     def _train_phase(
         self, phase: Phase, model: MeraForConditionalGeneration, processor: MeraProcessor, features: FrozenTokens,
@@ -331,8 +334,7 @@ class MeraRun:
 
     def _merge(self, stage: Stage, wrapped: Any, start: Path | None, folder: Path) -> None:
         """Keep the trained adapter and merge it into the language model, from the base weights where they serve."""
-        method = stage.options["merge"]
-        name = None if method is None else str(method)
+        name = None if (method := stage.options["merge"]) is None else str(method)
         adapter = trained_adapter(wrapped, stage=_number(folder), method=name)
         realign = self.recipe.realign
         if realign is not None and "language_model" in realign.learning_rates and adapter.stage > 1:
@@ -345,7 +347,7 @@ class MeraRun:
 
         on_main(keep)
         earlier = [] if start is None else read_adapters(start)
-        base = MeraForConditionalGeneration.from_parts(self.llm).state_dict() if earlier else None
+        base = None if self.start or not earlier else MeraForConditionalGeneration.from_parts(self.llm).state_dict()
         merge_adapter(wrapped, adapter, method=name, base=base, earlier=earlier)
 
     def _work(self, folder: Path) -> Path:
@@ -354,18 +356,15 @@ class MeraRun:
 
     def _record(self, stage: Stage, model: Any, start: Path | None, folder: Path) -> StageRecord:
         recipe = self.recipe
-        data = [
-            data_record(
-                name, recipe.sources[name].data, recipe.sources[name].license, len(self.datasets[name]), self.root
-            )
-            for name in self._sources([stage.modality])
-        ]
+        own = [(name, recipe.sources[name]) for name in self._sources([stage.modality])]
+        data = [data_record(name, each.data, each.license, len(self.datasets[name]), self.root) for name, each in own]
+        origin = {"name": recipe.llm, "license": recipe.llm_license} if self.start is None else self.start.base_model
         frozen = {f"{phase.name}: {key}": value for phase in stage.phases for key, value in phase.trains.items()}
         chosen = {"method": stage.to_dict(), **self._common()}
         return StageRecord(
             system="mera", stage=_number(folder), name=folder.name, parent=start.name if start else None,
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
-            base_model={"name": recipe.llm, "license": recipe.llm_license}, parameters=model.parameter_table(),
+            base_model=origin, parameters=model.parameter_table(),
             hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
         )  # fmt: skip
 
@@ -379,17 +378,22 @@ def _number(folder: Path) -> int:
     return int(folder.name.split("-")[1])
 
 
-def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Path:
-    """Run (or continue) a recipe; the folder of its last stage is returned.
+def run(
+    config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = (),
+    start: str | Path | None = None,
+) -> Path:  # fmt: skip
+    """Run (or continue) a recipe, from a MERA checkpoint or from its bare language model; the last stage is returned.
 
     Raises:
-        ConfigError: naming file and key.
+        ConfigError: naming file and key, or a sense that `start` has already.
+        CheckpointError: `start` is no MERA checkpoint, or damaged.
         FolderInUseError: another process works in `output`.
     """
     recipe = read_config(MeraRecipe, "mera", config_source, overrides)
     import_modules([*recipe.imports, *imports])
+    begun = None if start is None else open_start(start)
     with place(str(config_source)):
-        work = MeraRun(recipe, output)
+        work = MeraRun(recipe, output, begun)
     return work.run()[-1]
 
 
