@@ -96,7 +96,11 @@ def test_what_is_no_mera_checkpoint_is_one_error(tmp_path: Path, capsys: pytest.
     tiny_llama().save_pretrained(tmp_path / "llama")
     write_mera(tmp_path / "damaged")
     (tmp_path / "damaged" / "tokenizer.json").write_text("{}")
-    reasons = {"llama": "of type 'llama', not of MERA", "damaged": "cannot be loaded", "nowhere/at/all": "be loaded"}
+    reasons = {
+        "llama": "of type 'llama', not of MERA",
+        "damaged": "cannot be loaded",
+        "nowhere/at/all": "there is no such folder",
+    }
     for name, reason in reasons.items():
         assert main(["chat", str(tmp_path / name), "--ask", "what is this ?"]) == 1
         captured = capsys.readouterr()

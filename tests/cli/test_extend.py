@@ -34,7 +34,7 @@ def test_what_cannot_be_extended_is_one_error_and_nothing_is_written(
     cases = {
         "llama": "of type 'llama', not of MERA",
         "mera": "mera has learned image already. Take out what it has: image.",
-        "nowhere/at/all": "the model cannot be loaded",
+        "nowhere/at/all": "nowhere/at/all: there is no such folder",
     }
     for name, reason in cases.items():
         words = ["extend", str(tmp_path / name), "--config", "world", "-o", str(out), "world=null",

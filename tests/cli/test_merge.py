@@ -117,6 +117,15 @@ def test_adapters_are_merged_exactly_into_the_bare_language_model(stages: Path, 
     assert not torch.equal(merged["model.layers.0.mlp.up_proj.weight"], base["model.layers.0.mlp.up_proj.weight"])
 
 
+def test_adapters_know_their_stages_in_whatever_order_they_come(stages: Path, tmp_path: Path) -> None:
+    adapters = [str(stages / "adapters" / f"stage-{stage}") for stage in (1, 2)]
+    for name, order in (("there", adapters), ("back", adapters[::-1])):
+        assert main(["merge", str(stages / "llm"), *order, "-o", str(tmp_path / name)]) == 0
+    there, back = weights(tmp_path / "there"), weights(tmp_path / "back")
+    for key in there:
+        torch.testing.assert_close(there[key], back[key], atol=1e-6, rtol=0)
+
+
 def test_the_stage_of_an_adapter_may_be_said(stages: Path, tmp_path: Path) -> None:
     adapter = stages / "adapters" / "stage-1"
     for stage in ("1", "4"):
@@ -155,7 +164,7 @@ def test_all_stages_are_exported_as_one_adapter(
         (["merge", "a", "b", "--options", "stage=3"], "has no options ['stage']"),
         (["merge", "a", "b", "--options", "density"], "the option 'density' has no '='"),
         (["merge", "a", "b", "--options", "density=[1"], "the value is not YAML"),
-        (["merge", "a", "nowhere/at/all"], "the model cannot be loaded"),
+        (["merge", "a", "nowhere/at/all"], "nowhere/at/all: there is no such folder"),
         (["merge", "a", "adapters/stage-1", "--method", "slerp"], "'slerp' does not add up deltas"),
         (["merge", "a", "adapters/stage-1", "--shared", "lm_head"], "without base, shared modules or options"),
         (["export", "a"], "there are no adapters"),

@@ -27,10 +27,10 @@ def add(commands: Commands) -> None:
             in one line and the command ends; without, questions are read from standard input, one a line, and
             {_COMMANDS}. Answers alone go to standard output.""",
         examples="""
-            polysense chat runs/mera/stages/stage-3-audio sound.flac --ask "what is it ?"
+            polysense chat runs/mera/stages/stage-3-audio-* sound.flac --ask "what is it ?"
             polysense chat me/my-mera --revision stage-2 photo.jpg clip.mp4 --ask "what is it ?" --ask "how many ?"
-            polysense chat runs/mera/stages/stage-3-audio scene.png --as thermal --imports my_senses
-            polysense chat runs/mera/stages/stage-4-point_cloud scan.ply < questions.txt""",
+            polysense chat runs/mera/stages/stage-3-audio-* scene.png --as thermal --imports my_senses
+            polysense chat runs/mera/stages/stage-4-point_cloud-* scan.ply < questions.txt""",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="FOLDER_OR_REPO", help="a MERA stage's folder, or owner/name on the Hub")
     parser.add_argument("files", nargs="*", metavar="FILE", help="a file to speak of first, or FILE:modality")

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
             and that was saved with its MeraProcessor; it stays as it is. A sense of the config may name one of the
             checkpoint's senses as its encoder. A run that was stopped goes on when the command is given again.""",
         examples="""
-            polysense extend runs/mera/stages/stage-2-video --config world "stages=[audio]" -o runs/more
+            polysense extend runs/mera/stages/stage-2-video-* --config world "stages=[audio]" -o runs/more
             polysense extend me/my-mera --revision stage-2 --config my.yaml -o runs/more --imports my_senses""",
     )  # fmt: skip
     parser.add_argument("start", metavar="STAGE", help="a MERA stage's folder, or owner/name on the Hub")

@@ -35,5 +35,9 @@ def fetched(name: str | Path, revision: str | None = None) -> Path:
     """
     from polysense.models.base import local_folder
 
+    text = str(name)
+    if not Path(name).exists() and (text.count("/") > 1 or text.startswith((".", "/", "~"))):
+        raise CheckpointError("there is no such folder", where=name,
+                              fix="Give a stage's folder, or owner/name on the Hub.")  # fmt: skip
     with loading(name):
         return local_folder(name, {"revision": revision})

@@ -24,7 +24,7 @@ From nothing to a published checkpoint:
   polysense world build runs/world             build the embedded world: real media files, no download
   polysense train unialign --config world --output runs/x
   polysense embed photo.jpg sound.flac --model runs/x/stages/stage-2-depth --compare
-  polysense chat runs/mera/stages/stage-2-audio sound.flac --ask "what is it ?"
+  polysense chat runs/mera/stages/stage-2-audio-* sound.flac --ask "what is it ?"
   polysense push runs/x me/my-model            one commit and one tag per stage
 """
 _CODES = """\

@@ -33,14 +33,14 @@ def add(commands: Commands) -> None:
             polysense merge before after -o merged
             polysense merge before after -o merged --stage 3 --method task_arithmetic --options scale=0.5
             polysense merge before after -o merged --method ties --base first --shared model.layers
-            polysense merge my-llama stage/adapters/stage-1 stage/adapters/stage-2 -o merged""",
+            polysense merge runs/mera/llama runs/mera/stages/stage-3-audio-*/adapters/stage-* -o merged""",
     )  # fmt: skip
     merge.add_argument("models", nargs="+", metavar="MODEL",
                        help="folder or owner/name: the earlier model, then later ones or adapters")  # fmt: skip
     _add_output(merge)
     merge.add_argument("--method", default="running_average", help="how to merge (default: %(default)s)")
     merge.add_argument("--stage", type=int, metavar="I",
-                       help="number of the second model's stage (default: what its adapter says, or 2)")  # fmt: skip
+                       help="stage of the second model (default: 2, or what an adapter says of itself)")  # fmt: skip
     merge.add_argument("--base", metavar="MODEL", help="the model before the first stage, for methods that need it")
     merge.add_argument("--shared", action="append", metavar="MODULE",
                        help="merge this module alone, and keep the rest; repeatable")  # fmt: skip
@@ -53,7 +53,7 @@ def add(commands: Commands) -> None:
             one LoRA of the summed rank: PeftModel.from_pretrained(language_model, OUT) then computes what the merged
             language model does. No connector is in it.""",
         examples="""
-            polysense export runs/mera/stages/stage-3-audio -o adapter
+            polysense export runs/mera/stages/stage-3-audio-* -o adapter
             polysense export me/my-mera -o adapter --onto mera""",
     )  # fmt: skip
     export.add_argument("stage", metavar="STAGE", help="a MERA stage's folder, or owner/name on the Hub")
@@ -163,13 +163,13 @@ def _merge_adapters(models: Sequence[Path], output: Path, method: str, stage: in
     from polysense.safety import read_json
 
     get_merge_method(method)
-    if stage is None:
-        record = models[1] / RECORD
-        stage = read_json(record).get("stage", 2) if record.exists() else 2
-    check_stage(stage)
     weights = read_headers(models[0])
     deltas: dict[str, list[Factors]] = {}
-    for number, adapter in enumerate(models[1:], start=stage):
+    for place, adapter in enumerate(models[1:]):
+        number = (2 if stage is None else stage) + place
+        if stage is None and (adapter / RECORD).exists():
+            number = read_json(adapter / RECORD).get("stage", number)
+        check_stage(number)
         coefficient = coefficient_of(method, number)
         if coefficient is None:
             raise ConfigError(f"merge method {method!r} does not add up deltas", where=adapter,
