@@ -164,6 +164,26 @@ def test_links_may_lead_inside_only(folder: Path, tmp_path: Path) -> None:
     check_checkpoint_folder(folder, own_links=False)
 
 
+def test_links_of_a_hub_snapshot_may_lead_into_its_own_repositorys_store_only(folder: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models--me--x"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    for path in list(folder.iterdir()):
+        blob = path.rename(repository / "blobs" / f"blob-of-{path.stem}")
+        (snapshot / path.name).symlink_to(blob)
+    check_checkpoint_folder(snapshot)
+    write_weights(tmp_path / "secret.safetensors")
+    (snapshot / "extra.txt").symlink_to(tmp_path / "secret.safetensors")
+    with pytest.raises(UnsafeFileError, match=r"extra\.txt: the link leads outside the folder"):
+        check_checkpoint_folder(snapshot)
+    (snapshot / "extra.txt").unlink()
+    repository.rename(tmp_path / "mine")
+    (tmp_path / "models--me--x").symlink_to(tmp_path / "mine")
+    with pytest.raises(UnsafeFileError, match="the link leads outside the folder"):
+        check_checkpoint_folder(tmp_path / "mine" / "snapshots" / "abc")
+
+
 def test_an_adapter_config_would_redirect_the_loading(folder: Path) -> None:
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
     with pytest.raises(UnsafeFileError, match="sends the loading on to another model"):

@@ -14,6 +14,7 @@ from polysense.storage import (
     FileSystem,
     atomic_folder,
     digest,
+    fingerprint,
     read_manifest,
     read_verified,
     verify_folder,
@@ -158,3 +159,20 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="full"):
         write_whole(path, "second")
     assert path.read_text() == "first"
+
+
+def test_a_fingerprint_is_the_manifests_or_that_of_all_files(tmp_path: Path) -> None:
+    make(tmp_path / "ours")
+    assert fingerprint(tmp_path / "ours") == read_manifest(tmp_path / "ours")["sha256"]
+    (tmp_path / "ours/sub/model.txt").write_text("other")
+    with pytest.raises(CheckpointError, match=r"model\.txt"):
+        fingerprint(tmp_path / "ours")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "model.txt").write_text("weights")
+    (theirs / "README.md").write_text("one")
+    before = fingerprint(theirs, ignore=("README.md",))
+    (theirs / "README.md").write_text("two")
+    assert fingerprint(theirs, ignore=("README.md",)) == before
+    (theirs / "model.txt").rename(theirs / "weights.txt")
+    assert fingerprint(theirs, ignore=("README.md",)) != before

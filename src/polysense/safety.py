@@ -88,6 +88,8 @@ def _is_unsafe(key: str, value: Any) -> bool:
 
 def _check_links(folder: Path) -> None:
     root = folder.resolve()
+    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
+        root = root.parents[1]  # the Hub client keeps a repository's files beside its snapshots, which link to them
     for entry in folder.rglob("*"):
         if entry.is_symlink() and not entry.resolve().is_relative_to(root):
             raise UnsafeFileError("the link leads outside the folder", where=entry, fix=_DO_NOT_USE)
@@ -97,8 +99,8 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
     """Refuse a model folder that is unsafe or plainly incomplete, before anything in it is loaded.
 
     Args:
-        own_links: links may only lead inside the folder. False for the Hub client's cache, whose snapshots are links
-            into its own store of blobs.
+        own_links: links may only lead inside the folder (of a snapshot in the Hub client's cache: into the same
+            repository's store). False where the Hub's client itself has just made them.
 
     Raises:
         UnsafeFileError: a pickle, a config that names code, a file name or link leading outside.

@@ -77,13 +77,9 @@ def write_manifest(
         files: how to write.
     """
     files = files or FileSystem()
-    listing = {}
     for path in sorted(folder.rglob("*")):
         files.sync(path)
-        if path.is_file() and path != folder / MANIFEST:
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            listing[path.relative_to(folder).as_posix()] = {"sha256": sha256, "size": path.stat().st_size}
+    listing = _listing(folder)
     content = {"format": _FORMAT, "files": listing, "versions": _versions(), "details": dict(details or {})}
     content["sha256"] = digest(_canonical(content))
     files.write(folder / MANIFEST, json.dumps(content, indent=1).encode())
@@ -167,6 +163,23 @@ def verify_folder(folder: str | Path, required: tuple[str, ...] = (), ignore: tu
     return manifest
 
 
+def fingerprint(folder: str | Path, ignore: tuple[str, ...] = ()) -> str:
+    """SHA-256 of what a folder holds: its manifest's, once that is verified, or of all files where there is none.
+
+    Args:
+        folder: written by `atomic_folder`, or by others, such as `save_pretrained` or the Hub's client.
+        ignore: files that people may change, such as a README.
+
+    Raises:
+        CheckpointError, UnsafeFileError: see `verify_folder`.
+    """
+    folder = Path(folder)
+    if (folder / MANIFEST).exists():
+        return str(verify_folder(folder, ignore=ignore)["sha256"])
+    listing = {name: entry for name, entry in _listing(folder).items() if name not in ignore}
+    return digest(_canonical(listing))
+
+
 def read_verified(folder: str | Path, required: tuple[str, ...] = ()) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The manifest and the bytes of every file; what is returned is what was judged. Raises: see `verify_folder`."""
     manifest = read_manifest(folder, required)
@@ -208,6 +221,17 @@ def read_manifest(folder: str | Path, required: tuple[str, ...] = ()) -> dict[st
     return {**content, "sha256": stated}
 
 
+def _listing(folder: Path) -> dict[str, dict[str, JsonValue]]:
+    """SHA-256 and size of every file but the manifest, by its path."""
+    listing: dict[str, dict[str, JsonValue]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MANIFEST:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            listing[path.relative_to(folder).as_posix()] = {"sha256": sha256, "size": path.stat().st_size}
+    return listing
+
+
 def _compare(path: Path, entry: Mapping[str, Any], size: int, sha256: str) -> None:
     if size != entry["size"]:
         raise _damaged(path, f"has {size} bytes, not {entry['size']}")
@@ -219,7 +243,7 @@ def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(what, where=path, fix="Use another checkpoint, or restore the file.")
 
 
-def _canonical(content: Mapping[str, JsonValue]) -> bytes:
+def _canonical(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 

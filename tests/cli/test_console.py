@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from polysense.cli.console import console
@@ -23,6 +25,17 @@ def test_notes_and_errors_do_not_mix_with_results(capsys: pytest.CaptureFixture[
     console.note("by the way [1]")
     console.error("broken: a:key:b")
     assert capsys.readouterr() == ("", "by the way [1]\nbroken: a:key:b\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_are_read_until_there_are_none_and_only_a_person_is_prompted(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = io.StringIO("one\n\n two [b]")
+    monkeypatch.setattr(given, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("sys.stdin", given)
+    assert list(console.lines("[> ")) == ["one", "", "two [b]"]
+    assert capsys.readouterr() == ("", "[> " * 4 * terminal)
 
 
 def test_only_the_first_of_several_processes_speaks(

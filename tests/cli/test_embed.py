@@ -90,7 +90,7 @@ def test_the_model_may_come_from_the_environment(
     [
         (["embed", "x.png"], "no model was named"),
         (["embed", "--model", "m"], "there is nothing to embed"),
-        (["embed", "x.png", "--model", "/nowhere/at/all"], "the model cannot be loaded"),
+        (["embed", "x.png", "--model", "/nowhere/at/all"], "there is no such folder"),
     ],
 )
 def test_what_is_missing_is_said(

@@ -19,12 +19,16 @@ from polysense.errors import ConfigError
 
 SURFACE = {
     "": ["--help", "--verbose", "--version", "-h", "-v"],
+    "chat": ["--as", "--ask", "--help", "--imports", "--max-new-tokens", "--revision", "-h", "checkpoint", "files"],
     "card": ["--help", "--output", "-h", "-o", "folder"],
     "demo": ["--help", "-h", "output"],
     "embed": ["--compare", "--help", "--imports", "--model", "--output", "--text", "-h", "files"],
     "evaluate": ["--help", "--imports", "--manifest", "--output", "-h", "checkpoint"],
+    "export": ["--help", "--onto", "--output", "-h", "-o", "stage"],
+    "extend": ["--config", "--help", "--imports", "--output", "--revision", "-h", "-o", "overrides", "start"],
+    "merge": ["--base", "--help", "--method", "--options", "--output", "--shared", "--stage", "-h", "-o", "models"],
     "push": ["--help", "--private", "--tag", "-h", "folder", "repo"],
-    "train": ["--config", "--help", "--imports", "--output", "-h", "overrides", "system"],
+    "train": ["--config", "--help", "--imports", "--output", "--revision", "--start", "-h", "overrides", "system"],
     "world": ["--help", "-h"],
     "world build": ["--difficulty", "--help", "--seed", "--size", "-h", "directory"],
     "world gallery": ["--help", "-h", "directory", "picture"],
@@ -80,6 +84,7 @@ def test_the_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     "words",
     [[], ["fly"], ["embed", "--fast"], ["train", "unialign"], ["world", "build"], ["push", "a", "b", "c"],
+     ["merge", "a", "b"], ["extend", "a", "--config", "world"], ["chat"], ["export", "a"],
      ["embed", "a.png", "--output", "vectors.txt"]],
 )  # fmt: skip
 def test_a_wrong_command_line_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

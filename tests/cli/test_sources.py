@@ -44,6 +44,11 @@ def test_a_colon_names_the_sense(media: Path) -> None:
         parse_source(f"{media}/deep.png:smell", _KNOWN)
 
 
+def test_the_sense_that_was_given_counts_before_the_content(media: Path) -> None:
+    assert Source("a", media / "deep.png").sense() == "depth"
+    assert Source("a", media / "deep.png", "thermal").sense() == "thermal"
+
+
 def test_a_colon_may_belong_to_the_name(tmp_path: Path) -> None:
     file = tmp_path / "scene:depth"
     file.write_bytes(b"x")

@@ -29,6 +29,21 @@ def test_config_overrides_and_imports_are_handed_over_wherever_they_stand(
     assert any("60.0 [50.0, 70.0]" in line for line in lines)
 
 
+def test_a_run_of_mera_goes_on_from_a_stage_and_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched = stand_in(monkeypatch, "polysense.cli.train.fetched", tmp_path / "start")
+    recipe = stand_in(monkeypatch, "polysense.recipes.mera.run", tmp_path / "last")
+    words = ["--config", "world", "--output", str(tmp_path), "--start", "me/x", "--revision", "stage-2"]
+    assert main(["train", "mera", *words]) == 0
+    fetched.assert_called_once_with("me/x", "stage-2")
+    recipe.assert_called_once_with("world", tmp_path, [], [], start=tmp_path / "start")
+    assert main(["train", "unialign", *words]) == 1
+    assert "unialign cannot go on from another run's stage" in capsys.readouterr().err
+    assert main(["train", "mera", *words[:4], *words[6:]]) == 1
+    assert "--revision: there is no checkpoint to take this revision of" in capsys.readouterr().err
+
+
 def test_a_run_without_stages_has_no_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,6 +109,19 @@ def test_a_run_continues_a_stage_folder_and_counts_on(tmp_path: Path) -> None:
     assert (second / "senses.txt").read_text() == " image video"
 
 
+def test_a_run_continues_a_folder_of_any_origin_under_the_number_it_is_given(tmp_path: Path) -> None:
+    foreign = tmp_path / "llava"
+    foreign.mkdir()
+    (foreign / "senses.txt").write_text(" image")
+    stages = STAGES[1:]
+    folders = run_stages(stages, tmp_path / "run", Recipe(), common=COMMON, start=foreign, first=2)
+    assert [folder.name[:8] for folder in folders] == ["stage-2-", "stage-3-"]
+    assert (folders[1] / "senses.txt").read_text() == " image video audio"
+    (foreign / "senses.txt").write_text(" smell")
+    other = stage_folders(stages, tmp_path / "run", common=COMMON, start=foreign, first=2)
+    assert not set(other) & set(folders), "what it begins from decides"
+
+
 def test_a_stage_made_from_another_parent_is_refused(tmp_path: Path) -> None:
     first, second, _ = folders = stage_folders(STAGES, tmp_path, common=COMMON)
     recipe = Recipe()

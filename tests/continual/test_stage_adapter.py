@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polysense.continual.stage_adapter import (
@@ -19,6 +22,7 @@ from polysense.continual.stage_adapter import (
     merge_adapter,
     read_adapter,
     read_adapters,
+    read_factors,
     save_adapter,
     take_out,
     trained_adapter,
@@ -155,11 +159,40 @@ def test_adapters_out_of_order_and_damaged_ones_are_refused(tmp_path: Path) -> N
     wrapped, adapter = with_adapter(tiny_mera(), 2)
     folder = tmp_path / "adapters" / "stage-2"
     save_adapter(wrapped, folder, adapter, method="running_average")
-    with pytest.raises(CheckpointError, match=r"adapters of the stages \[2\]"):
+    assert [each.stage for each in read_adapters(tmp_path)] == [2]  # of a LLaVA that was extended
+    later = tmp_path / "adapters" / "stage-4"
+    save_adapter(wrapped, later, replace(adapter, stage=4), method="running_average")
+    with pytest.raises(CheckpointError, match=r"adapters of the stages \[2, 4\]"):
         read_adapters(tmp_path)
+    shutil.rmtree(later)
     (folder / "merge.json").write_text("{}")
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_adapters(tmp_path)
+
+
+def write_config(folder: Path, **changes: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_factors_of_any_plain_lora_are_read_with_its_scaling_and_no_others(tmp_path: Path) -> None:
+    wrapped, adapter = with_adapter(tiny_mera(), 1)
+    save_adapter(wrapped, tmp_path, adapter, method=None)
+    key = next(iter(adapter.factors))
+    assert torch.equal(read_factors(tmp_path)[key][1], adapter.factors[key][1])
+    write_config(tmp_path, use_rslora=True)
+    assert read_factors(tmp_path)[key][2] == 8.0 / 4**0.5
+    write_config(tmp_path, use_rslora=False, rank_pattern={"q_proj": 2})
+    with pytest.raises(CheckpointError, match="more than one LoRA of linears"):
+        read_factors(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    write_config(tmp_path, rank_pattern={})
+    save_file({**tensors, "base_model.model.lm_head.bias": torch.zeros(3)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="more than one LoRA of linears"):
+        read_factors(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_factors(tmp_path)
 
 
 def test_a_pattern_without_a_linear_and_an_unknown_method_are_refused() -> None:

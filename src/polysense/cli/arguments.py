@@ -42,3 +42,8 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
         "--imports", action="append", default=[], metavar="MODULE",
         help="import this Python module first, so that the senses it registers exist; may be repeated",
     )  # fmt: skip
+
+
+def add_revision(parser: argparse.ArgumentParser) -> None:
+    """`--revision`, for checkpoints on the Hub."""
+    parser.add_argument("--revision", metavar="TAG", help="tag, branch or commit of a checkpoint on the Hub")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from rich import box
@@ -27,6 +28,16 @@ class Console:
     def error(self, text: str) -> None:
         """What went wrong. Every process may say so."""
         self._to(stderr=True, always=True).print(text, soft_wrap=True, style="red")
+
+    def lines(self, prompt: str) -> Iterator[str]:
+        """Lines of standard input until it ends; a person at a terminal is shown a prompt."""
+        while True:
+            if sys.stdin.isatty():
+                self._to(stderr=True).print(prompt, end="")
+            line = sys.stdin.readline()
+            if not line:
+                return
+            yield line.strip()
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
         """A table whose first `left` columns are text and whose others are figures."""

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 
 from polysense.cli.arguments import Commands, add_command, add_imports
 from polysense.cli.console import console
-from polysense.cli.sources import Source, guess_modality, parse_source
+from polysense.cli.loading import fetched, loading
+from polysense.cli.sources import Source, parse_source
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
 
 _VARIABLE = "POLYSENSE_MODEL"
@@ -98,21 +99,10 @@ def load_model(name: str) -> tuple[Any, Any]:
         UnsafeFileError: the folder is unsafe; nothing in it was loaded.
     """
     from transformers import AutoModel, AutoProcessor
-    from transformers.utils import logging as transformers_logging
 
-    from polysense.models.base import local_folder
-
-    transformers_logging.disable_progress_bar()
-    try:
-        folder = local_folder(name, {})  # refuses an unsafe folder before transformers reads its config
+    folder = fetched(name)  # refuses an unsafe folder before transformers reads its config
+    with loading(name):
         model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
-    except PolysenseError:
-        raise
-    # transformers and the Hub client raise errors of many libraries here, hence the broad clause
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"the model cannot be loaded ({type(error).__name__}: {reason})", where=name,
-                              fix="Give a stage's folder, or owner/name on the Hub.") from error  # fmt: skip
     if not hasattr(model, "embed"):
         raise CheckpointError(f"a {type(model).__name__} has no senses to embed with", where=name,
                               fix="Give a checkpoint that a recipe of polysense wrote.")  # fmt: skip
@@ -127,7 +117,7 @@ def embed_source(source: Source, model: Any, processor: Any) -> Embedded:
         MediaError: the file cannot be used; the message names it.
         UnknownModalityError: the model lacks the sense.
     """
-    modality = source.modality or guess_modality(Path(source.value))
+    modality = source.sense()
     features = processor.features(modality, [source.value])
     return Embedded(source.name, modality, model.embed(modality, features)[0].float())
 

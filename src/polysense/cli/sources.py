@@ -1,4 +1,4 @@
-"""What a file given to `polysense embed` is: the sense named after a colon, or the one its content suggests."""
+"""What a file given to a command is: the sense named after a colon, or the one its content suggests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAY_WHICH = "Say which sense it is, as in FILE:depth."
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to embed.
+    """One thing to embed or to speak of.
 
     Attributes:
         name: how the output calls it.
@@ -31,6 +31,10 @@ class Source:
     name: str
     value: Path | str
     modality: str | None = None
+
+    def sense(self) -> str:
+        """The sense it was given for, or the one that its content suggests. Raises: see `guess_modality`."""
+        return self.modality or guess_modality(Path(self.value))
 
 
 def parse_source(argument: str, known: Collection[str]) -> Source:

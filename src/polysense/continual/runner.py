@@ -15,7 +15,7 @@ from pathlib import Path
 from polysense.continual.stage import Stage, stage_keys
 from polysense.errors import CheckpointError, ConfigError
 from polysense.modality import JsonValue
-from polysense.storage import read_manifest, verify_folder
+from polysense.storage import fingerprint, read_manifest, verify_folder
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def run_stages(
     *,
     common: Mapping[str, JsonValue],
     start: Path | None = None,
+    first: int | None = None,
 ) -> list[Path]:
     """Train every stage that is not finished yet, each from the one before it.
 
@@ -42,7 +43,8 @@ def run_stages(
         output: where the stage folders go; methods that are to share stages have the same one.
         train_stage: trains one stage; what it writes is verified before the next one begins.
         common: settings that hold for all stages, see `stage_keys`.
-        start: stage folder that the first stage continues; `None` begins from the base model.
+        start: folder that the first stage continues; `None` begins from the base model.
+        first: number of the first stage; by default 1, or one more than that in the name of `start`.
 
     Returns:
         The stage folders, first to last.
@@ -52,7 +54,7 @@ def run_stages(
         CheckpointError: a folder is damaged, was made from another parent, is another stage's, or is there though its
             parent is not; or `train_stage` left no folder. All folders are checked before the first training.
     """
-    folders = stage_folders(stages, output, common=common, start=start)
+    folders = stage_folders(stages, output, common=common, start=start, first=first)
     chain = [start, *folders]
     finished = 0
     for number, (parent, folder) in enumerate(zip(chain, folders, strict=False), start=1):
@@ -72,17 +74,22 @@ def run_stages(
 
 
 def stage_folders(
-    stages: Sequence[Stage], output: Path, *, common: Mapping[str, JsonValue], start: Path | None = None
+    stages: Sequence[Stage],
+    output: Path,
+    *,
+    common: Mapping[str, JsonValue],
+    start: Path | None = None,
+    first: int | None = None,
 ) -> list[Path]:
     """Where the stages of a run go, whether they are there or not. Arguments and errors: see `run_stages`."""
     modalities = [stage.modality for stage in stages]
     if not stages or len(set(modalities)) < len(modalities):
         raise ConfigError(f"the stages are for the modalities {modalities}", fix="Give each modality one stage.")
-    first = 1
     if start is not None:
-        common = {**common, "start": verify_folder(start, ignore=("README.md",))["sha256"]}
-        numbered = _NUMBERED.fullmatch(start.name)
-        first += int(numbered[1]) if numbered else 0
+        common = {**common, "start": fingerprint(start, ignore=("README.md",))}
+    if first is None:
+        numbered = _NUMBERED.fullmatch(start.name) if start is not None else None
+        first = 1 + (int(numbered[1]) if numbered else 0)
     keys = stage_keys(stages, common)
     return [
         output / f"stage-{number}-{stage.name}-{key[:_KEY_LENGTH]}"

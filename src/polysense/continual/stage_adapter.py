@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, cast
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -34,8 +36,14 @@ LANGUAGE_MODEL_LINEARS = r"(.*\.)?language_model\.layers\.\d+\.(self_attn|mlp)\.
 TRAINED = r".*\.lora_[AB]\..*"
 """Pattern of an adapter's parameters for the freezing table."""
 
-_ROOT = "base_model.model."
-_RECORD = "merge.json"
+ROOT = "base_model.model."
+"""What peft writes before the names of a model's parts."""
+
+RECORD = "merge.json"
+"""File beside an adapter that says what its delta counts."""
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+_BEYOND_FACTORS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_dora")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +134,7 @@ def _lora_layers(wrapped: Any) -> Iterator[tuple[str, tuple[nn.Parameter, nn.Par
         if isinstance(module, LoraLayer):
             factors = cast(Any, module)
             pair = factors.lora_A["default"].weight, factors.lora_B["default"].weight
-            yield f"{name.removeprefix(_ROOT)}.weight", pair
+            yield f"{name.removeprefix(ROOT)}.weight", pair
 
 
 def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAdapter:
@@ -146,7 +154,7 @@ def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: s
     (folder / "README.md").unlink(missing_ok=True)
     record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient,
               "whole": adapter.whole}  # fmt: skip
-    (folder / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def adapter_folder(folder: Path, stage: int) -> Path:
@@ -155,15 +163,16 @@ def adapter_folder(folder: Path, stage: int) -> Path:
 
 
 def read_adapters(folder: Path) -> list[StageAdapter]:
-    """The adapters of a stage folder (`adapters/stage-i`), first to last.
+    """The adapters of a stage folder (`adapters/stage-i`), in order; those of an extended LLaVA begin with the second.
 
     Raises:
-        CheckpointError: a number is missing, or an adapter is no LoRA with its record.
+        CheckpointError: a number is missing in between, or an adapter is no LoRA with its record.
     """
     paths = sorted(folder.glob("adapters/stage-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     found = [read_adapter(path) for path in paths]
-    if [each.stage for each in found] != list(range(1, len(found) + 1)):
-        raise CheckpointError(f"there are adapters of the stages {[each.stage for each in found]}", where=folder,
+    stages = [each.stage for each in found]
+    if stages and stages != list(range(stages[0], stages[0] + len(stages))):
+        raise CheckpointError(f"there are adapters of the stages {stages}", where=folder,
                               fix="Use a stage folder as the recipe wrote it.")  # fmt: skip
     return found
 
@@ -174,20 +183,39 @@ def read_adapter(folder: Path) -> StageAdapter:
     Raises:
         CheckpointError: it is no LoRA with its record.
     """
-    config, record = read_json(folder / "adapter_config.json"), read_json(folder / _RECORD)
-    tensors, factors = load_file(folder / "adapter_model.safetensors"), {}
+    record, factors = read_json(folder / RECORD), read_factors(folder)
     try:
-        scaling, coefficient = float(config["lora_alpha"]) / int(config["r"]), record["coefficient"]
-        for key in sorted(tensors):
-            if key.endswith(".lora_A.weight"):
-                place = key.removesuffix(".lora_A.weight")
-                weight = f"{place.removeprefix(_ROOT)}.weight"
-                factors[weight] = (tensors[key], tensors[f"{place}.lora_B.weight"], scaling)
+        coefficient = record["coefficient"]
         coefficient = None if coefficient is None else float(coefficient)
         return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
+
+
+def read_factors(folder: Path) -> dict[str, Factors]:
+    """Key of a weight to its (A, B, scaling), of a LoRA that peft saved.
+
+    Raises:
+        CheckpointError: damaged, or more than plain factors of linears (DoRA, biases, embeddings, ranks by layer).
+    """
+    config, weights = read_json(folder / "adapter_config.json"), folder / "adapter_model.safetensors"
+    factors: dict[str, Factors] = {}
+    try:
+        tensors = load_file(weights)
+        rank = int(config["r"])
+        scaling = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        for key in sorted(tensors):
+            if key.endswith(_A):
+                place = key.removesuffix(_A)
+                factors[f"{place.removeprefix(ROOT)}.weight"] = (tensors[key], tensors[place + _B], scaling)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
+                              fix="Use a LoRA as peft saved it.") from error  # fmt: skip
+    if len(tensors) != 2 * len(factors) or any(config.get(name) for name in _BEYOND_FACTORS):
+        raise CheckpointError("the adapter is more than one LoRA of linears", where=folder,
+                              fix="Use a plain LoRA: no DoRA, biases, embeddings or ranks by layer.")  # fmt: skip
+    return factors
 
 
 @torch.no_grad()
@@ -245,16 +273,20 @@ def take_out(model: nn.Module, adapter: StageAdapter, base: Mapping[str, Tensor]
 
     Args:
         model: with the merged weights W = W_0 + s B A.
-        base: W_0 by key. Where more than the adapter has changed (`adapter.whole`), W - s B A serves instead.
+        base: W_0 by key. Where it is not at hand, or more than the adapter has changed (`adapter.whole`), W - s B A
+            serves instead.
     """
     for key, (A, B, scaling) in adapter.factors.items():
         weight = model.get_parameter(key)
-        before = base[key] if adapter.whole else effective_weight(weight.detach().cpu(), [(A, B, -scaling)])
+        known = adapter.whole and key in base
+        before = base[key] if known else effective_weight(weight.detach().cpu(), [(A, B, -scaling)])
         weight.copy_(before.to(weight.device, weight.dtype))
 
 
 __all__ = [
     "LANGUAGE_MODEL_LINEARS",
+    "RECORD",
+    "ROOT",
     "TRAINED",
     "AdapterSettings",
     "StageAdapter",
@@ -264,6 +296,7 @@ __all__ = [
     "merge_adapter",
     "read_adapter",
     "read_adapters",
+    "read_factors",
     "save_adapter",
     "take_out",
     "trained_adapter",

@@ -74,8 +74,7 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
         CheckpointError: a file is missing, truncated or no safetensors file, or the index does not fit the files.
     """
     if (folder / "config.json").exists():
-        # the Hub client's cache keeps its files as links into a store of its own
-        check_checkpoint_folder(folder, own_links=folder.absolute().parent.name != "snapshots")
+        check_checkpoint_folder(folder)
     index = folder / INDEX
     if not index.exists():
         return dict(sorted(_read_header(folder / WEIGHTS).items()))

@@ -20,6 +20,7 @@ from polysense.models.base import local_folder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.recipes import anchors, llama_anchor, unialign
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
+from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
@@ -31,15 +32,17 @@ _LANGUAGE_MODEL = r"(model\.language_model|lm_head)\..*"
 
 
 class MeraRun:
-    """A recipe at work in an output folder; whatever is finished there is not done again."""
+    """A recipe at work in an output folder, where nothing is done twice; with a `start`, in place of the bare LLM."""
 
-    def __init__(self, recipe: MeraRecipe, output: Path) -> None:
-        self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
+    def __init__(self, recipe: MeraRecipe, output: Path, start: Start | None = None) -> None:
+        self.recipe, self.output, self.root, self.start = recipe, output, Path(recipe.data_root), start
         self.learned = recipe.learning_method()
         for sense in recipe.stages:
             if sense not in recipe.senses or not recipe.named_sources([sense]):
                 raise ConfigError("a stage needs its sense's settings and a data set", where=f"stages: {sense}",
                                   fix="Add them under senses and sources.")  # fmt: skip
+        if start is not None:
+            start.check(recipe.stages, [each.modality for each in recipe.sources.values()], self.learned)
         if recipe.world is not None:
             world = recipe.world
             on_main(lambda: world.build(self.root))
@@ -49,7 +52,7 @@ class MeraRun:
                 self.datasets[name] = source.data.open(self.root)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(self._write_config)
-        self.llm = self._llm()
+        self.llm = self._llm() if start is None else None
 
     def _write_config(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -60,16 +63,17 @@ class MeraRun:
 
     def _stage(self, number: int) -> Stage:
         """Stage `number`; the first has nothing to merge with and nothing to realign (method-facts 4.2)."""
-        recipe, seen, method = self.recipe, list(self.recipe.stages[:number]), self._method(number)
+        recipe, seen, method = self.recipe, self._seen(number), self._method(number)
         own, captioned = recipe.named_sources(seen[-1:]), recipe.named_sources(seen[-1:], captions=True)
-        joint = recipe.joint if number > 1 else replace(recipe.joint, replay=0.0)
+        joint = recipe.joint if len(seen) > 1 else replace(recipe.joint, replay=0.0)
         phases = [
             self._phase("connector", recipe.connector, _trains(seen[-1:]), captioned),
             self._phase("joint", joint, {**_trains(seen[-1:]), method.trains(seen[-1]): True}, own),
         ]
-        if number > 1 and recipe.realign is not None:
+        if len(seen) > 1 and recipe.realign is not None:
             whole = {_LANGUAGE_MODEL: True} if self._realigns_whole() else {}
-            phases.append(self._phase("realign", recipe.realign, {**_trains(seen), **whole}, []))
+            replayed = [sense for sense in seen if recipe.named_sources([sense])]
+            phases.append(self._phase("realign", recipe.realign, {**_trains(replayed), **whole}, []))
         options = {
             **method.settings(),
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
@@ -81,9 +85,13 @@ class MeraRun:
         with place(name):
             return Phase(name=name, trains=trains, data=data, **{**asdict(settings)})
 
+    def _seen(self, number: int) -> list[str]:
+        """All senses up to stage `number` of the recipe, those of the start included."""
+        return [*(self.start.senses if self.start else ()), *self.recipe.stages[:number]]
+
     def _method(self, number: int) -> LearningMethod:
-        """How stage `number` learns; the first one is the same for all methods."""
-        return self.learned if number > 1 else FreshLora(merge=None)
+        """How stage `number` of the recipe learns; the first sense of all is learned alike by all methods."""
+        return self.learned if len(self._seen(number)) > 1 else FreshLora(merge=None)
 
     def _realigns_whole(self) -> bool:
         """Whether realigning trains the language model too."""
@@ -136,6 +144,7 @@ class MeraRun:
             pictures = CLIPImageProcessorPil.from_pretrained(self._encoder(pictured.encoder))
             processor = MeraProcessor(pictures, tokenizer)
         known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
+        known += [name for name in model.model.encoders if name == settings.encoder]
         with place(f"senses: {sense}"):
             model.add_modality(
                 sense, known[0] if known else self._encoder(settings.encoder), settings.connector,
@@ -151,14 +160,16 @@ class MeraRun:
 
     def run(self) -> list[Path]:
         """All stages; their folders are returned."""
-        return run_stages(self.stages, self.output / "stages", self._train, common=self._common())
+        follows = {} if self.start is None else self.start.place
+        return run_stages(self.stages, self.output / "stages", self._train, common=self._common(), **follows)
 
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
         started, steps = time.monotonic(), 0
         model, processor = self.begin(start, stage.modality)
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
-        learning = self._method(_number(folder)).learning(model, self._context(start, folder, training))
+        number = self.stages.index(stage) + 1
+        learning = self._method(number).learning(model, self._context(number, start, folder, training))
         for phase in stage.phases:
             if phase.name != "joint":
                 steps += training.run(phase)
@@ -176,11 +187,11 @@ class MeraRun:
 
         on_main(finish)
 
-    def _context(self, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
-        number = _number(folder)
+    def _context(self, number: int, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
+        seen = self._seen(number)
         return StageContext(
-            senses=self.recipe.stages[:number], seed=self.recipe.seed, adapter=self.recipe.adapter, llm=self.llm,
-            start=start, work=training.work, whole=number == 1 or not self._realigns_whole(), on_main=on_main,
+            number=_number(folder), senses=seen, seed=self.recipe.seed, adapter=self.recipe.adapter, llm=self.llm,
+            start=start, work=training.work, whole=len(seen) == 1 or not self._realigns_whole(), on_main=on_main,
             scored=training.scored,
         )  # fmt: skip
 
@@ -190,12 +201,13 @@ class MeraRun:
         data = [
             data_record(name, each.data, each.license, len(self.datasets[name]), self.root) for name, each in named
         ]
+        origin = {"name": recipe.llm, "license": recipe.llm_license} if self.start is None else self.start.base_model
         frozen = {f"{phase.name}: {key}": value for phase in stage.phases for key, value in phase.trains.items()}
         chosen = {"method": stage.to_dict(), **self._common()}
         return StageRecord(
             system="mera", stage=_number(folder), name=folder.name, parent=start.name if start else None,
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
-            base_model={"name": recipe.llm, "license": recipe.llm_license}, parameters=model.parameter_table(),
+            base_model=origin, parameters=model.parameter_table(),
             hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
         )  # fmt: skip
 
@@ -209,17 +221,22 @@ def _number(folder: Path) -> int:
     return int(folder.name.split("-")[1])
 
 
-def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Path:
-    """Run (or continue) a recipe; the folder of its last stage is returned.
+def run(
+    config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = (),
+    start: str | Path | None = None,
+) -> Path:  # fmt: skip
+    """Run (or continue) a recipe, from a MERA checkpoint or from its bare language model; the last stage is returned.
 
     Raises:
-        ConfigError: naming file and key.
+        ConfigError: naming file and key, or a sense that `start` has already.
+        CheckpointError: `start` is no MERA checkpoint, or damaged.
         FolderInUseError: another process works in `output`.
     """
     recipe = read_config(MeraRecipe, "mera", config_source, overrides)
     import_modules([*recipe.imports, *imports])
+    begun = None if start is None else open_start(start)
     with place(str(config_source)):
-        work = MeraRun(recipe, output)
+        work = MeraRun(recipe, output, begun)
     return work.run()[-1]
 
 

@@ -55,7 +55,7 @@ class Chain:
             work()
 
         return StageContext(
-            senses=SENSES[:number], seed=0, adapter=AdapterSettings(rank=2, alpha=4.0, dropout=0.0),
+            number=number, senses=SENSES[:number], seed=0, adapter=AdapterSettings(rank=2, alpha=4.0, dropout=0.0),
             llm=self.folder / "llm", start=self.stage(number - 1) if number > 1 else None,
             work=self.folder / f"work-{number}", whole=self.whole, on_main=on_main, scored=scored,
         )  # fmt: skip

@@ -32,10 +32,11 @@ class StageContext:
     """A stage, as methods see it.
 
     Attributes:
+        number: the stage's, from 1.
         senses: all so far; the last one joins now, the one before it is what the last stage learned.
         seed: of the run.
         adapter: size and place of what a stage adds to the language model.
-        llm: folder or Hub name of the language model before the first stage.
+        llm: folder or Hub name of the language model before the first stage; `None` where it is not at hand.
         start: folder of the stage before; `None` before the first.
         work: folder of this run alone, for what has to survive until the stage's own folder is written.
         whole: the method alone changes the language model in this stage; not where realigning trains it too.
@@ -43,20 +44,16 @@ class StageContext:
         scored: (sense, share) to a random share of the data of a sense.
     """
 
+    number: int
     senses: Sequence[str]
     seed: int
     adapter: AdapterSettings
-    llm: str | Path
+    llm: str | Path | None
     start: Path | None
     work: Path
     whole: bool
     on_main: Callable[[Callable[[], None]], Any]
     scored: Callable[[str, float], ScoredBatches]
-
-    @property
-    def number(self) -> int:
-        """The stage's, from 1."""
-        return len(self.senses)
 
     @property
     def previous(self) -> Path:
@@ -66,8 +63,8 @@ class StageContext:
         return self.start
 
     def base_weights(self) -> Mapping[str, Tensor]:
-        """W_0: the weights before the first stage, by their keys in a MERA model."""
-        return dict(MeraForConditionalGeneration.from_parts(self.llm).state_dict())
+        """W_0: the weights before the first stage, by their keys in a MERA model; none where they are not at hand."""
+        return {} if self.llm is None else dict(MeraForConditionalGeneration.from_parts(self.llm).state_dict())
 
 
 class Learning:

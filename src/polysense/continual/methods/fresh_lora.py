@@ -90,8 +90,8 @@ class LoraLearning(Learning):
         adapter = trained_adapter(self.wrapped, stage=context.number, method=self.merge)
         adapter = replace(adapter, whole=context.whole)
         context.on_main(lambda: self._keep(adapter))
-        base = context.base_weights() if self.earlier else None
-        merge_adapter(self.wrapped, adapter, method=self.merge, base=base, earlier=self.earlier)
+        base = context.base_weights() if self.earlier else {}
+        merge_adapter(self.wrapped, adapter, method=self.merge, base=base or None, earlier=self.earlier)
 
     def save(self, folder: Path) -> None:
         if self.earlier:

@@ -1,0 +1,82 @@
+"""The adapters of all stages as one LoRA that peft loads: W_0 + sum_i c_i s_i B_i A_i, exactly, at the summed rank.
+
+This is peft's `add_weighted_adapter(combination_type="cat")`; its other ways of combining are no such sum (see
+`polysense.merging.lora_delta`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+
+from polysense.continual.stage_adapter import ROOT, StageAdapter, read_adapters
+from polysense.errors import CheckpointError, ConfigError
+from polysense.merging import concatenate_factors
+from polysense.merging.lora_delta import Factors
+from polysense.storage import atomic_folder
+
+Base: TypeAlias = Literal["llm", "mera"]
+
+
+def bare_key(key: str) -> str:
+    """Name that a weight of MERA's language model has in the language model alone."""
+    return key.replace("model.language_model.", "model.", 1)
+
+
+def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base = "llm") -> int:
+    """Write the adapters of a stage and of all before it as one, with their coefficients in the merge.
+
+    Args:
+        stage_folder: with `adapters/stage-i`.
+        target: folder for `PeftModel.from_pretrained(model, target)`; replaced if it is there.
+        base: what `model` will be: the language model that the first of the adapters was trained on ("llm"), or a
+            MERA model with that language model ("mera"). The stage's own weights hold the sum already.
+
+    Returns:
+        The rank.
+
+    Raises:
+        CheckpointError: there are no adapters, or one cannot be read.
+        ConfigError: a stage changed the language model otherwise than by a multiple of its adapter.
+    """
+    adapters = read_adapters(Path(stage_folder))
+    if not adapters:
+        raise CheckpointError(
+            "there are no adapters", where=stage_folder, fix="Give a stage that MERA's recipe wrote."
+        )
+    for each in adapters:
+        if each.coefficient is None or not each.whole:
+            raise ConfigError(f"stage {each.stage} changed the language model by more than a multiple of its adapter",
+                              where=stage_folder, fix="Use the merged weights themselves.")  # fmt: skip
+    joined = {key: concatenate_factors(scaled) for key, scaled in _by_key(adapters).items()}
+    rank = max(len(A) for A, _, _ in joined.values())
+    places = {key: (bare_key(key) if base == "llm" else key).removesuffix(".weight") for key in joined}
+    config = LoraConfig(
+        r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", inference_mode=True,
+        target_modules=sorted(places.values()), task_type="CAUSAL_LM" if base == "llm" else None,
+    )  # fmt: skip
+    tensors = {}
+    for key, (A, B, _) in joined.items():  # a layer that some stages left out is filled up with zeros
+        missing = rank - len(A)
+        tensors[f"{ROOT}{places[key]}.lora_A.weight"] = torch.cat([A, A.new_zeros(missing, A.shape[1])])
+        tensors[f"{ROOT}{places[key]}.lora_B.weight"] = torch.cat([B, B.new_zeros(len(B), missing)], dim=1)
+    with atomic_folder(target, details={"stages": [each.stage for each in adapters]}) as folder:
+        config.save_pretrained(folder)
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return rank
+
+
+def _by_key(adapters: Sequence[StageAdapter]) -> dict[str, list[Factors]]:
+    found: dict[str, list[Factors]] = {}
+    for adapter in adapters:
+        for key in adapter.factors:
+            found.setdefault(key, []).append(adapter.scaled(key))
+    return found
+
+
+__all__ = ["bare_key", "export_adapters"]

@@ -1,0 +1,79 @@
+"""What a run of MERA's recipe goes on from, where it does not begin with a bare language model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polysense.continual.methods import FreshLora, LearningMethod
+from polysense.errors import ConfigError
+from polysense.hub.records import read_stage
+from polysense.merging import get_merge_method
+from polysense.models.base import local_folder
+from polysense.models.mera.checkpoint import check_mera
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A MERA checkpoint: a stage of another run, or a LLaVA that was taken over.
+
+    Attributes:
+        folder: where it lies.
+        stage: its number; a checkpoint without a record, such as a LLaVA, counts as the first stage.
+        senses: what it has learned.
+        base_model: name and licence of what the first stage was made from.
+    """
+
+    folder: Path
+    stage: int
+    senses: tuple[str, ...]
+    base_model: Mapping[str, str]
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What `run_stages` has to know of it."""
+        return {"start": self.folder, "first": self.stage + 1}
+
+    def check(self, stages: Sequence[str], trained: Sequence[str], method: LearningMethod) -> None:
+        """Refuse what cannot be learned on top of it.
+
+        Args:
+            stages: senses to be learned.
+            trained: senses that there are data sets of.
+            method: how they are to be learned.
+
+        Raises:
+            ConfigError: naming the sense or the method.
+        """
+        if known := [sense for sense in stages if sense in self.senses]:
+            raise ConfigError(f"{self.folder.name} has learned {', '.join(known)} already", where="stages",
+                              fix=f"Take out what it has: {', '.join(self.senses)}.")  # fmt: skip
+        merge = method.merge if isinstance(method, FreshLora) else None
+        if merge is not None and get_merge_method(merge).needs_base:
+            raise ConfigError(f"merge method {merge!r} needs the language model before the first stage", where="merge",
+                              fix="Use another method where a stage is continued.")  # fmt: skip
+        for sense in sorted(set(self.senses) - set(trained)):
+            logger.warning("%s has no data set under sources: it is not realigned", sense)
+
+
+def open_start(source: str | Path) -> Start:
+    """A checkpoint from a folder or the Hub, judged before any of its weights is read.
+
+    Raises:
+        CheckpointError: it is damaged, no MERA checkpoint, or lacks its processor.
+        UnsafeFileError: it is unsafe.
+    """
+    folder = local_folder(source, {})
+    senses = check_mera(folder)
+    if not (folder / "stage.json").exists():
+        return Start(folder, 1, senses, {"name": Path(source).name, "license": "see its card"})
+    record = read_stage(folder)
+    return Start(folder, record["stage"], senses, record["base_model"])
+
+
+__all__ = ["Start", "open_start"]

@@ -1,0 +1,136 @@
+"""Further senses for a stage of another run, and for a LLaVA that was taken over."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from polysense.continual import stage_folders
+from polysense.continual.stage_adapter import read_adapters
+from polysense.errors import CheckpointError, ConfigError
+from polysense.merging import effective_weight
+from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes import mera
+from polysense.recipes.config import read_config
+from polysense.recipes.extension import Start, open_start
+from polysense.recipes.mera import MeraRecipe, MeraRun
+from polysense.testing import tiny_llama
+from tests.models.mera.saved import as_snapshot, write_mera
+from tests.recipes.fixtures import Parts
+
+MANIFESTS = {"image": "stills", "depth": "stills", "video": "clips"}
+
+
+def overrides(parts: Parts, sense: str, *replayed: str, encoder: str | Path = "image") -> list[str]:
+    """The world's recipe, tiny, with one stage; `replayed` senses have data sets as well."""
+    data = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{MANIFESTS[name]}-train.jsonl, limit: 8}}}}"
+            for name in (sense, *replayed)]  # fmt: skip
+    phases = [f"{phase}.{key}" for phase in ("connector", "joint", "realign")
+              for key in ("batch_size=4", "steps=2", "epochs=null")]  # fmt: skip
+    return [
+        f"data_root={parts.world}", "world.size=tiny", f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=unused",
+        f"sources={{{', '.join(data)}}}", f"stages=[{sense}]", "adapter.rank=2", "adapter.alpha=4.0",
+        "realign.replay=0.5", "loop.save_every=1", "loop.log_every=1", "loop.loader_workers=0", *phases,
+    ]  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return dict(MeraForConditionalGeneration.from_pretrained(folder).state_dict())
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mera(tmp_path_factory.mktemp("start") / "llava")
+
+
+@pytest.fixture(scope="module")
+def second(parts: Parts, llava: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stage in which the LLaVA learns films through its own tower, and pictures are realigned."""
+    return mera.run("world", tmp_path_factory.mktemp("run"), overrides(parts, "video", "image"), start=llava)
+
+
+def test_a_llava_is_the_first_stage_and_the_merge_computes_from_its_weights(llava: Path, second: Path) -> None:
+    assert second.name.startswith("stage-2-video-")
+    model, processor = MeraForConditionalGeneration.from_pretrained(second), MeraProcessor.from_pretrained(second)
+    assert set(model.modalities) == set(processor.modalities) == {"image", "video"}
+    assert len(model.model.encoders) == 1, "the new sense goes through the LLaVA's tower"
+    (adapter,) = read_adapters(second)
+    assert (adapter.stage, adapter.coefficient) == (2, 0.5)
+    before, after = weights(llava), weights(second)
+    for key, weight in before.items():
+        if key in adapter.factors:
+            assert torch.equal(after[key], effective_weight(weight, [adapter.scaled(key)])), key
+            assert not torch.equal(after[key], weight)
+        elif "connectors.image" in key:
+            assert not torch.equal(after[key], weight), "pictures are realigned"
+        else:
+            assert torch.equal(after[key], weight), key
+    record = json.loads((second / "stage.json").read_text())
+    assert (record["stage"], record["parent"], record["base_model"]["name"]) == (2, "llava", "llava")
+    assert not (second.parents[1] / "llama").exists(), "the language model of the recipe is not looked at"
+
+
+def test_a_stage_is_extended_by_another_run_and_keeps_its_adapters(
+    parts: Parts, second: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    UniAlignModel.from_clip(parts.anchor, ["depth"]).save_pretrained(tmp_path / "encoder")
+    UniAlignProcessor.from_clip(parts.anchor, ["depth"]).save_pretrained(tmp_path / "encoder")
+    run, recipe = tmp_path / "run", overrides(parts, "depth", encoder=tmp_path / "encoder")
+    with caplog.at_level(logging.WARNING):
+        third = mera.run("world", run, recipe, start=second)
+    assert third.name.startswith("stage-3-depth-") and third.parents[1] == run
+    assert [each.stage for each in read_adapters(third)] == [2, 3]
+    before, after = weights(second), weights(third)
+    adapter = read_adapters(third)[1]
+    for key in adapter.factors:
+        assert torch.equal(after[key], effective_weight(before[key], [adapter.scaled(key)]))
+    for sense in ("image", "video"):
+        assert f"{sense} has no data set under sources: it is not realigned" in caplog.text
+        assert all(torch.equal(after[key], before[key]) for key in before if f"connectors.{sense}" in key)
+    written = (third / "model.safetensors").stat().st_mtime_ns
+    assert mera.run("world", run, recipe, start=second) == third
+    assert (third / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_sense_that_is_known_and_a_merge_that_needs_the_beginning_are_refused(
+    parts: Parts, llava: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"world: stages: llava has learned image already"):
+        mera.run("world", tmp_path / "run", overrides(parts, "image"), start=llava)
+    with pytest.raises(ConfigError, match=r"merge: merge method 'ties' needs the language model before"):
+        mera.run("world", tmp_path / "run", [*overrides(parts, "video"), "merge=ties"], start=llava)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_published_stage_is_extended_from_the_hubs_cache(
+    parts: Parts, second: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = as_snapshot(second, tmp_path / "cache")
+    monkeypatch.setattr("polysense.models.base.snapshot_download", lambda *_, **__: str(snapshot))
+    start = open_start("me/my-mera")
+    assert (start.folder, start.stage) == (snapshot, 2)
+    run = MeraRun(read_config(MeraRecipe, "mera", "world", overrides(parts, "depth")), tmp_path / "run", start)
+    folders = stage_folders(run.stages, run.output, common={}, **start.place)
+    assert folders[0].name.startswith("stage-3-depth-")
+    assert set(MeraForConditionalGeneration.from_pretrained(start.folder).modalities) == {"image", "video"}
+    assert [each.stage for each in read_adapters(start.folder)] == [2]
+
+
+def test_what_is_recorded_of_a_start_is_told_before_its_weights_are_read(
+    llava: Path, second: Path, tmp_path: Path
+) -> None:
+    assert open_start(llava) == Start(llava, 1, ("image",), {"name": "llava", "license": "see its card"})
+    start = open_start(second)
+    assert (start.stage, set(start.senses), start.base_model["name"]) == (2, {"image", "video"}, "llava")
+    assert start.place == {"start": second, "first": 3}
+    any_model: Any = tiny_llama()
+    any_model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="not of MERA"):
+        open_start(tmp_path)
