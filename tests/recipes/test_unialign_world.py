@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from itertools import product
@@ -21,6 +22,7 @@ from polysense.recipes.unialign import UniAlignRecipe
 from polysense.recipes.unialign_world import (
     METHODS,
     SENSES,
+    bound_words,
     claims,
     composed_queries,
     cost_of_senses,
@@ -31,9 +33,11 @@ from polysense.recipes.unialign_world import (
     work,
 )
 from polysense.testing import tiny_clip
+from polysense.trainer.unialign import ClassTable
 from tests.recipes.words import Words
 
 BASE = read_config(UniAlignRecipe, "unialign", "world", ["data_root=world"])
+WORDS = {"a": {"b": 0.5}}
 COST = {"flops": 10, "flops_ratio": 1.0, "bytes": 20, "bytes_ratio": 1.0}
 
 # ---- cells ----------------------------------------------------------------------------------------------------------
@@ -225,7 +229,7 @@ def test_the_cost_of_a_sense_must_not_grow_at_all(key: str) -> None:
 
 
 def test_the_summary_sets_every_sense_beside_its_bound_and_chance() -> None:
-    found = summary(records(), COST)
+    found = summary(records(), COST, WORDS)
     depth = found["senses"]["depth"]
     assert depth["bound"] == {"mean": pytest.approx(0.8), "low": pytest.approx(0.8), "high": pytest.approx(0.8)}
     joint = depth["test"]["joint"]
@@ -242,17 +246,38 @@ def test_the_summary_sets_every_sense_beside_its_bound_and_chance() -> None:
 def test_methods_whose_comparison_is_undecided_get_more_seeds() -> None:
     assert undecided(claims(records(), COST)) == ["joint", "nce"]
     more = {Cell(method, seed): record(value) for method, value in (("joint", 0.6), ("nce", 0.4)) for seed in (3, 4)}
-    found = summary({**records(), **more}, COST)
+    found = summary({**records(), **more}, COST, WORDS)
     assert found["claims"]["UA9"]["values"] == pytest.approx([0.1, -0.1, 0.0, 0.2, 0.2])
     assert found["claims"]["UA6"]["values"] == pytest.approx([0.1] * 3)
     assert found["seeds"] == [0, 1, 2] and found["senses"]["depth"]["test"]["joint"]["values"] == [0.6, 0.62, 0.64]
     assert undecided(claims(records(nce=dict.fromkeys(range(3), 0.5)), COST)) == []
 
 
+def test_the_summary_says_in_which_senses_methods_differ() -> None:
+    found = summary(records(), COST, WORDS)
+    assert found["bound_words"] == WORDS and set(found["by_sense"]) == {"UA6", "UA9"}
+    assert found["by_sense"]["UA6"]["audio"]["mean"] == pytest.approx(0.1)
+    changed = {cell: record(0.6, audio=0.2) for cell in records() if cell.method == "joint"}
+    parts = summary({**records(), **changed}, COST, WORDS)["by_sense"]["UA6"]
+    assert parts["audio"]["mean"] == pytest.approx(0.2 - 0.52) and parts["depth"]["mean"] == pytest.approx(0.08)
+
+
+def test_binding_is_measured_by_the_targets_on_classes_with_a_common_word() -> None:
+    unit = torch.eye(3)
+    tables = {
+        "stills": ClassTable(("red cube", "blue ball"), unit[:2]),
+        "clips": ClassTable(("falling cube", "singing"), unit[[0, 2]]),
+    }
+    found = bound_words(tables, scale=math.log(3.0))
+    # "red cube" is like "falling cube" by 3 to 1, "blue ball" has nothing in common with either
+    assert found["stills"]["clips"] == pytest.approx((0.75 + 0.0) / 2)
+    assert found["clips"]["stills"] == pytest.approx((0.75 + 0.0) / 2)
+
+
 def test_a_single_cell_that_changed_images_shows_in_the_summary() -> None:
-    assert summary(records(), COST)["image_path_unchanged"] is True
+    assert summary(records(), COST, WORDS)["image_path_unchanged"] is True
     changed = {**records(), Cell("global", 1): record(0.52, unchanged=False)}
-    assert summary(changed, COST)["image_path_unchanged"] is False
+    assert summary(changed, COST, WORDS)["image_path_unchanged"] is False
 
 
 def test_a_report_on_one_seed_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

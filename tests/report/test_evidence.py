@@ -29,6 +29,8 @@ REPORT: dict[str, Any] = {
         "UA9": {**row(-0.15), "measure": "with minus without", "values": [-0.1, -0.2], "verdict": "not reproduced"},
         "UA15": {"measure": "FLOPs", "values": [1.0, 1.0], "verdict": "reproduced"},
     },
+    "by_sense": {"UA6": {"depth": row(0.02), "point_cloud": row(0.04)}},
+    "bound_words": {"stills": {"clips": 0.25}, "clips": {"stills": 0.5}},
 }  # fmt: skip
 
 
@@ -43,6 +45,8 @@ def test_the_tables_have_every_split_and_claim() -> None:
     assert lines[5] == "| depth | compositional | 25.0 | 30.0 [25.0, 35.0] | 20.0 [15.0, 25.0] |  |"
     assert "| UA6 | grouping minus global | 0.020 | -0.030 to 0.070 | 2 | reproduced |" in lines
     assert "| UA15 | FLOPs | 1.000 | exact | - | reproduced |" in lines
+    assert "| UA6 | 2.0 [-3.0, 7.0] | 4.0 [-1.0, 9.0] |" in lines
+    assert lines[-2:] == ["| stills |  | 25 |", "| clips | 50 |  |"]
 
 
 def test_the_plot_sets_scores_between_chance_and_bound_and_claims_about_zero() -> None:

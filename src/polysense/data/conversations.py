@@ -46,6 +46,7 @@ class Conversations:
         pools: sense to a pool of its own, in place of `instructions`.
         suffix: follows every question, so that answers are short.
         question_share: probability of a question, for samples that have captions and questions.
+        turns: most turns of a conversation about one sample in training; at test, each is a conversation of its own.
     """
 
     tasks: Sequence[Task] = ("caption", "question")
@@ -53,6 +54,7 @@ class Conversations:
     pools: Mapping[str, Sequence[str]] = field(default_factory=dict)
     suffix: str = "Answer briefly."
     question_share: float = 0.5
+    turns: int = 1
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -61,30 +63,36 @@ class Conversations:
             raise ConfigError("a pool of instructions is empty", fix="Write at least one instruction.")
         if not 0 <= self.question_share <= 1:
             raise ConfigError(f"question_share is {self.question_share}", fix="Give a probability, 0 to 1.")
+        if self.turns < 1:
+            raise ConfigError(f"turns is {self.turns}", fix="Give a positive number.")
 
     def pool(self, modality: str) -> Sequence[str]:
         """Instructions for captions of a sense."""
         return self.pools.get(modality, self.instructions)
 
-    def draw(self, sample: Sample, modality: str, *, seed: int, epoch: int) -> Turn:
-        """What a sample is asked in one epoch: a function of the arguments, whatever was drawn before.
+    def draw(self, sample: Sample, modality: str, *, seed: int, epoch: int) -> tuple[Turn, ...]:
+        """What a sample is asked in one epoch, no two turns alike: a function of the arguments alone.
 
         Raises:
             ManifestError: the sample has nothing to answer for any of the tasks, or its questions are malformed.
         """
         rng = sample_rng(seed, epoch, sample.id, f"conversation {modality}")
-        captions, questions = self._material(sample, modality)
-        if questions and (not captions or rng.uniform() < self.question_share):
-            question, answers = questions[int(rng.integers(len(questions)))]
-            return Turn("question", self._asked(question), (answers[int(rng.integers(len(answers)))],))
-        pool = self.pool(modality)
-        instruction, caption = pool[int(rng.integers(len(pool)))], captions[int(rng.integers(len(captions)))]
-        return Turn("caption", instruction, (caption,))
+        captions, left = self._material(sample, modality)
+        pool, turns = self.pool(modality), list[Turn]()
+        while len(turns) < self.turns and (captions or left):
+            if left and (not captions or rng.uniform() < self.question_share):
+                question, answers = left.pop(int(rng.integers(len(left))))
+                turns.append(Turn("question", self._asked(question), (answers[int(rng.integers(len(answers)))],)))
+            else:
+                instruction, caption = pool[int(rng.integers(len(pool)))], captions[int(rng.integers(len(captions)))]
+                turns.append(Turn("caption", instruction, (caption,)))
+                captions = ()
+        return tuple(turns)
 
     def words(self, sample: Sample, epoch: int, *, modality: str, seed: int) -> int:
         """Words of what `draw` draws, to make batches of samples of about one length. Raises: see there."""
-        turn = self.draw(sample, modality, seed=seed, epoch=epoch)
-        return len(f"{turn.prompt} {turn.answers[0]}".split())
+        turns = self.draw(sample, modality, seed=seed, epoch=epoch)
+        return sum(len(f"{turn.prompt} {turn.answers[0]}".split()) for turn in turns)
 
     def test(self, sample: Sample, modality: str) -> list[Turn]:
         """Everything a sample is asked at test: the fixed instruction, then every question, with all right answers.
@@ -133,11 +141,16 @@ def _answers(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(answer) if isinstance(answer, list) else (answer,)
 
 
-def messages(turn: Turn, modality: str, *, answer: str | None = None) -> list[Message]:
-    """A turn as a chat about one item of a sense, whose features come from elsewhere.
+def messages(turns: Sequence[Turn], modality: str, *, answered: bool) -> list[Message]:
+    """A chat about one item of a sense, whose features come from elsewhere: the item stands before the first prompt.
 
     Args:
-        answer: ends the chat, to learn from; without it the chat ends where an answer is to be generated.
+        answered: with every turn's first answer, to learn from; else it ends where an answer is to be generated.
     """
-    asked = {"role": "user", "content": [{"type": modality}, {"type": "text", "text": f"\n{turn.prompt}"}]}
-    return [asked] if answer is None else [asked, {"role": "assistant", "content": answer}]
+    chat: list[Message] = []
+    for turn in turns:
+        text = {"type": "text", "text": turn.prompt if chat else f"\n{turn.prompt}"}
+        chat.append({"role": "user", "content": [text] if chat else [{"type": modality}, text]})
+        if answered:
+            chat.append({"role": "assistant", "content": turn.answers[0]})
+    return chat

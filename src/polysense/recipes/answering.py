@@ -205,7 +205,7 @@ class AnswerEvaluator:
         refs = [sample.ref(modality) for sample in samples]
         features = self.features(modality, [ref.open() for ref in refs], facts=[ref.facts for ref in refs])
         counts = feature_counts(self.processor, modality, features)
-        chats = [messages(turn, modality) for turn in turns]
+        chats = [messages([turn], modality, answered=False) for turn in turns]
         texts = self.processor.apply_chat_template(chats, add_generation_prompt=True)
         inputs = {**self.processor(texts, counts={modality: counts}), **features}
         inputs = {key: value.to(self.model.device) for key, value in inputs.items()}

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polysense.data import Manifest, SampleDataset
 from polysense.errors import ConfigError
+from polysense.losses import label_similarity
 from polysense.metrics import UNDECIDED, composed, match_ranks, mean_interval, recall_at, verdict
 from polysense.modality import get_modality
 from polysense.models.unialign import UniAlignModel
@@ -26,6 +27,7 @@ from polysense.recipes.evaluation import Evaluator, unique_pool
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import StageSettings, UniAlignRecipe, UniAlignRun
 from polysense.report import evidence_markdown, plot_evidence, to_png
+from polysense.trainer.unialign import ClassTable
 from polysense.world import WorldSummary, load_world
 
 SENSES = ("depth", "point_cloud", "video", "audio")
@@ -174,6 +176,39 @@ def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any
     return table
 
 
+def by_sense(records: Records) -> dict[str, dict[str, dict[str, float]]]:
+    """Where the compared methods differ: mean and 90 % interval of the paired difference of every sense's top-1."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for claim, (better, worse) in COMPARED.items():
+        for sense in SENSES:
+            values = _differences(records, better, worse, partial(_value, sense=sense, split="test"))
+            row = dict(zip(("mean", "low", "high"), mean_interval(values), strict=True))
+            table.setdefault(claim, {})[sense] = row
+    return table
+
+
+def bound_words(tables: Mapping[str, ClassTable], scale: float) -> dict[str, dict[str, float]]:
+    """How much of soft binding's targets (Eq. 10) lies on classes that have a word in common with a sample's own.
+
+    Data sets whose classes have no word in common are bound to one another by chance likenesses of their names.
+
+    Args:
+        tables: data set to its classes.
+        scale: of the dot products.
+
+    Returns:
+        Data set to every other one to that share, from 0 to 1, the mean over its classes.
+    """
+    shares: dict[str, dict[str, float]] = {}
+    for name, own in tables.items():
+        for other_name, other in tables.items():
+            if name != other_name:
+                targets = label_similarity(own.embeddings, other.embeddings, scale)
+                common = torch.tensor([[bool({*a.split()} & {*b.split()}) for b in other.names] for a in own.names])
+                shares.setdefault(name, {})[other_name] = float((targets.cpu() * common).sum(dim=1).mean())
+    return shares
+
+
 def undecided(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Methods whose comparison the seeds so far leave open."""
     return sorted(
@@ -209,9 +244,11 @@ def cost_of_senses(anchor: Path) -> dict[str, int | float]:
             "bytes_ratio": touched[1] / touched[0]}  # fmt: skip
 
 
-def summary(records: Records, cost: Mapping[str, Any]) -> dict[str, Any]:
+def summary(
+    records: Records, cost: Mapping[str, Any], words: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:  # fmt: skip
     """Everything that the report's JSON, table and plots are made of: scores over the seeds that all methods have."""
-    claimed = claims(records, cost)
+    everything, claimed = records, claims(records, cost)
     unchanged = all(record["image_path_unchanged"] for cell, record in records.items() if cell.method != "bounds")
     seeds = set.intersection(*({cell.seed for cell in records if cell.method == method} for method in METHODS))
     records = {cell: record for cell, record in records.items() if cell.seed in seeds}
@@ -233,12 +270,24 @@ def summary(records: Records, cost: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "command": command(), "commit": commit(), "seeds": sorted(seeds),
         "senses": senses, "image_path_unchanged": unchanged, "cost": dict(cost), "claims": claimed,
+        "by_sense": by_sense(everything), "bound_words": {name: dict(row) for name, row in words.items()},
         "composed": {cell.name: record["composed"] for cell, record in records.items() if cell.method == "joint"},
     }  # fmt: skip
 
 
 def _value(record: Mapping[str, Any], sense: str, split: str) -> float:
     return float(score(record, sense, split)["value"])
+
+
+def _binding(base: UniAlignRecipe, output: Path) -> tuple[Mapping[str, ClassTable], float]:
+    """The classes that the joint phase binds to one another, and the scale at which it does."""
+    run = UniAlignRun(recipe_of(Cell("joint", 0), base), output)
+    model, processor = run.begin()
+    for sense in SENSES:
+        run.add(model, processor, sense)
+    objective = run.objective(model, processor, list(base.sources))
+    given = objective.settings.binding_scale
+    return objective.tables, float(model.logit_scale) if given is None else given
 
 
 def run(
@@ -270,7 +319,7 @@ def run(
     records = compute([Cell(method, seed) for seed in seeds for method in METHODS])
     records |= compute([Cell(method, seed) for seed in more_seeds for method in undecided(claims(records, cost))])
     path = reports / "unialign-world.json"
-    report = summary(records, cost)
+    report = summary(records, cost, bound_words(*_binding(base, output / key / "binding")))
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(evidence_markdown(report), encoding="utf-8")
     path.with_suffix(".png").write_bytes(to_png(plot_evidence(report)))

@@ -14,13 +14,13 @@ _VERDICTS = {"reproduced": RIGHT, "not reproduced": WRONG}
 
 
 def evidence_markdown(report: Mapping[str, Any]) -> str:
-    """One table of every method's score per sense and split, and one of the claims with their verdicts.
+    """Every method's score per sense and split, the claims with their verdicts, and what lies behind the verdicts.
 
     Args:
         report: `senses` (sense to `bound` and, by split, methods to mean, low and high, and `chance`), `claims`,
-            `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
+            `by_sense`, `bound_words`, `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
     """
-    return "\n".join([*_scores(report), "", *_claims(report)]) + "\n"
+    return "\n".join([*_scores(report), "", *_claims(report), "", *_by_sense(report), "", *_words(report)]) + "\n"
 
 
 def _scores(report: Mapping[str, Any]) -> Iterator[str]:
@@ -47,6 +47,28 @@ def _claims(report: Mapping[str, Any]) -> Iterator[str]:
         interval = f"{claim['low']:.3f} to {claim['high']:.3f}" if "low" in claim else "exact"
         seeds = len(claim["values"]) if "low" in claim else "-"
         yield f"| {name} | {claim['measure']} | {mean:.3f} | {interval} | {seeds} | {claim['verdict']} |"
+
+
+def _by_sense(report: Mapping[str, Any]) -> Iterator[str]:
+    yield "Difference in top-1 by sense, in percentage points with its 90 % interval:"
+    yield ""
+    yield f"| claim | {' | '.join(report['senses'])} |"
+    yield "|---" * (len(report["senses"]) + 1) + "|"
+    for claim, rows in report["by_sense"].items():
+        yield f"| {claim} | {' | '.join(_spread(rows[sense]) for sense in report['senses'])} |"
+
+
+def _words(report: Mapping[str, Any]) -> Iterator[str]:
+    names = list(report["bound_words"])
+    yield (
+        "What soft binding (UA9) binds: the share, in percent, of a data set's targets in another one (column) that "
+        "lies on classes with a word in common. Where it is small, classes are bound by chance likenesses of names."
+    )
+    yield ""
+    yield f"| data set | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for name, row in report["bound_words"].items():
+        yield f"| {name} | {' | '.join(f'{100 * row[o]:.0f}' if o in row else '' for o in names)} |"
 
 
 def plot_evidence(report: Mapping[str, Any]) -> Figure:

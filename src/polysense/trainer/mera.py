@@ -76,8 +76,8 @@ class MeraObjective:
         features = batch.features[modality]
         chats = []
         for sample, epoch in zip(batch.samples, batch.epochs, strict=True):
-            turn = self.conversations.draw(sample, modality, seed=self.seed, epoch=epoch)
-            chats.append(messages(turn, modality, answer=turn.answers[0]))
+            turns = self.conversations.draw(sample, modality, seed=self.seed, epoch=epoch)
+            chats.append(messages(turns, modality, answered=True))
         counts = feature_counts(self.processor, modality, features)
         return {**self.processor.training_inputs(chats, counts={modality: counts}), **features}
 
