@@ -31,7 +31,7 @@ def show_run(run: Run) -> None:
 def show_tables(tables: Sequence[Table]) -> None:
     """Tables as they are."""
     for table in tables:
-        console.table(table.title, table.head, table.rows, left=2)
+        console.table(table.title, table.head, table.rows, left=table.left)
 
 
 def show_results(stages: Sequence[StageResults]) -> None:

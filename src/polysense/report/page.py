@@ -67,7 +67,7 @@ def write_report(folder: str | Path, galleries: Mapping[str, bytes] | None = Non
     shown = dict(galleries or _kept(out))
     for name, picture in pictures.items():
         (out / f"{name}.png").write_bytes(picture)
-    texts = [markdown_table(each.title, each.head, each.rows, left=2) for each in tables]
+    texts = [markdown_table(each.title, each.head, each.rows, left=each.left) for each in tables]
     text = "\n\n".join([*texts, RETENTION_LEGEND]) + "\n" if tables else to_markdown(rows, names)
     (out / "table.md").write_text(text, encoding="utf-8")
     (out / "table.json").write_text(to_json(rows), encoding="utf-8")

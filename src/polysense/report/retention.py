@@ -35,11 +35,12 @@ RETENTION_LEGEND = (
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text whose first two columns say what a line is of."""
+    """A table as text, whose first `left` columns are words and whose others are figures."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    left: int = 2
 
 
 def method_name(stage: StageResults) -> str:

@@ -11,10 +11,8 @@ from polysense.report.run import Run, StageResults
 
 _ARGUMENTS = {"image": "images", "video": "videos"}
 _PROMPT = "Describe it briefly."
-_USAGE = {
-    "mera": "Three lines ask about a file of your own; on the command line it is `polysense chat`.",
-}
 _EMBEDDING = "Three lines embed a file of your own; the cosine of two embeddings says how well they match."
+_USAGE = {"mera": "Three lines ask about a file of your own; on the command line, polysense chat does."}
 
 
 def usage(run: Run) -> str:
@@ -56,15 +54,12 @@ def instruction(stage: StageResults) -> str:
 
 
 def _asking(place: str, modality: str, prompt: str) -> str:
+    chat = f'[{{"role": "user", "content": [{{"type": "{modality}", "path": "your-file"}}, "\\n{prompt}"]}}]'
     return (
         "import polysense, transformers\n"
-        "model, processor = (auto.from_pretrained(\n"
-        f'    "{place}"\n'
-        ") for auto in (transformers.AutoModelForImageTextToText, transformers.AutoProcessor))\n"
-        "inputs = processor.apply_chat_template(\n"
-        f'    [{{"role": "user", "content": [{{"type": "{modality}", "path": "your-file"}}, "\\n{prompt}"]}}],\n'
-        "    add_generation_prompt=True, tokenize=True, return_dict=True,\n"
-        ")\n"
-        "answer = model.generate(**inputs, max_new_tokens=32, do_sample=False)\n"
-        'print(processor.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))'
+        f'model, processor = (auto.from_pretrained("{place}") '
+        "for auto in (transformers.AutoModelForImageTextToText, transformers.AutoProcessor))\n"
+        f"inputs = processor.apply_chat_template({chat}, add_generation_prompt=True, tokenize=True, return_dict=True)\n"
+        'print(processor.decode(model.generate(**inputs, max_new_tokens=32)[0, inputs["input_ids"].shape[1]:], '
+        "skip_special_tokens=True))"
     )
