@@ -72,8 +72,8 @@ def write_mera_run(folder: Path) -> Path:
                              "conversations": {"instructions": ["describe it"]}},
         )  # fmt: skip
         measured = [
-            result(task=task, metric=metric, modality=each, dataset=each, value=value, low=None, high=None, chance=0.05,
-                   upper_bound=None)
+            result(task=task, metric=metric, modality=each, dataset=each, value=value, low=None, high=None,
+                   chance=0.05, upper_bound=None)
             for each, values in scores.items()
             for task, metric, value in zip(("captioning", "question answering"), ("CIDEr-D (ptb)", "accuracy (x)"),
                                            values, strict=True)

@@ -58,11 +58,13 @@ def _example(modality: str) -> str:
 
 _CODE: Mapping[str, Callable[[Stage, str], str]] = {"mera": _answer}
 _VECTORS = (
-    "Each row of `embedding` is a unit vector; the cosine of two of them, of whatever senses, says how well they match."
+    "Each row of `embedding` is a unit vector; the cosine of two of them, of whatever senses, says how well they "
+    "match."
 )
 _OUTCOMES = {
-    "mera": "`answer` is what the model says about the file. A prompt may show several files, of different senses too; "
-    "`polysense chat` holds a conversation about them.",
+    "mera": "`answer` is what the model says about the file. A prompt may show several files, of different senses "
+    "too; `polysense chat` holds a conversation about them.",
 }
+
 
 __all__ = ["outcome", "quick_start"]

@@ -82,7 +82,7 @@ def learn(recipe: MeraRecipe, output: Path) -> list[Path]:
     train([replace(recipe, stages=recipe.stages[:1])], output)  # which all but the last have in common
     last = [MeraRun(each, output).folders()[-1] for each in rivals]
     log = output / "training" / "rivals.log"
-    with sharing_cores(1, torch.device("cpu")), beside(partial(train, rivals, output), log) as wait:
+    with sharing_cores(1, torch.device("cpu")), beside(partial(_train_beside, rivals, output), log) as wait:
         train([recipe], output)
         for folder in last:
             wait(folder)
@@ -98,6 +98,10 @@ def train(recipes: Sequence[MeraRecipe], output: Path) -> list[Path]:
     return stages
 
 
+def _train_beside(recipes: Sequence[MeraRecipe], output: Path) -> None:
+    train(recipes, output)
+
+
 def ask(recipe: MeraRecipe, stage: Path) -> list[Told]:
     """Ask a stage about the first file of every test set what it was asked there, as `polysense chat` would.
 
@@ -105,7 +109,7 @@ def ask(recipe: MeraRecipe, stage: Path) -> list[Told]:
         CheckpointError: the stage was asked nothing.
     """
     model, processor = MeraForConditionalGeneration.from_pretrained(stage), MeraProcessor.from_pretrained(stage)
-    dialogue = Dialogue(model, processor, max_new_tokens=recipe.evaluation.max_new_tokens)
+    dialogue = Dialogue(model, processor)
     told = []
     for name, asked in _first_asked(stage):
         test = recipe.evaluation.tests[name]

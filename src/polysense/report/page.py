@@ -106,7 +106,11 @@ def _results(run: Run) -> dict[str, Any]:
     tables, rows = retention_tables(run), result_rows(run.stages)
     if tables:
         shown = "".join(map(table_html, tables))
-        return {"headline_table": shown, "tables": _tables_of_methods(run), "legend": RETENTION_LEGEND.replace("*", "")}
+        return {
+            "headline_table": shown,
+            "tables": _tables_of_methods(run),
+            "legend": RETENTION_LEGEND.replace("*", ""),
+        }
     names, main = stage_names(rows, run.stages), headlines(rows)
     folded = {f"All {len(rows)} measurements": to_html(rows, names)} if len(main) < len(rows) else {}
     return {"headline_table": to_html(main, names) if rows else "", "tables": folded,

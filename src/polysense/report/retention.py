@@ -173,9 +173,7 @@ def _gains_table(kept: Retention) -> Table:
 def table_html(table: Table) -> str:
     """A table as HTML."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     return f"<h3>{html.escape(table.title)}</h3><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

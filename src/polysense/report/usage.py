@@ -59,7 +59,8 @@ def _asking(place: str, modality: str, prompt: str) -> str:
         "import polysense, transformers\n"
         f'model, processor = (auto.from_pretrained("{place}") '
         "for auto in (transformers.AutoModelForImageTextToText, transformers.AutoProcessor))\n"
-        f"inputs = processor.apply_chat_template({chat}, add_generation_prompt=True, tokenize=True, return_dict=True)\n"
+        f"inputs = processor.apply_chat_template({chat}, add_generation_prompt=True, tokenize=True, "
+        "return_dict=True)\n"
         'print(processor.decode(model.generate(**inputs, max_new_tokens=32)[0, inputs["input_ids"].shape[1]:], '
         "skip_special_tokens=True))"
     )
