@@ -12,7 +12,7 @@ TORCH_VERSION := 2.13.0
 INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow faults quality format speech clean
+.PHONY: help install demo demo-mera test test-slow faults quality format speech clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ install: $(VENV)/.installed ## make the virtual environment and install polysens
 
 demo: install ## give a small CLIP depth, points, video and audio on real files (about ten minutes)
 	$(BIN)/polysense demo runs/demo
+
+demo-mera: install ## then let a small Llama speak of its pictures, sounds and points (at most ten minutes)
+	$(BIN)/polysense demo runs/demo --system mera
 
 test: install ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)

@@ -1,16 +1,19 @@
-"""The README's examples, executed as they stand: in a folder of their own, one after another."""
+"""The README's examples, executed as they stand: in a folder of their own, one after another; both demonstrations."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from polysense.recipes import demo
+from polysense.cli import main
+from polysense.recipes import demo, demo_mera, llama_anchor
+from polysense.report import Table
 from polysense.testing import tiny_anchor
 from polysense.trainer import atomic_folder
 
@@ -20,6 +23,13 @@ SMALL = [
     "senses.point_cloud.tokenizer={groups: 8, width: 8}",
     "senses.point_cloud.processor={num_points: 64, num_groups: 8, group_size: 4}",
     *(f"sources.{sense}.batch_size=2" for sense in ("depth", "point_cloud", "video", "audio")),
+]  # fmt: skip
+
+LLAMA = ["model.num_hidden_layers=1", "model.hidden_size=32", "model.intermediate_size=64", "corpus=200",
+         "loop.steps=1", "batch_size=4"]  # fmt: skip
+SHORT = [
+    "world.size=tiny", "adapter.rank=2", "evaluation.limit=2", "evaluation.max_new_tokens=4", "realign.replay=0.5",
+    *(f"{phase}.{length}" for phase in ("connector", "joint", "realign") for length in ("steps=2", "batch_size=2")),
 ]  # fmt: skip
 
 
@@ -96,6 +106,39 @@ def test_thermal_takes_at_most_fifteen_lines_and_reloads_where_its_code_is_unkno
     )
     (folder / "thermal.py").rename(folder / "hidden.txt")
     assert python(folder, fresh).split("\n")[:2] == ["torch.Size([1, 16])", "True"]
+
+
+def test_the_demonstration_of_mera_compares_it_with_fine_tuning_and_is_not_computed_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    llm = llama_anchor.run("llama", Path("runs/small"), LLAMA)
+    lines: list[str] = []
+    tables: list[Table] = []
+
+    def show() -> Path:
+        overrides = [*SHORT, f"llm={llm}"]
+        return demo_mera.run(Path("runs/demo"), lines.append, tables.extend, overrides=overrides, grown=SMALL)
+
+    page = show()
+    names = sorted(path.name.rpartition("-")[0] for path in Path("runs/demo/mera/stages").iterdir())
+    assert names == ["stage-1-audio", "stage-1-image", *["stage-2-audio"] * 2, *["stage-3-point_cloud"] * 2]
+    assert [table.title.partition(",")[0] for table in tables] == [
+        "captioning", "question answering", "backward relative gain",
+        "what it answers about a test file of each sense",
+    ]  # fmt: skip
+    assert [row[0] for row in tables[-1].rows] == ["image", "image", "audio", "audio", "point cloud", "point cloud"]
+    assert page.read_text("utf-8").count("data:image/png") == 3, "scores, curves and answers"
+    assert any(line.startswith("\nFinished in ") and "load averages" in line for line in lines)
+    assert not Path("runs/demo/mera/training/rivals.log").read_text("utf-8").count("Traceback")
+    written = {path: path.stat().st_mtime_ns for path in Path("runs/demo").rglob("*.safetensors")}
+    show()
+    assert written == {path: path.stat().st_mtime_ns for path in Path("runs/demo").rglob("*.safetensors")}
+    capsys.readouterr()
+    assert main(shlex.split(lines[-1])[1:]) == 0, "the command that the demonstration ends with"
+    assert capsys.readouterr().out.strip() == tables[-1].rows[-1][3], "says what the table says"
+    sample = next(Path("runs/demo/world/media/point_cloud").glob("*.ply"))
+    exec(lines[-2].replace("your-file", str(sample)), {})
 
 
 def test_the_figures_are_those_of_the_reports() -> None:

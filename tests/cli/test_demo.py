@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polysense.cli import main
-from polysense.report import StageResults
+from polysense.report import StageResults, Table
 from tests.cli.stand_ins import stand_in
 from tests.hub.stages import metrics_record
 
@@ -29,3 +29,21 @@ def test_without_a_folder_it_goes_into_runs(monkeypatch: pytest.MonkeyPatch) -> 
     recipe = stand_in(monkeypatch, "polysense.recipes.demo.run")
     assert main(["demo"]) == 0
     assert recipe.call_args.args[0] == Path("runs/demo") and not recipe.call_args.kwargs
+
+
+def test_the_demonstration_of_mera_has_its_own_recipe_and_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = stand_in(monkeypatch, "polysense.recipes.demo_mera.run")
+    assert main(["demo", str(tmp_path), "--system", "mera"]) == 0
+    output, say, show = recipe.call_args.args
+    say("Ask [it] something")
+    show([Table("what it answers", ["sense", "answered"], [["audio", "a cup"]])])
+    out = capsys.readouterr().out
+    assert output == tmp_path and out.startswith("Ask [it] something\n") and "a cup" in out
+
+
+def test_there_is_no_demonstration_of_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--system", "comet"])
+    assert ended.value.code == 2 and "invalid choice: 'comet'" in capsys.readouterr().err

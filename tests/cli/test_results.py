@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from polysense.cli.results import show_results
-from polysense.report import StageResults
+from polysense.cli.results import show_results, show_run
+from polysense.report import StageResults, read_run
 from tests.hub.stages import metrics_record, result
+from tests.report.runs import write_mera_run, write_run
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +43,25 @@ def test_every_task_has_its_own_table(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_run_that_was_not_evaluated_shows_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     show_results([stage(1, "stage-1-depth")])
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_of_mera_shows_what_its_stages_still_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_run(read_run(write_mera_run(tmp_path)))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "captioning, CIDEr-D (ptb), x 100" in lines and "2 audio fine-tuning 20.0 40.0 -" in lines
+    assert "3 point cloud MERA 10 % 81.2" in lines
+
+
+def test_any_other_run_shows_its_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_run(read_run(write_run(tmp_path)))
+    assert "zero-shot classification, top1" in capsys.readouterr().out
+
+
+def test_figures_without_bounds_have_no_columns_of_them_and_cider_no_percent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = result(metric="CIDEr-D (ptb)", task="captioning", dataset="depth", value=1.5, low=1.4, high=1.6,
+                  upper_bound=None)  # fmt: skip
+    show_results([stage(1, "stage-1-depth", said)])
+    out = capsys.readouterr().out
+    assert "captioning, CIDEr-D (ptb), x 100" in out and "150.0 [140.0, 160.0]" in out and "bound" not in out

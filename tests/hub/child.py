@@ -25,16 +25,18 @@ def main(folder: Path) -> dict[str, Any]:
     with loopback_hub() as hub:
         os.environ |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "cache"), **CANARIES}
         logging.basicConfig(level=logging.INFO)
-        from tests.hub.stages import write_stage
+        from tests.hub.stages import write_mera_stage, write_stage
 
         first = write_stage(folder / "run" / "stages" / "stage-1-depth", number=1)
         second = write_stage(folder / "run" / "stages" / "stage-2-depth", number=2)
         (first / "extra.txt").write_text("only the first stage has this file\n")
+        answering = write_mera_stage(folder / "mera" / "stage-2-depth")
         return {
             "published": published(hub, first, second),
             "repeated": repeated(hub, first, second),
             "loaded": loaded(first, second),
             "quick_start": quick_start(hub, folder),
+            "quick_start_of_mera": quick_start_of_mera(hub, folder, answering),
             "cuts": cuts(hub, first, second),
             "overtaken": overtaken(hub, first, second),
             "changed": changed(first),
@@ -116,12 +118,25 @@ def loaded(first: Path, second: Path) -> dict[str, Any]:
 
 
 def quick_start(hub: Hub, folder: Path) -> dict[str, Any]:
-    """Run the card's Python as it stands, beside a file of the name that it gives."""
+    names = run_card(hub, folder, "me/model")
+    return {"shape": list(names["embedding"].shape), "norm": float(names["embedding"].norm())}
+
+
+def quick_start_of_mera(hub: Hub, folder: Path, stage: Path) -> dict[str, Any]:
+    from polysense.hub import push_stage
+
+    push_stage(stage, "me/mera")
+    names = run_card(hub, folder, "me/mera")
+    return {"answer": names["answer"], "tokens": list(names["output"].shape), "kind": type(names["model"]).__name__}
+
+
+def run_card(hub: Hub, folder: Path, repo: str) -> dict[str, Any]:
+    """Run the Python of a published card as it stands, beside a file of the name that it gives."""
     import numpy as np
     from PIL import Image
 
     Image.fromarray(np.full((32, 32), 1500, dtype=np.uint16)).save(folder / "depth.png")
-    code = re.search(r"```python\n(.*?)```", hub.visible("me/model")["stage-2"]["README.md"].decode(), re.S)
+    code = re.search(r"```python\n(.*?)```", hub.visible(repo)["stage-2"]["README.md"].decode(), re.S)
     names: dict[str, Any] = {}
     here = Path.cwd()
     os.chdir(folder)
@@ -129,7 +144,7 @@ def quick_start(hub: Hub, folder: Path) -> dict[str, Any]:
         exec(code.group(1) if code else "", names)
     finally:
         os.chdir(here)
-    return {"shape": list(names["embedding"].shape), "norm": float(names["embedding"].norm())}
+    return names
 
 
 def cuts(hub: Hub, first: Path, second: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from polysense import UniAlignModel
 from polysense.hub import card_of_folder
 from polysense.models.unialign.processing_unialign import UniAlignProcessor
 from polysense.testing.tiny import IMAGE_SIZE, tiny_clip
+from tests.models.mera.saved import write_mera
 
 WORDS = ["<pad>", "<bos>", "<unk>", "<eos>", "a", "red", "blue", "cube", "sphere"]
 
@@ -44,6 +45,21 @@ def metrics_record(*results: dict[str, Any], **changes: Any) -> dict[str, Any]:
             "results": list(results) or [result()]} | changes  # fmt: skip
 
 
+def mera_record(**changes: Any) -> dict[str, Any]:
+    names = {"system": "mera", "name": "stage-2-depth", "trained": ["depth"], "modalities": ["depth", "text"]}
+    chosen = {"conversations": {"instructions": ["what is this ?"]}}
+    return stage_record(**{**names, "parent": None, "hyperparameters": chosen, **changes})
+
+
+def mera_metrics(**changes: Any) -> dict[str, Any]:
+    said = result(task="captioning", dataset="depth", metric="CIDEr-D (ptb)", value=1.312, low=1.2, high=1.4,
+                  chance=0.08, upper_bound=None)  # fmt: skip
+    answered = {**said, "task": "question answering", "metric": "accuracy (gpt-4o-mini)", "value": 0.7, "low": 0.6,
+                "high": 0.8}  # fmt: skip
+    judged = {"judge": "gpt-4o-mini", "answers": 300, "coverage": 0.9934, "complete": True}
+    return metrics_record(said, answered, **{"judgements": {"depth": judged}, **changes})
+
+
 def tiny_processor(modalities: list[str]) -> UniAlignProcessor:
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -69,5 +85,14 @@ def write_stage(folder: Path, *, number: int, senses: tuple[str, ...] = ("depth"
     record = stage_record(stage=number, name=f"stage-{number}-depth", parent=None, **changes)
     (folder / "stage.json").write_text(json.dumps(record))
     (folder / "metrics.json").write_text(json.dumps(metrics_record()))
+    (folder / "README.md").write_text(card_of_folder(folder))
+    return folder
+
+
+def write_mera_stage(folder: Path) -> Path:
+    """A stage folder of MERA: a tiny LLaVA that has learned depth."""
+    write_mera(folder, "depth")
+    (folder / "stage.json").write_text(json.dumps(mera_record()))
+    (folder / "metrics.json").write_text(json.dumps(mera_metrics()))
     (folder / "README.md").write_text(card_of_folder(folder))
     return folder

@@ -12,7 +12,7 @@ import yaml
 
 from polysense.errors import CheckpointError
 from polysense.hub import card_of_folder, render_card
-from tests.hub.stages import metrics_record, result, stage_record
+from tests.hub.stages import mera_metrics, mera_record, metrics_record, result, stage_record
 
 _PATTERN = r"""---
 (?P<metadata>.+)
@@ -108,7 +108,26 @@ def test_every_metric_stands_with_interval_chance_bound_and_command() -> None:
 
 def test_ranks_are_no_percentages_and_what_is_unknown_is_a_dash() -> None:
     row = result(metric="median_rank", value=3.5, low=None, high=None, chance=None, upper_bound=None, count=None)
-    assert "| median_rank | 3.5 | - | - | - |" in render_card(stage_record(), metrics_record(row))
+    assert "| median_rank | 3.5 | - | - |" in render_card(stage_record(), metrics_record(row))
+
+
+def test_without_upper_bounds_there_is_no_column_of_them() -> None:
+    card = render_card(stage_record(), metrics_record(result(upper_bound=None)))
+    assert "upper bound" not in card and "| top1 | 61.3 [58.0, 64.0] | 12.5 | 300 |" in card
+
+
+def test_the_card_of_mera_speaks_of_answers_and_names_the_judge() -> None:
+    card = render_card(mera_record(), mera_metrics())
+    assert "a language model that answers about files of 1 sense (depth), learned one at a time" in card
+    assert "AutoModelForImageTextToText" in card and "embedding" not in card
+    assert "| captioning | depth | depth | CIDEr-D (ptb) | 131.2 [120.0, 140.0] | 8.0 | 300 |" in card
+    assert "CIDEr-D is shown times one hundred" in card
+    assert "| depth | gpt-4o-mini | 300 | 99.3 | yes |" in card and "accuracy (gpt-4o-mini)" in card
+
+
+def test_a_judgement_that_is_not_complete_is_told() -> None:
+    judged = mera_metrics(judgements={"depth": {"judge": "x", "answers": 10, "coverage": 0.5, "complete": False}})
+    assert "| depth | x | 10 | 50.0 | no: it is not among the figures |" in render_card(mera_record(), judged)
 
 
 def test_a_stage_without_metrics_says_so() -> None:

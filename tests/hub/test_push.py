@@ -78,6 +78,12 @@ def test_the_cards_quick_start_runs(outcome: dict[str, Any]) -> None:
     assert outcome["quick_start"]["norm"] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_the_quick_start_of_a_mera_card_asks_about_a_file(outcome: dict[str, Any]) -> None:
+    found = outcome["quick_start_of_mera"]
+    assert found["kind"] == "MeraForConditionalGeneration" and isinstance(found["answer"], str)
+    assert found["tokens"][0] == 1 and found["tokens"][1] > 16, "the file alone takes sixteen tokens of the prompt"
+
+
 def test_a_cut_connection_never_shows_half_a_stage(outcome: dict[str, Any]) -> None:
     cuts = outcome["cuts"]
     assert len(cuts) == 16 and sum(bool(cut["message"]) for cut in cuts) >= 10

@@ -168,6 +168,10 @@ def test_a_finished_run_trains_nothing_and_a_lost_stage_comes_back_with_the_same
     assert [line["step"] for line in events(joint / "log.jsonl") if line["event"] == "start"][-1] == 1
 
 
+def test_the_folders_are_known_before_and_after_the_stages_are_there(output: Path, overrides: list[str]) -> None:
+    assert MeraRun(read_config(MeraRecipe, "mera", "world", overrides), output).folders() == stages(output)
+
+
 def test_methods_share_the_first_stage_and_a_damaged_one_is_refused(
     output: Path, overrides: list[str], tmp_path: Path
 ) -> None:

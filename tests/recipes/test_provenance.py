@@ -26,3 +26,9 @@ def test_versions_name_every_package() -> None:
     assert {"python", "torch", "transformers", "datasets"} <= found.keys()
     assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
     assert provenance.machine().keys() == {"cpus", "load_average"}
+
+
+def test_a_wall_time_stands_beside_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 130.4)
+    monkeypatch.setattr("os.getloadavg", lambda: (2.0, 1.234, 0.5))
+    assert provenance.wall_time(5.0) == "2 min 5 s (load averages 2.00, 1.23, 0.50)"

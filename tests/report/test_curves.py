@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from polysense.report import plot_curves, plot_scores, read_run, result_rows, to_png
-from tests.report.runs import write_run
+from tests.report.runs import KEYS, write_mera_run, write_run
 
 
 def test_every_stage_has_a_panel_of_losses_and_all_share_one_of_validation(tmp_path: Path) -> None:
@@ -54,3 +54,22 @@ def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     log = read_run(write_run(tmp_path)).log
     first, second = (to_png(figure, dpi=40) for figure in (plot_curves(log), plot_curves(log)) if figure is not None)
     assert first == second and first.startswith(b"\x89PNG")
+
+
+def test_phases_of_a_stage_stand_side_by_side_in_its_panel(tmp_path: Path) -> None:
+    name = f"stage-2-audio-{KEYS['MERA']}"
+    log = [line for line in read_run(write_mera_run(tmp_path)).log if line["stage"] == name]
+    figure = plot_curves(log, {name: "stage-2-audio, MERA"})
+    assert figure is not None
+    axes = figure.axes[0]
+    assert axes.get_title(loc="left") == "stage-2-audio, MERA"
+    assert [text.get_text() for text in axes.texts] == ["warm", "joint", "realign", "total"]
+    steps = [list(line.get_xdata()) for line in axes.lines[1::2]]  # type: ignore[arg-type]
+    assert steps == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+def test_a_score_that_is_no_share_has_no_place_between_0_and_100(tmp_path: Path) -> None:
+    run = read_run(write_mera_run(tmp_path))
+    figure = plot_scores(result_rows(run.stages), [stage.name for stage in run.stages])
+    assert figure is not None
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["question answering, accuracy (x)"]

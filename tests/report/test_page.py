@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from polysense.report import write_report
-from tests.report.runs import write_run
+from tests.report.runs import KEYS, write_mera_run, write_run
 
 _PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -66,3 +66,14 @@ def test_a_run_without_metrics_or_log_still_has_a_report(tmp_path: Path) -> None
     for path in [*tmp_path.glob("*/*/metrics.json"), *tmp_path.glob("*/*/log.jsonl")]:
         path.unlink()
     assert "No stage was evaluated." in write_report(tmp_path).read_text()
+
+
+def test_the_page_of_mera_compares_methods_and_says_how_to_ask(tmp_path: Path) -> None:
+    page = write_report(write_mera_run(tmp_path), {"What it answers": _PNG}).read_text()
+    assert "<h1>MERA with image, audio, point cloud and text</h1>" in page
+    assert "<td>2 audio</td><td>fine-tuning</td><td>20.0</td>" in page and "<h3>backward relative gain, %</h3>" in page
+    assert "All measurements with intervals: MERA 10 %" in page and "Alone: a model that learned" in page
+    assert f"stage-3-point_cloud-{KEYS['MERA']}" in page and "apply_chat_template" in page
+    assert page.count("data:image/png") == 3 and 'alt="What it answers"' in page
+    table = (tmp_path / "report" / "table.md").read_text()
+    assert "| 3 point cloud | MERA 10 % | 40.0 | 30.0 | 120.0 |" in table and "| --- | --- | ---: |" in table

@@ -20,8 +20,9 @@ from polysense.report import (
     to_json,
     to_markdown,
 )
+from polysense.report.tables import unit
 from tests.hub.stages import metrics_record, result
-from tests.report.runs import write_run
+from tests.report.runs import write_mera_run, write_run
 
 
 @pytest.fixture
@@ -87,3 +88,16 @@ def test_stages_without_measurements_have_no_column(rows: list[Row], tmp_path: P
     stages = read_run(tmp_path).stages
     assert stage_names(rows, stages) == _STAGES
     assert stage_names([row for row in rows if row.modality == "depth"], stages) == ["stage-2-depth"]
+
+
+def test_cider_is_shown_times_100_without_a_bar_and_unbounded_rows_without_bounds(tmp_path: Path) -> None:
+    stages = read_run(write_mera_run(tmp_path / "mera")).chains[0]
+    rows = result_rows(stages)
+    names = stage_names(rows, stages)
+    table = to_markdown(rows, names)
+    assert "**captioning, CIDEr-D (ptb)**" in table, "a data set that is called after its sense is not named"
+    assert "| sense | chance | stage-1-image | stage-2-audio | stage-3-point_cloud | items |" in table
+    assert "| image | 5.0 | 80.0 | 60.0 | 40.0 | 300 |" in table
+    page = to_html(rows, names)
+    assert page.count("class=bar") == 6, "of accuracies alone" and "width:120.0%" not in page
+    assert [unit(metric) for metric in ("accuracy (x)", "CIDEr-D (ptb)", "median_rank")] == ["%", "x 100", ""]

@@ -8,6 +8,9 @@ from pathlib import Path
 from polysense.cli.arguments import Commands, add_command
 from polysense.cli.console import console
 
+SYSTEMS = ("unialign", "mera")
+"""What can be shown."""
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
@@ -16,17 +19,28 @@ def add(commands: Commands) -> None:
         about="""
             Build a world, train a small image-text anchor, give it depth, points, video and audio one after another,
             and show what came of it: a table, a report page, and the Python that embeds a file of your own. What the
-            folder already holds is not done again.""",
-        examples="polysense demo runs/demo",
+            folder already holds is not done again. With --system mera, a small language model then learns to speak of
+            pictures, sound and points through that checkpoint, with MERA and by plain fine-tuning: what each stage
+            still knows of the senses before it, and its answers about a file of each sense.""",
+        examples="""
+            polysense demo runs/demo
+            polysense demo runs/demo --system mera""",
     )  # fmt: skip
     parser.add_argument("output", type=Path, nargs="?", default=Path("runs/demo"), metavar="DIR",
                         help="the run folder (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help="what to show (default: %(default)s)")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     # these import every part of the library, which --help does not need
-    from polysense.cli.results import show_results
-    from polysense.recipes.demo import run
+    if arguments.system == "mera":
+        from polysense.cli.results import show_tables
+        from polysense.recipes import demo_mera
 
-    run(arguments.output, console.say, show_results)
+        demo_mera.run(arguments.output, console.say, show_tables)
+        return 0
+    from polysense.cli.results import show_results
+    from polysense.recipes import demo
+
+    demo.run(arguments.output, console.say, show_results)
     return 0

@@ -21,6 +21,7 @@ Grow a multimodal model one sense at a time.
 
 From nothing to a published checkpoint:
   polysense demo runs/demo                     see everything once, in about ten minutes
+  polysense demo runs/demo --system mera       then a language model that learns those senses
   polysense world build runs/world             build the embedded world: real media files, no download
   polysense train unialign --config world --output runs/x
   polysense embed photo.jpg sound.flac --model runs/x/stages/stage-2-depth --compare

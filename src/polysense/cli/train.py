@@ -71,10 +71,10 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def _report(run: Path) -> None:
-    from polysense.cli.results import show_results
+    from polysense.cli.results import show_run
     from polysense.report import read_run, write_report
     from polysense.trainer.distributed import on_main
 
     page = on_main(lambda: write_report(run))
-    show_results(read_run(run).stages)
+    show_run(read_run(run))
     console.say(f"report: {page}")

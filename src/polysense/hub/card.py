@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from polysense.errors import UnregisteredModalityError
 from polysense.hub.public import redacted
+from polysense.hub.quick_start import outcome, quick_start
 from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage
 from polysense.modality import JsonValue, get_processor_class
 
@@ -20,10 +21,8 @@ UNPUBLISHED = "path/to/this/folder"
 
 _PIPELINES = {"unialign": "feature-extraction", "comet": "feature-extraction", "mera": "image-text-to-text"}
 _TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
-_ARGUMENTS = {"image": "images", "video": "videos"}
-_EXAMPLES = {"image": "photo.jpg", "text": "a red cube", "video": "clip.mp4", "audio": "sound.flac",
-             "speech": "speech.flac", "depth": "depth.png", "point_cloud": "cloud.ply"}  # fmt: skip
 _RANKS = ("median_rank", "mean_rank")  # the metrics that are no shares
+_HUNDREDTHS = "CIDEr"  # how the metrics begin that papers print times 100 though they may exceed 1
 _MINUTE = 60
 
 
@@ -55,14 +54,16 @@ def render_card(
         card_data=_card_data(stage, stages, metrics).to_yaml(),
         title=title,
         summary=_summary(stage),
-        repository=repository,
-        revision=f"stage-{stage['stage']}",
-        example=_example(stage),
+        quick_start=quick_start(stage, repository, f"stage-{stage['stage']}"),
+        outcome=outcome(stage),
         unregistered=[name for name in stage["modalities"] if not _built_in(name)],
         history=stages,
         stage=stage,
         metrics=metrics,
         results=results,
+        bounded=any(each.get("upper_bound") is not None for each in results),
+        hundredths=any(each["metric"].startswith(_HUNDREDTHS) for each in results),
+        judgements=_judgements(metrics),
         parameters={"total": total, "trainable": trainable, "share": f"{100 * trainable / max(total, 1):.1f} %"},
         hyperparameters=_flat(stage["hyperparameters"]),
         duration=_duration(stage["seconds"]),
@@ -118,21 +119,26 @@ def _card_data(
 
 def _summary(stage: Mapping[str, Any]) -> str:
     trained = ", ".join(stage["trained"]) or "nothing new"
+    senses = [sense for sense in stage["modalities"] if sense != "text" or stage["system"] != "mera"]
+    counted = f"{len(senses)} sense{'s' if len(senses) > 1 else ''}"
+    what = f"{counted} in one embedding space, grown one at a time"
+    if stage["system"] == "mera":
+        what = f"a language model that answers about files of {counted} ({', '.join(senses)}), learned one at a time"
     return (
-        f"A polysense checkpoint: {len(stage['modalities'])} senses in one "
-        f"embedding space, grown one at a time. Stage {stage['stage']} ({stage['name']}) trained {trained}, on "
+        f"A polysense checkpoint: {what}. Stage {stage['stage']} ({stage['name']}) trained {trained}, on "
         f"{stage['parent'] or stage['base_model']['name']}."
     )
 
 
-def _example(stage: Mapping[str, Any]) -> dict[str, str]:
-    """The sense whose file the quick start embeds: the newest one."""
-    modality = [*stage["modalities"], *stage["trained"]][-1]
-    return {
-        "modality": modality,
-        "argument": _ARGUMENTS.get(modality, modality),
-        "file": _EXAMPLES.get(modality, f"your-{modality}-file"),
-    }
+def _judgements(metrics: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """Who judged the answers to questions, data set by data set, and how much could be judged."""
+    found = dict((metrics or {}).get("judgements") or {})
+    return [
+        {"dataset": name, "judge": str(each.get("judge")), "answers": f"{each.get('answers', 0):,}",
+         "coverage": f"{100 * each.get('coverage', 0.0):.1f}",
+         "complete": "yes" if each.get("complete") else "no: it is not among the figures"}
+        for name, each in found.items()
+    ]  # fmt: skip
 
 
 def _built_in(modality: str) -> bool:

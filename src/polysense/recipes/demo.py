@@ -14,7 +14,7 @@ from polysense.recipes import unialign
 from polysense.recipes.beside import beside
 from polysense.recipes.config import read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
-from polysense.recipes.provenance import machine
+from polysense.recipes.provenance import wall_time
 from polysense.report import (
     GalleryRow,
     Pool,
@@ -52,29 +52,36 @@ def run(
         config: a config of `training/unialign`.
     """
     started = time.monotonic()
-    root = output / "world"
-    recipe = read_config(unialign.UniAlignRecipe, "unialign", config, [f"data_root={root}", *overrides])
-    if recipe.world is not None:
-        recipe.world.build(root)
-        picture = draw_world(root, output / "world.png")
-        say(f"The world is built ({_clock(started)}); some of it: {picture}")
-    work = unialign.UniAlignRun(recipe, output)
-    with beside(partial(unialign.train_bounds, recipe, output), output / "training" / "bounds.log") as work.wait:
-        folder = work.run()
-    galleries = {"Cross-modal retrieval": gallery(folder, root)}
+    folder = grow(output, say, config, overrides)
+    galleries = {"Cross-modal retrieval": gallery(folder, world_of(output))}
     page = write_report(output, galleries)
     done = read_run(output)
     show(done.stages)
-    load = ", ".join(map(str, machine()["load_average"]))  # type: ignore[call-overload]
-    say(f"\nFinished in {_clock(started)} (load averages {load}). Report with plots: {page}")
+    say(f"\nFinished in {wall_time(started)}. Report with plots: {page}")
     say("Every stage is a checkpoint under " + str(output / "stages") + ". Embed a file of your own:\n")
     say(snippet(done))
     return page
 
 
-def _clock(started: float) -> str:
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    return f"{minutes} min {seconds} s"
+def grow(output: Path, say: Say, config: str | Path = "demo", overrides: Sequence[str] = ()) -> Path:
+    """Build the world and train all stages, as far as `output` does not hold them; the last one is returned.
+
+    Arguments: see `run`.
+    """
+    started, root = time.monotonic(), world_of(output)
+    recipe = read_config(unialign.UniAlignRecipe, "unialign", config, [f"data_root={root}", *overrides])
+    if recipe.world is not None:
+        recipe.world.build(root)
+        picture = draw_world(root, output / "world.png")
+        say(f"The world is built, after {wall_time(started)}; some of it: {picture}")
+    work = unialign.UniAlignRun(recipe, output)
+    with beside(partial(unialign.train_bounds, recipe, output), output / "training" / "bounds.log") as work.wait:
+        return work.run()
+
+
+def world_of(output: Path) -> Path:
+    """Where the demonstration in `output` has its world."""
+    return output / "world"
 
 
 def gallery(checkpoint: Path, root: Path, *, items: int = 150, rows_per_query: int = 1) -> bytes:
@@ -141,4 +148,4 @@ def facts(meaning: str) -> dict[str, str]:
     return {_KINDS[word]: word for word in meaning.split(";")[0].split() if word in _KINDS}
 
 
-__all__ = ["facts", "gallery", "run"]
+__all__ = ["facts", "gallery", "grow", "run", "world_of"]

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from transformers import AutoTokenizer, CLIPImageProcessorPil
 
-from polysense.continual import Phase, Stage, run_stages
+from polysense.continual import Phase, Stage, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError
@@ -160,8 +160,15 @@ class MeraRun:
 
     def run(self) -> list[Path]:
         """All stages; their folders are returned."""
-        follows = {} if self.start is None else self.start.place
-        return run_stages(self.stages, self.output / "stages", self._train, common=self._common(), **follows)
+        return run_stages(self.stages, self.output / "stages", self._train, **self._place())
+
+    def folders(self) -> list[Path]:
+        """Where the stages go, whether they are there or not."""
+        return stage_folders(self.stages, self.output / "stages", **self._place())
+
+    def _place(self) -> dict[str, Any]:
+        """What decides where the stages go, beside what they are."""
+        return {"common": self._common(), **({} if self.start is None else self.start.place)}
 
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""

@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -49,3 +50,9 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, object]:
     """What a wall time has to be read beside: processors and load averages."""
     return {"cpus": os.cpu_count(), "load_average": [round(each, 2) for each in os.getloadavg()]}
+
+
+def wall_time(started: float) -> str:
+    """The time since `started` (of `time.monotonic`), with the load averages that it has to be read beside."""
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    return f"{minutes} min {seconds} s (load averages {', '.join(f'{each:.2f}' for each in os.getloadavg())})"

@@ -1,10 +1,12 @@
 """What a run came to, for people: table, learning curves, retrieval gallery, and one page with all of it."""
 
+from polysense.report.answers import Told, draw_answers
 from polysense.report.curves import plot_curves, plot_scores
 from polysense.report.evidence import evidence_markdown, plot_evidence
 from polysense.report.gallery import Found, GalleryRow, Pool, Query, draw_gallery, retrieve
-from polysense.report.page import render_page, snippet, write_report
-from polysense.report.run import Run, StageResults, read_log, read_run
+from polysense.report.page import render_page, write_report
+from polysense.report.retention import Retention, Table, final_stage, method_name, plot_retention, retention_tables
+from polysense.report.run import Run, StageResults, read_log, read_run, stage_title
 from polysense.report.senses import draw_sense
 from polysense.report.style import to_png
 from polysense.report.tables import (
@@ -19,6 +21,7 @@ from polysense.report.tables import (
     to_json,
     to_markdown,
 )
+from polysense.report.usage import chat_line, snippet, usage
 
 __all__ = [
     "Cell",
@@ -26,28 +29,39 @@ __all__ = [
     "GalleryRow",
     "Pool",
     "Query",
+    "Retention",
     "Row",
     "Run",
     "StageResults",
+    "Table",
+    "Told",
+    "chat_line",
+    "draw_answers",
     "draw_gallery",
     "draw_sense",
     "evidence_markdown",
+    "final_stage",
     "grouped",
     "headlines",
+    "method_name",
     "plot_curves",
     "plot_evidence",
+    "plot_retention",
     "plot_scores",
     "read_log",
     "read_run",
     "render_page",
     "result_rows",
+    "retention_tables",
     "retrieve",
     "snippet",
     "stage_names",
+    "stage_title",
     "table_cells",
     "to_html",
     "to_json",
     "to_markdown",
     "to_png",
+    "usage",
     "write_report",
 ]

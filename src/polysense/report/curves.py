@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from polysense.report.run import LogLine
+from polysense.report.run import LogLine, stage_title
 from polysense.report.style import FAINT, INK, SOFT, TINT, colour_of, label_ends, new_figure, stage_colours, styled
-from polysense.report.tables import RANKS, Row, grouped, headlines
+from polysense.report.tables import Row, grouped, headlines, is_share
 
 Series = dict[str, list[tuple[float, float]]]
 
@@ -22,10 +22,17 @@ _PANELS = 6  # of scores; the table has the rest
 _WIDTH = 4.1  # inches of a panel
 
 
-def plot_curves(log: Sequence[LogLine]) -> Figure | None:
-    """Losses, one panel per stage, and beneath them what was validated, over all stages; `None` for an empty log."""
+def plot_curves(log: Sequence[LogLine], titles: Mapping[str, str] | None = None) -> Figure | None:
+    """Losses, one panel per stage, and beneath them what was validated, over all stages; `None` for an empty log.
+
+    Args:
+        titles: stage to what stands above its panel, where that is not its name.
+    """
     training = _series_by_stage(log, "train", _losses)
-    validation = _series_by_stage(log, "evaluate", lambda line: dict(_numbers(line.get("metrics"))))
+    validated = _series_by_stage(log, "evaluate", lambda line: dict(_numbers(line.get("metrics"))))
+    validation = {
+        f"{stage} {phase}".strip(): series for stage, phases in validated.items() for phase, series in phases.items()
+    }
     if not training and not validation:
         return None
     columns = max(2, min(_COLUMNS, len(training)))
@@ -34,9 +41,9 @@ def plot_curves(log: Sequence[LogLine]) -> Figure | None:
     with styled():
         figure = new_figure(_WIDTH * columns, sum(heights))
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-        for index, (stage, series) in enumerate(training.items()):
+        for index, (stage, phases) in enumerate(training.items()):
             axes = figure.add_subplot(grid[index // columns, index % columns])
-            _plot_losses(axes, series, stage or "training")
+            _plot_losses(axes, phases, (titles or {}).get(stage, stage_title(stage)) or "training")
         if validation:
             _plot_validation(figure.add_subplot(grid[-1, :]), validation)
     return figure
@@ -47,7 +54,7 @@ def plot_scores(rows: Sequence[Row], stages: Sequence[str]) -> Figure | None:
 
     One panel per kind of task and data set, the first six; intervals as bars.
     """
-    groups = dict(list(grouped([row for row in headlines(rows) if row.metric not in RANKS]).items())[:_PANELS])
+    groups = dict(list(grouped([row for row in headlines(rows) if is_share(row.metric)]).items())[:_PANELS])
     if not groups:
         return None
     columns = min(2, len(groups))
@@ -67,21 +74,42 @@ def plot_scores(rows: Sequence[Row], stages: Sequence[str]) -> Figure | None:
     return figure
 
 
-def _plot_losses(axes: Axes, series: Series, title: str) -> None:
+def _plot_losses(axes: Axes, phases: Mapping[str, Series], title: str) -> None:
+    """The losses of a stage; those of its phases, where it has several, side by side."""
     axes.set(title=_words(title), xlabel="optimiser steps", ylabel="loss")
     axes.margins(x=0)
+    start, ends = 0.0, list[tuple[float, float, str, str]]()
+    for index, (phase, series) in enumerate(phases.items()):
+        ends = _plot_phase(axes, series, start)
+        end = max(x for x, *_ in ends)
+        if len(phases) > 1:
+            _mark_span(axes, start, end, phase, shaded=bool(index % 2))
+        start = end
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    label_ends(axes, ends, gap=0.075)
+
+
+def _plot_phase(axes: Axes, series: Series, start: float) -> list[tuple[float, float, str, str]]:
+    """Draw the losses of one training, and return where their lines end: x, y, name, colour."""
     senses = {_sense_in(name) for name in series} - {"loss"}
     ends = []
     for name, points in series.items():
         steps, values = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-        total = name == "loss"
+        steps, total = steps + start, name == "loss"
         colour, label = (INK, "total") if total else (colour_of(_sense_in(name)), _label(name, senses))
         axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
         smooth = _smoothed(values)
         axes.plot(steps, smooth, color=colour, linewidth=1.8 if total else 1.3, linestyle=_dashes(name, series))
-        ends.append((steps[-1], smooth[-1], label, colour))
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    label_ends(axes, ends, gap=0.075)
+        ends.append((float(steps[-1]), float(smooth[-1]), label, colour))
+    return ends
+
+
+def _mark_span(axes: Axes, start: float, end: float, name: str, *, shaded: bool) -> None:
+    """Write a name at the foot of a part of the horizontal axis, and shade every second one."""
+    if shaded:
+        axes.axvspan(start, end, color=TINT, linewidth=0)
+    axes.text((start + end) / 2, 0.02, _words(name), transform=axes.get_xaxis_transform(), ha="center", fontsize=7.5,
+              color=SOFT)  # fmt: skip
 
 
 def _plot_validation(axes: Axes, stages: Mapping[str, Series]) -> None:
@@ -93,10 +121,7 @@ def _plot_validation(axes: Axes, stages: Mapping[str, Series]) -> None:
         for name, points in series.items():
             joined.setdefault(name, []).extend((start + step, value) for step, value in points)
         end = start + max(step for points in series.values() for step, _ in points)
-        if index % 2:
-            axes.axvspan(start, end, color=TINT, linewidth=0)
-        axes.text((start + end) / 2, 0.02, _words(stage), transform=axes.get_xaxis_transform(), ha="center",
-                  fontsize=7.5, color=SOFT)  # fmt: skip
+        _mark_span(axes, start, end, stage, shaded=bool(index % 2))
         start = end
     axes.set_xlim(0, start)
     ends = []
@@ -142,13 +167,15 @@ def _mark(axes: Axes, value: float | None, span: tuple[float, float], **style: A
         axes.plot([100 * value, 100 * value], span, **style)
 
 
-def _series_by_stage(log: Sequence[LogLine], event: str, read: Any) -> dict[str, Series]:
-    """Stage to name of a quantity to its (step, value) points, for one kind of log line."""
-    out: dict[str, Series] = {}
+def _series_by_stage(log: Sequence[LogLine], event: str, read: Any) -> dict[str, dict[str, Series]]:
+    """Stage to phase to name of a quantity to its (step, value) points, for one kind of log line."""
+    out: dict[str, dict[str, Series]] = {}
     for line in log:
         if line.get("event") == event:
+            stage, phase = str(line["stage"]), str(line.get("phase", ""))
             for name, value in read(line).items():
-                out.setdefault(str(line["stage"]), {}).setdefault(name, []).append((float(line["step"]), value))
+                series = out.setdefault(stage, {}).setdefault(phase, {})
+                series.setdefault(name, []).append((float(line["step"]), value))
     return out
 
 

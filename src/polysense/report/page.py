@@ -11,16 +11,35 @@ from typing import Any
 import jinja2
 
 from polysense.report.curves import plot_curves, plot_scores
-from polysense.report.run import Run, read_run
+from polysense.report.retention import (
+    RETENTION_LEGEND,
+    Retention,
+    final_stage,
+    plot_retention,
+    retention_tables,
+    table_html,
+)
+from polysense.report.run import Run, read_run, stage_title
 from polysense.report.style import to_png
-from polysense.report.tables import LEGEND, headlines, result_rows, stage_names, to_html, to_json, to_markdown
+from polysense.report.tables import (
+    LEGEND,
+    headlines,
+    markdown_table,
+    result_rows,
+    stage_names,
+    to_html,
+    to_json,
+    to_markdown,
+)
+from polysense.report.usage import snippet, usage
 
-_ARGUMENTS = {"image": "images", "video": "videos"}
 _TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
 
 
 def write_report(folder: str | Path, galleries: Mapping[str, bytes] | None = None) -> Path:
     """Write `report/` of a run folder: report.html, table.md, table.json, curves.png, scores.png.
+
+    Of MERA, scores.png shows what every stage still knows, for all methods that the folder holds.
 
     Args:
         folder: a run folder.
@@ -37,15 +56,20 @@ def write_report(folder: str | Path, galleries: Mapping[str, bytes] | None = Non
     out = run.folder / "report"
     out.mkdir(exist_ok=True)
     rows = result_rows(run.stages)
-    names = stage_names(rows, run.stages)
-    figures = {"scores": plot_scores(rows, names), "curves": plot_curves(run.log)}
+    names, tables = stage_names(rows, run.stages), retention_tables(run)
+    figures = {
+        "scores": plot_retention(run) if tables else plot_scores(rows, names),
+        "curves": plot_curves(run.log, _panel_titles(run)),
+    }
     pictures = {name: to_png(figure) for name, figure in figures.items() if figure is not None}
     for heading, picture in (galleries or {}).items():
         (out / f"{_file_name(heading)}.png").write_bytes(picture)
     shown = dict(galleries or _kept(out))
     for name, picture in pictures.items():
         (out / f"{name}.png").write_bytes(picture)
-    (out / "table.md").write_text(to_markdown(rows, names), encoding="utf-8")
+    texts = [markdown_table(each.title, each.head, each.rows, left=each.left) for each in tables]
+    text = "\n\n".join([*texts, RETENTION_LEGEND]) + "\n" if tables else to_markdown(rows, names)
+    (out / "table.md").write_text(text, encoding="utf-8")
     (out / "table.json").write_text(to_json(rows), encoding="utf-8")
     page = out / "report.html"
     page.write_text(render_page(run, pictures, shown), encoding="utf-8")
@@ -59,18 +83,15 @@ def render_page(run: Run, pictures: Mapping[str, bytes], galleries: Mapping[str,
         pictures: PNGs named "scores" and "curves", where there are any.
         galleries: heading to PNG.
     """
-    rows = result_rows(run.stages)
-    names, main = stage_names(rows, run.stages), headlines(rows)
+    results = _results(run)
     records = [stage.record for stage in run.stages]
     embedded = {name: _data_uri(picture) for name, picture in pictures.items()}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
     template = environment.from_string((files(__package__) / "page_template.html").read_text(encoding="utf-8"))
     return template.render(
-        **_about(run), snippet=snippet(run), rows=len(rows), legend=LEGEND.replace("*", ""),
+        **_about(run), usage=usage(run), snippet=snippet(run), **results,
         scores=embedded.get("scores"), curves=embedded.get("curves"),
         galleries=[(heading, _data_uri(picture)) for heading, picture in galleries.items()],
-        headline_table=to_html(main, names),
-        full_table=to_html(rows, names) if len(main) < len(rows) else "",
         stages=[_stage_line(record) for record in records],
         data=list({each["name"]: each for record in records for each in record.get("data", ())}.values()),
         limits=list(dict.fromkeys(limit for record in records for limit in record.get("limits", ()))),
@@ -80,24 +101,44 @@ def render_page(run: Run, pictures: Mapping[str, bytes], galleries: Mapping[str,
     )  # fmt: skip
 
 
-def snippet(run: Run) -> str:
-    """The Python that embeds a user's file with the last stage of a run."""
-    last = run.stages[-1]
-    place = (run.folder / "stages" / last.name).as_posix()
-    modality = [*last.record.get("modalities", ["image"])][-1]
-    argument = _ARGUMENTS.get(modality, modality)
-    return (
-        "import polysense, transformers\n"
-        f'model, processor = (auto.from_pretrained("{place}") '
-        "for auto in (transformers.AutoModel, transformers.AutoProcessor))\n"
-        f'embedding = model.embed("{modality}", processor({argument}=["your-file"]))'
-    )
+def _results(run: Run) -> dict[str, Any]:
+    """The tables of the page, those that are folded away by their headings, and how to read them."""
+    tables, rows = retention_tables(run), result_rows(run.stages)
+    if tables:
+        shown = "".join(map(table_html, tables))
+        return {
+            "headline_table": shown,
+            "tables": _tables_of_methods(run),
+            "legend": RETENTION_LEGEND.replace("*", ""),
+        }
+    names, main = stage_names(rows, run.stages), headlines(rows)
+    folded = {f"All {len(rows)} measurements": to_html(rows, names)} if len(main) < len(rows) else {}
+    return {"headline_table": to_html(main, names) if rows else "", "tables": folded,
+            "legend": LEGEND.replace("*", "")}  # fmt: skip
+
+
+def _tables_of_methods(run: Run) -> dict[str, str]:
+    """All measurements of every method with their intervals, by heading."""
+    out = {}
+    for name, chain in (Retention(run).methods or {"one stage": run.stages}).items():
+        rows = result_rows(chain)
+        out[f"All measurements with intervals: {name}"] = to_html(rows, stage_names(rows, chain))
+    return out
+
+
+def _panel_titles(run: Run) -> dict[str, str]:
+    """What stands above the learning curves of each stage: of several methods, whose it is."""
+    kept = Retention(run)
+    if len(kept.methods) < 2:
+        return {}
+    titles = {stage.name: f"{stage_title(stage.name)}, alone" for stage in run.stages}
+    return titles | {stage.name: f"{stage_title(stage.name)}, {names}" for _, stage, names in kept.shared()}
 
 
 def _about(run: Run) -> dict[str, Any]:
     """Title, sentence and figures at the head of the page."""
     records = [stage.record for stage in run.stages]
-    last = records[-1]
+    last = final_stage(run).record
     senses = [sense.replace("_", " ") for sense in last.get("modalities", ())]
     listed = ", ".join(senses[:-1]) + f" and {senses[-1]}" if len(senses) > 1 else "".join(senses)
     base = last.get("base_model", {}).get("name", "its base model")
@@ -117,7 +158,7 @@ def _stage_line(record: Mapping[str, Any]) -> dict[str, str]:
     counts: Sequence[Sequence[int]] = list(record.get("parameters", {}).values())
     total, trainable = (sum(each[column] for each in counts) for column in (0, 1))
     return {
-        "name": str(record.get("name", "")),
+        "name": stage_title(str(record.get("name", ""))),
         "trained": ", ".join(record.get("trained", ())),
         "modalities": ", ".join(record.get("modalities", ())),
         "steps": f"{record.get('steps', 0):,}",

@@ -9,10 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from polysense.report.run import StageResults
+from polysense.report.run import StageResults, stage_title
 
 RANKS = ("median_rank", "mean_rank")
-"""Metrics that are no shares; everything else lies between 0 and 1 and is shown in percent."""
+"""Metrics that are shown as they are; all others are shown times 100."""
+_UNBOUNDED = ("CIDEr",)  # how metrics begin that may exceed 1
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies between 0 and 1, so that it is a percentage and can be drawn as a bar."""
+    return metric not in RANKS and not metric.startswith(_UNBOUNDED)
+
+
+def unit(metric: str) -> str:
+    """What figures of a metric are shown in: percent, hundredths (CIDEr-D, as papers print it), or nothing."""
+    return "%" if is_share(metric) else "" if metric in RANKS else "x 100"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,22 +130,27 @@ def shown_cell(cell: Cell | None, metric: str) -> str:
 
 
 def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by kind of task, metric and data set, so that a group compares senses."""
+    """Rows by kind of task, metric and data set, so that a group compares senses.
+
+    A data set that is called after its sense, as each sense of a group then has its own, is not named.
+    """
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        title = f"{task_kind(row.task, row.modality)}, {row.metric} on {row.dataset}"
-        groups.setdefault(title, []).append(row)
+        place = "" if row.dataset == row.modality else f" on {row.dataset}"
+        groups.setdefault(f"{task_kind(row.task, row.modality)}, {row.metric}{place}", []).append(row)
     return groups
 
 
-def table_cells(rows: Sequence[Row], stages: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Header and body of one group's table as text."""
-    head = ["sense", "chance", *stages, "upper bound", "share of the bound", "items"]
+def table_cells(
+    rows: Sequence[Row], stages: Sequence[str], *, bounded: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """Header and body of one group's table as text, without the columns of upper bounds if `bounded` is false."""
+    head = ["sense", "chance", *map(stage_title, stages), *(["upper bound", "share of the bound"] * bounded), "items"]
     body = [
         [
             row.modality.replace("_", " "), shown(row.chance, row.metric),
             *(shown_cell(row.cells.get(stage), row.metric) for stage in stages),
-            shown(row.upper_bound, row.metric), shown(row.share_of_bound, ""),
+            *([shown(row.upper_bound, row.metric), shown(row.share_of_bound, "")] * bounded),
             "-" if row.count is None else f"{row.count:,}",
         ]
         for row in rows
@@ -142,25 +158,36 @@ def table_cells(rows: Sequence[Row], stages: Sequence[str]) -> tuple[list[str], 
     return head, body
 
 
+def are_bounded(rows: Sequence[Row]) -> bool:
+    """Whether any row has an upper bound."""
+    return any(row.upper_bound is not None for row in rows)
+
+
 def to_markdown(rows: Sequence[Row], stages: Sequence[str]) -> str:
     """One table per group in Markdown, and a line that says how to read them."""
-    parts = []
+    parts, bounded = [], are_bounded(rows)
     for title, group in grouped(rows).items():
-        head, body = table_cells(group, stages)
-        lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        parts.append(f"**{title}**\n\n{table}")
+        head, body = table_cells(group, stages, bounded=bounded)
+        parts.append(markdown_table(title, head, body))
     return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def markdown_table(title: str, head: Sequence[str], body: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A table in Markdown whose first `left` columns are text and whose others are figures."""
+    lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *body]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"**{title}**\n\n{table}"
 
 
 def to_html(rows: Sequence[Row], stages: Sequence[str]) -> str:
     """One table in HTML with a headed part per group; every share also as a bar, with a mark where chance is."""
-    head, _ = table_cells([], stages)
+    bounded = are_bounded(rows)
+    head, _ = table_cells([], stages, bounded=bounded)
     lines = ["<table><thead><tr>", *(f"<th>{html.escape(name)}</th>" for name in head), "</tr></thead>"]
     for title, group in grouped(rows).items():
         lines.append(f"<tbody><tr><th class=group colspan={len(head)}>{html.escape(title)}</th></tr>")
-        for row, texts in zip(group, table_cells(group, stages)[1], strict=True):
-            cells = [None, None, *(row.cells.get(stage) for stage in stages), None, None, None]
+        for row, texts in zip(group, table_cells(group, stages, bounded=bounded)[1], strict=True):
+            cells = [None, None, *map(row.cells.get, stages), *([None] * (3 if bounded else 1))]
             lines += ["<tr>", *(_html_cell(*each, row) for each in zip(texts, cells, strict=True)), "</tr>"]
         lines.append("</tbody>")
     return "".join([*lines, "</table>"])
@@ -176,7 +203,7 @@ def _html_cell(text: str, cell: Cell | None, row: Row) -> str:
         return f"<td>{html.escape(text)}</td>"
     value, _, interval = text.partition(" ")
     inner = f"<b>{html.escape(value)}</b> <small>{html.escape(interval)}</small>"
-    if row.metric in RANKS:
+    if not is_share(row.metric):
         return f"<td>{inner}</td>"
     chance = "" if row.chance is None else f"<i style='left:{100 * row.chance:.1f}%'></i>"
     return f"<td>{inner}<span class=bar><span style='width:{100 * cell.value:.1f}%'></span>{chance}</span></td>"

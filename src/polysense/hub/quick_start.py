@@ -1,0 +1,70 @@
+"""The code of a model card's quick start, which runs as it stands beside a file of the name that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_ARGUMENTS = {"image": "images", "video": "videos"}
+_EXAMPLES = {"image": "photo.jpg", "text": "a red cube", "video": "clip.mp4", "audio": "sound.flac",
+             "speech": "speech.flac", "depth": "depth.png", "point_cloud": "cloud.ply"}  # fmt: skip
+_INSTRUCTION = "Describe it briefly."
+_TOKENS = 32  # of an answer
+
+Stage = Mapping[str, Any]
+
+
+def quick_start(stage: Stage, repository: str, revision: str) -> str:
+    """Python that loads a stage and uses it on a file of the sense that it trained last."""
+    return _CODE.get(stage["system"], _embedding)(stage, f'"{repository}", revision="{revision}"')
+
+
+def outcome(stage: Stage) -> str:
+    """A sentence about what that code gives."""
+    return _OUTCOMES.get(stage["system"], _VECTORS)
+
+
+def _embedding(stage: Stage, place: str) -> str:
+    modality = [*stage["modalities"], *stage["trained"]][-1]
+    argument = _ARGUMENTS.get(modality, modality)
+    return f"""\
+import polysense
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained({place})
+processor = AutoProcessor.from_pretrained({place})
+embedding = model.embed("{modality}", processor({argument}=["{_example(modality)}"]))"""
+
+
+def _answer(stage: Stage, place: str) -> str:
+    modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
+    asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or (_INSTRUCTION,)
+    return f"""\
+import polysense
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained({place})
+processor = AutoProcessor.from_pretrained({place})
+content = [{{"type": "{modality}", "path": "{_example(modality)}"}}, "\\n{asked[0]}"]
+chat = [{{"role": "user", "content": content}}]
+inputs = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+output = model.generate(**inputs, max_new_tokens={_TOKENS}, do_sample=False)
+answer = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)"""
+
+
+def _example(modality: str) -> str:
+    return _EXAMPLES.get(modality, f"your-{modality}-file")
+
+
+_CODE: Mapping[str, Callable[[Stage, str], str]] = {"mera": _answer}
+_VECTORS = (
+    "Each row of `embedding` is a unit vector; the cosine of two of them, of whatever senses, says how well they "
+    "match."
+)
+_OUTCOMES = {
+    "mera": "`answer` is what the model says about the file. A prompt may show several files, of different senses "
+    "too; `polysense chat` holds a conversation about them.",
+}
+
+
+__all__ = ["outcome", "quick_start"]

@@ -1,0 +1,66 @@
+"""How to use what a run has led to: the Python and the command for a file of one's own."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from polysense.report.retention import final_stage
+from polysense.report.run import Run, StageResults
+
+_ARGUMENTS = {"image": "images", "video": "videos"}
+_PROMPT = "Describe it briefly."
+_EMBEDDING = "Three lines embed a file of your own; the cosine of two embeddings says how well they match."
+_USAGE = {"mera": "Three lines ask about a file of your own; on the command line, polysense chat does."}
+
+
+def usage(run: Run) -> str:
+    """A sentence about what the snippet does."""
+    return _USAGE.get(run.system, _EMBEDDING)
+
+
+def snippet(run: Run) -> str:
+    """The Python that uses the last stage of a run on a user's file: asks about it (MERA), or embeds it."""
+    last = final_stage(run)
+    place = stage_place(run, last)
+    if run.system == "mera":
+        return _asking(place, last.trained[-1], instruction(last))
+    modality = [*last.record.get("modalities", ["image"])][-1]
+    argument = _ARGUMENTS.get(modality, modality)
+    return (
+        "import polysense, transformers\n"
+        f'model, processor = (auto.from_pretrained("{place}") '
+        "for auto in (transformers.AutoModel, transformers.AutoProcessor))\n"
+        f'embedding = model.embed("{modality}", processor({argument}=["your-file"]))'
+    )
+
+
+def chat_line(run: Run, file: str | Path, question: str) -> str:
+    """The command that asks a run's last stage about a file."""
+    words = ["polysense", "chat", stage_place(run, final_stage(run)), Path(file).as_posix(), "--ask", question]
+    return shlex.join(words)
+
+
+def stage_place(run: Run, stage: StageResults) -> str:
+    """The folder of a stage, as a user would write it."""
+    return (run.folder / "stages" / stage.name).as_posix()
+
+
+def instruction(stage: StageResults) -> str:
+    """What a MERA stage was asked for a caption when it was tested."""
+    settings: dict[str, Any] = dict(stage.record.get("hyperparameters") or {})
+    return str(next(iter((settings.get("conversations") or {}).get("instructions") or ()), _PROMPT))
+
+
+def _asking(place: str, modality: str, prompt: str) -> str:
+    chat = f'[{{"role": "user", "content": [{{"type": "{modality}", "path": "your-file"}}, "\\n{prompt}"]}}]'
+    return (
+        "import polysense, transformers\n"
+        f'model, processor = (auto.from_pretrained("{place}") '
+        "for auto in (transformers.AutoModelForImageTextToText, transformers.AutoProcessor))\n"
+        f"inputs = processor.apply_chat_template({chat}, add_generation_prompt=True, tokenize=True, "
+        "return_dict=True)\n"
+        'print(processor.decode(model.generate(**inputs, max_new_tokens=32)[0, inputs["input_ids"].shape[1]:], '
+        "skip_special_tokens=True))"
+    )

@@ -1,0 +1,30 @@
+"""A quick start uses the newest sense, by embedding or by asking; `test_push.py` runs both as they are published."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from polysense.hub.quick_start import outcome, quick_start
+from tests.hub.stages import mera_record, stage_record
+
+
+@pytest.mark.parametrize("stage", [stage_record(), mera_record()])
+def test_the_code_is_python_that_loads_the_revision(stage: dict[str, object]) -> None:
+    code = quick_start(stage, "me/x", "stage-2")
+    ast.parse(code)
+    assert code.count('from_pretrained("me/x", revision="stage-2")') == 2
+
+
+def test_unialign_embeds_and_mera_asks_what_it_was_asked_when_it_was_tested() -> None:
+    assert quick_start(stage_record(), "x", "y").endswith('model.embed("depth", processor(depth=["depth.png"]))')
+    code = quick_start(mera_record(), "x", "y")
+    assert '[{"type": "depth", "path": "depth.png"}, "\\nwhat is this ?"]' in code
+    assert '"\\nDescribe it briefly."' in quick_start(mera_record(hyperparameters={}), "x", "y")
+    assert "unit vector" in outcome(stage_record()) and "the model says" in outcome(mera_record())
+
+
+def test_the_newest_sense_is_the_one_that_the_stage_trained() -> None:
+    code = quick_start(mera_record(modalities=["audio", "image", "text"], trained=["audio"]), "x", "y")
+    assert '"type": "audio", "path": "sound.flac"' in code
