@@ -2,6 +2,7 @@
 
 from polysense.report.curves import plot_curves, plot_scores
 from polysense.report.evidence import evidence_markdown, plot_evidence
+from polysense.report.gains import gains_markdown, plot_gains
 from polysense.report.gallery import Found, GalleryRow, Pool, Query, draw_gallery, retrieve
 from polysense.report.page import render_page, snippet, write_report
 from polysense.report.run import Run, StageResults, read_log, read_run
@@ -32,10 +33,12 @@ __all__ = [
     "draw_gallery",
     "draw_sense",
     "evidence_markdown",
+    "gains_markdown",
     "grouped",
     "headlines",
     "plot_curves",
     "plot_evidence",
+    "plot_gains",
     "plot_scores",
     "read_log",
     "read_run",
