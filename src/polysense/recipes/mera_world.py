@@ -251,18 +251,20 @@ def setting(config: str, output: Path) -> Setting:
 
 def parts_settings(recipe: MeraRecipe) -> dict[str, Any]:
     """Configs of the language model and of the encoders; folders and repositories stand for themselves."""
-    found: dict[str, Any] = {"llm": recipe.llm}
-    if not MeraRun.elsewhere(recipe.llm):
-        found["llm"] = asdict(read_config(LlamaRecipe, "anchors", recipe.llm))
+    found = {"llm": _settings(LlamaRecipe, recipe.llm)}
     for name in sorted({each.encoder for each in recipe.senses.values()}):
         system, colon, config = name.rpartition(":")
-        found[name] = name
         if colon and system == "unialign":
             own = read_config(UniAlignRecipe, "unialign", config)
-            found[name] = [asdict(own), asdict(read_config(AnchorRecipe, "anchors", own.anchor))]
-        elif not MeraRun.elsewhere(name):
-            found[name] = asdict(read_config(AnchorRecipe, "anchors", name))
+            found[name] = [asdict(own), _settings(AnchorRecipe, own.anchor)]
+        else:
+            found[name] = _settings(AnchorRecipe, name)
     return found
+
+
+def _settings(kind: Any, name: str) -> Any:
+    """What a config of `training/anchors` says, or the name of what is there already."""
+    return name if MeraRun.elsewhere(name) else asdict(read_config(kind, "anchors", name))
 
 
 # ---- the report -----------------------------------------------------------------------------------------------------
