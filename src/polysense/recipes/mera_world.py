@@ -335,8 +335,9 @@ def run(
         bases |= dict.fromkeys((SIX, "depth", "thermal"), six)
         records |= compute(beyond_cells(seeds[0]), workers=workers)
     records |= compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
-    parts = {name: fingerprint(Path(each), ignore=("README.md",)) for name, each in _parts(base).items()}
-    encoders = {name: each.encoder for name, each in found.recipe.senses.items()}
+    encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
+    folders = {"language model": base.llm, **{encoders[sense]: each.encoder for sense, each in base.senses.items()}}
+    parts = {name: fingerprint(Path(folder), ignore=("README.md",)) for name, folder in folders.items()}
     report = {**summary(records), "parts": parts, "encoders": encoders}
     return write_report(reports / "mera-world.json", report, gains_markdown(report), plot_gains(report))
 
@@ -348,10 +349,6 @@ def beyond_cells(seed: int) -> list[Cell]:
         Cell("mera-10", seed, SIX), Cell("fine-tuning", seed, SIX),
         *(Cell(method, seed, BOTH[0]) for method in MERGED),
     ]  # fmt: skip
-
-
-def _parts(base: MeraRecipe) -> dict[str, str]:
-    return {"language model": base.llm, **{each.encoder: each.encoder for each in base.senses.values()}}
 
 
 __all__ = ["METHODS", "ORDERS", "Setting", "claims", "recipe_of", "run", "setting", "summary", "work"]

@@ -26,6 +26,7 @@ REALIGNED = (
 """Pairs of Table 5."""
 
 _PAPER = ("sequential", "reverse")
+_COSTS = ("ME17", "ME18")  # claims about costs, whose ratios would need a scale of their own
 _TASKS = {"captioning": "cap", "question answering": "QA"}
 _COLOURS = dict(zip(COMPARED, ("#8a94a0", "#e69f00", "#d55e00", "#56b4e9", "#0072b2", "#7fbf9f", "#1a8a5a"),
                     strict=True))  # fmt: skip
@@ -162,8 +163,8 @@ def _scores(order: Sequence[str], scores: Mapping[str, Mapping[str, float]]) -> 
 
 
 def plot_gains(report: Mapping[str, Any]) -> Figure:
-    """Above: backward and forward gain by stage, mean of both orders (Figures 2 and 3). Beneath: the claims."""
-    claims = drawable(report["claims"])
+    """Above: backward and forward gain by stage, mean of both orders (Figures 2 and 3). Beneath: claims about them."""
+    claims = {name: claim for name, claim in drawable(report["claims"]).items() if not name.startswith(_COSTS)}
     with styled():
         figure = new_figure(11.0, 4.0 + 0.45 * len(claims))
         grid = figure.add_gridspec(2, 2, height_ratios=[4.0, max(0.5, 0.45 * len(claims))])
