@@ -41,11 +41,39 @@ def evidence() -> Iterator[str]:
             f"{percent(joint['share_of_bound'])} |"
         )
     yield ""
+    yield from verdicts(report["claims"])
+
+
+def growth() -> Iterator[str]:
+    """What MERA and its rivals keep of earlier senses on the world, and the verdicts on the paper's claims."""
+    report = read("mera-world.json")
+    if report is None:
+        return
+    orders = ("sequential", "reverse")
+    yield (
+        f"MERA on the embedded world, backward relative gain over the stages in percent, mean of "
+        f"{len(report['seeds'])} seeds at most, and its deviation over the stages (`{report['command']}`):"
+    )
+    yield ""
+    yield f"| method | {' | '.join(f'{order} | deviation' for order in orders)} |"
+    yield "|---|---|---|---|---|"
+    for method in report["gains"][orders[0]]:
+        rows = [report["gains"][order].get(method) for order in orders]
+        figures = [
+            percent(row[what]["mean"]) if row else "-" for row in rows for what in ("mean", "deviation")
+        ]  # fmt: skip
+        yield f"| {report['methods'][method]} | {' | '.join(figures)} |"
+    yield ""
+    yield from verdicts(report["claims"])
+
+
+def verdicts(claims: dict[str, Any]) -> Iterator[str]:
+    """A line for every claim."""
     yield "| claim | measured as | value | verdict |"
     yield "|---|---|---|---|"
-    for name, claim in report["claims"].items():
-        value = claim.get("mean", claim["values"][0])
-        yield f"| {name} | {claim['measure']} | {value:.3f} | {claim['verdict']} |"
+    for name, claim in claims.items():
+        value = f"{claim.get('mean', claim['values'][0]):.3f}" if claim["values"] else "-"
+        yield f"| {name} | {claim['measure']} | {value} | {claim['verdict']} |"
     yield ""
 
 
@@ -95,7 +123,7 @@ def faults() -> Iterator[str]:
 
 def figures() -> str:
     """The generated block."""
-    return "\n".join([*evidence(), *speed(), *faults()])
+    return "\n".join([*evidence(), *growth(), *speed(), *faults()])
 
 
 def main(arguments: list[str]) -> int:

@@ -52,6 +52,7 @@ SURFACE = {
     "polysense.metrics": [
         "CaptionScore",
         "RelativeGains",
+        "UNDECIDED",
         "accuracy",
         "cider_d",
         "class_embeddings",
@@ -114,7 +115,7 @@ SURFACE = {
 }
 
 CONFIG_FIELDS = {
-    "MeraConfig": ["encoder_configs", "modalities", "text_config", "tie_word_embeddings"],
+    "MeraConfig": ["adapters", "encoder_configs", "modalities", "text_config", "tie_word_embeddings"],
     "UniAlignConfig": [
         "clip_config",
         "expert_alpha",

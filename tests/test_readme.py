@@ -82,6 +82,12 @@ def test_a_clip_gets_new_senses_as_the_readme_says(folder: Path) -> None:
     assert "experts depth" in python(folder, example("from_clip"))
 
 
+def test_the_evidence_uses_thermal_as_the_readme_has_it() -> None:
+    module = (README.parent / "eval" / "thermal.py").read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in example("thermal.py").splitlines() if line and not line.startswith("#")]
+    assert [line for line in module if line and not line.startswith('"""')] == wanted
+
+
 def test_thermal_takes_at_most_fifteen_lines_and_reloads_where_its_code_is_unknown(folder: Path) -> None:
     module, config = example("thermal.py"), example("thermal.yaml")
     lines = [line for line in (module + config).splitlines() if line.strip() and not line.startswith("#")]

@@ -48,6 +48,23 @@ def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) ->
     assert "| UA15 | FLOPs | 1.000 | reproduced |" in lines  # exact, so without a mean
 
 
+def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) -> None:
+    row = {"mean": {"mean": 0.985}, "deviation": {"mean": 0.01}}
+    claims = {
+        "ME2": {"measure": "MERA minus best", "mean": 0.1, "values": [0.1, 0.1], "verdict": "reproduced"},
+        "ME20": {"measure": "frozen minus not", "values": [], "verdict": "not measured", "reason": "not run"},
+    }
+    gains = {"sequential": {"mera-10": row, "mera-10-ties": row}, "reverse": {"mera-10": row}}
+    labels = {"mera-10": "MERA (10 %)", "mera-10-ties": "TIES"}
+    put(reports / "mera-world.json",
+        {"command": "run", "seeds": [0, 1, 2], "gains": gains, "methods": labels, "claims": claims})  # fmt: skip
+    lines = readme.figures().splitlines()
+    assert "3 seeds at most" in lines[0] and "(`run`)" in lines[0]
+    assert lines[4:6] == ["| MERA (10 %) | 98.5 | 1.0 | 98.5 | 1.0 |", "| TIES | 98.5 | 1.0 | - | - |"]
+    assert "| ME2 | MERA minus best | 0.100 | reproduced |" in lines
+    assert "| ME20 | frozen minus not | - | not measured |" in lines
+
+
 def test_only_measures_with_a_gate_are_shown_and_a_missed_one_says_so(reports: Path) -> None:
     gates = [
         {"name": "speed", "value": 1.5, "at_least": 1.2, "at_most": None, "passed": True},

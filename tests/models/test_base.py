@@ -21,7 +21,7 @@ from transformers import AutoModel, CLIPModel
 
 from polysense import UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
-from polysense.models.base import load_foreign, local_folder
+from polysense.models.base import load_foreign, local_folder, weights_digest
 from polysense.testing import tiny_clip, tiny_senses
 
 KEY = "tokenizers.depth.position"
@@ -418,3 +418,15 @@ def test_a_refusal_costs_little_memory(folder: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(sys.modules["polysense"].__path__[0]).parent)}
     assert subprocess.run([sys.executable, "-c", script, str(folder)], env=environment, check=False).returncode == 0
+
+
+def test_a_digest_of_weights_tells_names_types_shapes_and_bits() -> None:
+    weights = {"a": torch.ones(2, 3), "b": torch.zeros((), dtype=torch.bfloat16)}
+    others: list[dict[str, Any]] = [
+        {**weights, "a": torch.ones(3, 2)}, {**weights, "a": torch.ones(2, 3).double()}, {"a": weights["a"]},
+        {**weights, "a": torch.ones(2, 3) + 2**-23}, {"c": weights["a"], "b": weights["b"]},
+    ]  # fmt: skip
+    digests = {weights_digest(each) for each in (weights, *others)}
+    assert len(digests) == 1 + len(others)
+    turned = {"b": weights["b"], "a": torch.ones(3, 2).t()}  # another layout in memory, in another order
+    assert weights_digest(turned) == weights_digest(weights)

@@ -16,7 +16,7 @@ import torch
 
 from polysense.errors import ConfigError
 from polysense.recipes import cells
-from polysense.recipes.cells import Cell, read_cell, run_cells
+from polysense.recipes.cells import Cell, read_cell, run_cells, settings_key
 
 ONE, TWO, THREE = Cell("joint", 0), Cell("joint", 1), Cell("nce", 0)
 
@@ -115,6 +115,20 @@ def test_an_error_keeps_finished_cells_and_starts_no_further_one(error: Exceptio
     again = Recorder()
     run_cells([ONE, TWO], again, tmp_path)
     assert again.asked == [TWO]
+
+
+def test_a_cell_is_called_by_its_order_where_it_has_one(tmp_path: Path) -> None:
+    assert Cell("joint", 0).name == "joint-seed0" and Cell("joint", 0).to_dict() == {"method": "joint", "seed": 0}
+    ordered = Cell("mera-10", 2, "reverse")
+    assert ordered.name == "mera-10-reverse-seed2"
+    assert ordered.to_dict() == {"method": "mera-10", "seed": 2, "order": "reverse"}
+    assert sorted([ordered, Cell("ewc", 3, "reverse"), Cell("mera-10", 1, "sequential")])[0].method == "ewc"
+
+
+def test_settings_and_facts_decide_the_key() -> None:
+    recipe, other = Cell("a", 1), Cell("a", 2)
+    keys = [settings_key(recipe), settings_key(other), settings_key(recipe, {"b": 1}), settings_key(recipe, {"b": 2})]
+    assert len(set(keys)) == 4 and settings_key(recipe, {"b": 1, "c": 2}) == settings_key(recipe, {"c": 2, "b": 1})
 
 
 def test_a_cell_that_is_not_there_reads_as_none(tmp_path: Path) -> None:

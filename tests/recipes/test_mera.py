@@ -150,6 +150,30 @@ def test_realigning_moves_connectors_and_leaves_the_language_model(
         assert fingerprint(before, f"connectors.{sense}") != fingerprint(realigned, f"connectors.{sense}")
 
 
+def test_the_record_of_a_stage_shows_that_realigning_left_the_language_model(
+    output: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    first, second = (json.loads((folder / "stage.json").read_text())["hashes"] for folder in stages(output))
+    assert list(first) == ["language model"]
+    assert second["language model before realigning"] == second["language model"] != first["language model"]
+    shutil.copytree(output / "stages", tmp_path / "stages")
+    whole = mera.run("world", tmp_path, [*overrides, "realign.learning_rates.language_model=1.0e-3"])
+    moved = json.loads((whole / "stage.json").read_text())["hashes"]
+    assert moved["language model before realigning"] == second["language model"] != moved["language model"]
+
+
+def test_a_store_of_frozen_tokens_changes_no_bit_and_serves_the_next_run(
+    output: Path, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [*overrides, f"frozen_store={tmp_path / 'tokens'}"]
+    mera.run("world", tmp_path / "one", kept)
+    assert [path.name for path in stages(tmp_path / "one")] == [path.name for path in stages(output)]
+    monkeypatch.setattr(MeraForConditionalGeneration, "encode", None)  # nothing is encoded again
+    second = mera.run("world", tmp_path / "two", kept)
+    wanted, found = weights(stages(output)[1]), weights(second)
+    assert all(torch.equal(found[key], weight) for key, weight in wanted.items())
+
+
 def test_a_finished_run_trains_nothing_and_a_lost_stage_comes_back_with_the_same_bits(
     output: Path, overrides: list[str], tmp_path: Path
 ) -> None:

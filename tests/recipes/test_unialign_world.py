@@ -17,9 +17,11 @@ import torch
 from polysense.errors import ConfigError
 from polysense.recipes import unialign_world
 from polysense.recipes.cells import Cell
+from polysense.recipes.claims import undecided
 from polysense.recipes.config import read_config
 from polysense.recipes.unialign import UniAlignRecipe
 from polysense.recipes.unialign_world import (
+    COMPARED,
     METHODS,
     SENSES,
     bound_words,
@@ -29,7 +31,6 @@ from polysense.recipes.unialign_world import (
     recipe_of,
     score,
     summary,
-    undecided,
     work,
 )
 from polysense.testing import tiny_clip
@@ -244,13 +245,13 @@ def test_the_summary_sets_every_sense_beside_its_bound_and_chance() -> None:
 
 
 def test_methods_whose_comparison_is_undecided_get_more_seeds() -> None:
-    assert undecided(claims(records(), COST)) == ["joint", "nce"]
+    assert undecided(claims(records(), COST), COMPARED) == ["joint", "nce"]
     more = {Cell(method, seed): record(value) for method, value in (("joint", 0.6), ("nce", 0.4)) for seed in (3, 4)}
     found = summary({**records(), **more}, COST, WORDS)
     assert found["claims"]["UA9"]["values"] == pytest.approx([0.1, -0.1, 0.0, 0.2, 0.2])
     assert found["claims"]["UA6"]["values"] == pytest.approx([0.1] * 3)
     assert found["seeds"] == [0, 1, 2] and found["senses"]["depth"]["test"]["joint"]["values"] == [0.6, 0.62, 0.64]
-    assert undecided(claims(records(nce=dict.fromkeys(range(3), 0.5)), COST)) == []
+    assert undecided(claims(records(nce=dict.fromkeys(range(3), 0.5)), COST), COMPARED) == []
 
 
 def test_the_summary_says_in_which_senses_methods_differ() -> None:

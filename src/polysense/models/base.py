@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, Self, cast
@@ -11,6 +13,7 @@ from typing import Any, Self, cast
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
@@ -40,6 +43,16 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
     snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)
     check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
     return Path(snapshot) / subfolder
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights: their names, types, shapes and bits, in whichever order and on whichever device."""
+    together = hashlib.sha256()
+    for name in sorted(state):
+        weight = state[name].detach().cpu().contiguous()
+        together.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        together.update(weight.flatten().view(torch.uint8).numpy().data)
+    return together.hexdigest()
 
 
 def load_foreign(kind: Any, source: str | Path, *, may_lack: str = r"(?!)") -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Reproductions as cells: one (method, seed) is one JSON file, computed once, in processes side by side."""
+"""Reproductions as cells: one (method, order, seed) is one JSON file, computed once, in processes side by side."""
 
 from __future__ import annotations
 
@@ -27,18 +27,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One run of a reproduction."""
+    """One run of a reproduction.
+
+    Attributes:
+        order: name of the order in which senses are learned, where that is a question.
+    """
 
     method: str
     seed: int
+    order: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.method}-seed{self.seed}"
+        return "-".join(filter(None, (self.method, self.order, f"seed{self.seed}")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What its file says of it."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
 
 
-def settings_key(settings: Any, *facts: str) -> str:
-    """A short name for what cells rest on beside method and seed, such as a recipe and a world's content hash."""
+def settings_key(settings: Any, *facts: Any) -> str:
+    """A short name for what cells rest on beside method, order and seed: a recipe, a world's content hash ..."""
     text = json.dumps([asdict(settings), *facts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -95,7 +104,7 @@ def _compute(work: Work, cell: Cell, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
     values = work(cell)
     record = {
-        "method": cell.method, "seed": cell.seed, **values, "seconds": round(time.monotonic() - started, 1),
+        **cell.to_dict(), **values, "seconds": round(time.monotonic() - started, 1),
         "load_average": round(os.getloadavg()[0], 2), "commit": commit(), "command": command(), "versions": versions(),
     }  # fmt: skip
     write_whole(folder / f"{cell.name}.json", json.dumps(record, indent=1) + "\n")

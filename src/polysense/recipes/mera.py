@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from polysense.continual import Phase, Stage, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError
-from polysense.models.base import local_folder
+from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.recipes import anchors, llama_anchor, unialign
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
@@ -108,11 +109,11 @@ class MeraRun:
     # ---- parts --------------------------------------------------------------------------------------------------
 
     def _llm(self) -> Path:
-        if self._elsewhere(self.recipe.llm):
+        if self.elsewhere(self.recipe.llm):
             return local_folder(self.recipe.llm, {})
         return llama_anchor.run(self.recipe.llm, self.output, [f"seed={self.recipe.seed}"])
 
-    def _encoder(self, name: str) -> Path:
+    def encoder(self, name: str) -> Path:
         """The folder of an encoder, which is trained if it is the name of a config."""
         system, colon, config = name.rpartition(":")
         if colon and system == "unialign":
@@ -120,13 +121,13 @@ class MeraRun:
             built = [] if world is None else [f"world.{key}={value}" for key, value in asdict(world).items()]
             overrides = [f"data_root={self.root}", *built]
             return unialign.run(config, self.output / f"unialign-{config}", overrides)
-        if self._elsewhere(name):
+        if self.elsewhere(name):
             return local_folder(name, {})
         recipe = read_config(anchors.AnchorRecipe, "anchors", name)
         return anchors.train_anchor(replace(recipe, data_root=str(self.root), world=self.recipe.world), self.output)
 
     @staticmethod
-    def _elsewhere(name: str) -> bool:
+    def elsewhere(name: str) -> bool:
         """Whether a name is a folder or a repository, not a config of `training/anchors`."""
         return Path(name).exists() or not (recipe_folder() / "anchors" / f"{name}.yaml").exists()
 
@@ -141,13 +142,13 @@ class MeraRun:
             tokenizer = AutoTokenizer.from_pretrained(self.llm)
             model = MeraForConditionalGeneration.from_parts(self.llm, tokenizer=tokenizer)
             pictured = self.recipe.senses.get("image", settings)  # whichever sense comes first
-            pictures = CLIPImageProcessorPil.from_pretrained(self._encoder(pictured.encoder))
+            pictures = CLIPImageProcessorPil.from_pretrained(self.encoder(pictured.encoder))
             processor = MeraProcessor(pictures, tokenizer)
         known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
         known += [name for name in model.model.encoders if name == settings.encoder]
         with place(f"senses: {sense}"):
             model.add_modality(
-                sense, known[0] if known else self._encoder(settings.encoder), settings.connector,
+                sense, known[0] if known else self.encoder(settings.encoder), settings.connector,
                 layer=settings.layer, pool=settings.pool, seed=self.recipe.seed, tokenizer=processor.tokenizer,
             )  # fmt: skip
             if settings.bert is not None:
@@ -172,12 +173,14 @@ class MeraRun:
 
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
-        started, steps = time.monotonic(), 0
+        started, steps, hashes = time.monotonic(), 0, {}
         model, processor = self.begin(start, stage.modality)
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
         number = self.stages.index(stage) + 1
         learning = self._method(number).learning(model, self._context(number, start, folder, training))
         for phase in stage.phases:
+            if phase.name == "realign":
+                hashes["language model before realigning"] = self._language_model(model)
             if phase.name != "joint":
                 steps += training.run(phase)
                 continue
@@ -185,7 +188,9 @@ class MeraRun:
             steps += training.run(phase, learning.penalties())
             learning.finish()
         record = self._record(stage, model, start, folder)
-        record = replace(record, steps=steps, seconds=round(time.monotonic() - started, 1))
+        hashes["language model"] = self._language_model(model)
+        seconds = round(time.monotonic() - started, 1)
+        record = replace(record, steps=steps, seconds=seconds, hashes=hashes)
 
         def finish() -> None:
             answers = training.evaluator().run(self.root)
@@ -193,6 +198,12 @@ class MeraRun:
             save_stage(folder, parts, record, answers.record(self.recipe.seed))
 
         on_main(finish)
+
+    @staticmethod
+    def _language_model(model: MeraForConditionalGeneration) -> str:
+        """SHA-256 of the part that realigning leaves as it is."""
+        named = model.state_dict().items()
+        return weights_digest({name: weight for name, weight in named if re.fullmatch(_LANGUAGE_MODEL, name)})
 
     def _context(self, number: int, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
         seen = self._seen(number)

@@ -97,6 +97,7 @@ class MeraRecipe:
         data_root: folder that data sets are relative to; the world is built there if `world` is given.
         world: the embedded world.
         frozen_mib: mebibytes of the frozen encoders' tokens that a stage keeps in memory.
+        frozen_store: folder in which they are kept for other stages and runs too; `None` keeps none.
         seed: of initial weights, order of data and conversations.
         imports: modules that register what the config names.
     """
@@ -119,6 +120,7 @@ class MeraRecipe:
     data_root: str = "runs/world"
     world: WorldSettings | None = None
     frozen_mib: int = 1024
+    frozen_store: str | None = None
     seed: int = 0
     imports: Sequence[str] = ()
 

@@ -14,6 +14,7 @@ from polysense.data import Mixture, SampleDataset, Source
 from polysense.data.conversations import Conversations
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
+from polysense.models.mera.token_store import FrozenTokenStore
 from polysense.recipes.answering import AnswerEvaluator
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.trainer import LoopConfig, train
@@ -41,7 +42,8 @@ class StageTraining:
         work: Path,
     ) -> None:
         self.recipe, self.datasets, self.model, self.processor, self.work = recipe, datasets, model, processor, work
-        self.features = FrozenTokens(model, processor, recipe.frozen_mib << 20)
+        store = None if recipe.frozen_store is None else FrozenTokenStore(recipe.frozen_store)
+        self.features = FrozenTokens(model, processor, recipe.frozen_mib << 20, store)
 
     def run(self, phase: Phase, penalties: Mapping[str, Penalty] | None = None) -> int:
         """Train one phase, or go on with it; its optimiser steps are returned.

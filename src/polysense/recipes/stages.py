@@ -36,6 +36,7 @@ class StageRecord:
         hyperparameters: everything else that was chosen.
         seed, steps, seconds: of this stage's training.
         limits: what a user should not expect.
+        hashes: SHA-256 of the weights of a part at a moment, by both.
     """
 
     system: str
@@ -53,6 +54,7 @@ class StageRecord:
     steps: int
     seconds: float
     limits: Sequence[str] = ()
+    hashes: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     command: str = field(default_factory=command)
     commit: str = field(default_factory=commit)

@@ -17,16 +17,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from polysense.data import Manifest, SampleDataset
 from polysense.errors import ConfigError
 from polysense.losses import label_similarity
-from polysense.metrics import UNDECIDED, composed, match_ranks, mean_interval, recall_at, verdict
+from polysense.metrics import composed, match_ranks, recall_at
 from polysense.modality import get_modality
 from polysense.models.unialign import UniAlignModel
 from polysense.recipes.cells import Cell, run_cells, settings_key
+from polysense.recipes.claims import claim, exact_claim, interval, paired, undecided, write_report
 from polysense.recipes.config import read_config
 from polysense.recipes.demo import facts
 from polysense.recipes.evaluation import Evaluator, unique_pool
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import StageSettings, UniAlignRecipe, UniAlignRun
-from polysense.report import evidence_markdown, plot_evidence, to_png
+from polysense.report import evidence_markdown, plot_evidence
 from polysense.trainer.unialign import ClassTable
 from polysense.world import WorldSummary, load_world
 
@@ -140,8 +141,7 @@ def _mean_top1(record: Mapping[str, Any]) -> float:
 def _differences(
     records: Records, better: str, worse: str, value: Callable[[Mapping[str, Any]], float]
 ) -> list[float]:
-    first, second = _by_seed(records, better, value), _by_seed(records, worse, value)
-    return [first[seed] - second[seed] for seed in first if seed in second]
+    return paired(_by_seed(records, better, value), _by_seed(records, worse, value))
 
 
 def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -167,23 +167,22 @@ def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any
         "UA14 (A+V)": ("text to A+V minus the better single sense, R@5", _per_seed(records, "joint", both_senses)),
         "UA14 (Fig. 5)": ("depth + colour minus the better part, hit@5", _per_seed(records, "joint", both_parts)),
     }
-    table = {name: _claim(what, values) for name, (what, values) in differences.items()}
-    table["UA15"] = {
-        "measure": "FLOPs and bytes of encoding one sense with 8 senses in the model, divided by those with 2",
-        "values": [cost["flops_ratio"], cost["bytes_ratio"]],
-        "verdict": "reproduced" if cost["flops_ratio"] == cost["bytes_ratio"] == 1 else "not reproduced",
-    }
+    table = {name: claim(what, values) for name, (what, values) in differences.items()}
+    ratios = [cost["flops_ratio"], cost["bytes_ratio"]]
+    table["UA15"] = exact_claim(
+        "FLOPs and bytes of encoding one sense with 8 senses in the model, divided by those with 2", ratios,
+        holds=ratios == [1, 1],
+    )  # fmt: skip
     return table
 
 
-def by_sense(records: Records) -> dict[str, dict[str, dict[str, float]]]:
+def by_sense(records: Records) -> dict[str, dict[str, dict[str, float | None]]]:
     """Where the compared methods differ: mean and 90 % interval of the paired difference of every sense's top-1."""
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for claim, (better, worse) in COMPARED.items():
+    table: dict[str, dict[str, dict[str, float | None]]] = {}
+    for name, (better, worse) in COMPARED.items():
         for sense in SENSES:
             values = _differences(records, better, worse, partial(_value, sense=sense, split="test"))
-            row = dict(zip(("mean", "low", "high"), mean_interval(values), strict=True))
-            table.setdefault(claim, {})[sense] = row
+            table.setdefault(name, {})[sense] = interval(values)
     return table
 
 
@@ -207,25 +206,6 @@ def bound_words(tables: Mapping[str, ClassTable], scale: float) -> dict[str, dic
                 common = torch.tensor([[bool({*a.split()} & {*b.split()}) for b in other.names] for a in own.names])
                 shares.setdefault(name, {})[other_name] = float((targets.cpu() * common).sum(dim=1).mean())
     return shares
-
-
-def undecided(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Methods whose comparison the seeds so far leave open."""
-    return sorted(
-        {method for name, pair in COMPARED.items() if table[name]["verdict"] == UNDECIDED for method in pair}
-    )
-
-
-def _claim(what: str, values: Sequence[float]) -> dict[str, Any]:
-    mean, low, high = mean_interval(values)
-    return {
-        "measure": what,
-        "values": list(values),
-        "mean": mean,
-        "low": low,
-        "high": high,
-        "verdict": verdict(values),
-    }
 
 
 def cost_of_senses(anchor: Path) -> dict[str, int | float]:
@@ -255,12 +235,12 @@ def summary(
     senses: dict[str, Any] = {}
     for sense in SENSES:
         bounds = _per_seed(records, "bounds", lambda r, s=sense: float(r["bounds"][s]))  # type: ignore[misc]
-        entry: dict[str, Any] = {"bound": dict(zip(("mean", "low", "high"), mean_interval(bounds), strict=True))}
+        entry: dict[str, Any] = {"bound": interval(bounds)}
         for split in ("test", "compositional"):
             for method in ("joint", "incremental", "nce", "global"):
                 read = partial(_value, sense=sense, split=split)
                 values = _per_seed(records, method, read)
-                row = {**dict(zip(("mean", "low", "high"), mean_interval(values), strict=True)), "values": values}
+                row = {**interval(values), "values": values}
                 if split == "test":
                     row["share_of_bound"] = fmean(v / b for v, b in zip(values, bounds, strict=True))
                 entry.setdefault(split, {})[method] = row
@@ -317,13 +297,10 @@ def run(
     does = partial(work, base=base, output=output / key)
     compute = partial(run_cells, work=does, folder=reports / "unialign-world" / key, workers=workers)
     records = compute([Cell(method, seed) for seed in seeds for method in METHODS])
-    records |= compute([Cell(method, seed) for seed in more_seeds for method in undecided(claims(records, cost))])
-    path = reports / "unialign-world.json"
+    open_methods = undecided(claims(records, cost), COMPARED)
+    records |= compute([Cell(method, seed) for seed in more_seeds for method in open_methods])
     report = summary(records, cost, bound_words(*_binding(base, output / key / "binding")))
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(evidence_markdown(report), encoding="utf-8")
-    path.with_suffix(".png").write_bytes(to_png(plot_evidence(report)))
-    return path
+    return write_report(reports / "unialign-world.json", report, evidence_markdown(report), plot_evidence(report))
 
 
 __all__ = ["claims", "run", "summary"]

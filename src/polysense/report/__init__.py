@@ -3,6 +3,7 @@
 from polysense.report.answers import Told, draw_answers
 from polysense.report.curves import plot_curves, plot_scores
 from polysense.report.evidence import evidence_markdown, plot_evidence
+from polysense.report.gains import gains_markdown, plot_gains
 from polysense.report.gallery import Found, GalleryRow, Pool, Query, draw_gallery, retrieve
 from polysense.report.page import render_page, write_report
 from polysense.report.retention import Retention, Table, final_stage, method_name, plot_retention, retention_tables
@@ -41,11 +42,13 @@ __all__ = [
     "draw_sense",
     "evidence_markdown",
     "final_stage",
+    "gains_markdown",
     "grouped",
     "headlines",
     "method_name",
     "plot_curves",
     "plot_evidence",
+    "plot_gains",
     "plot_retention",
     "plot_scores",
     "read_log",

@@ -8,9 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from polysense.report.style import FAINT, INK, RIGHT, SOFT, WRONG, colour_of, new_figure, stage_colours, styled
-
-_VERDICTS = {"reproduced": RIGHT, "not reproduced": WRONG}
+from polysense.report.claims import claim_lines, draw_claims, draw_interval, drawable
+from polysense.report.style import FAINT, INK, SOFT, colour_of, new_figure, stage_colours, styled
 
 
 def evidence_markdown(report: Mapping[str, Any]) -> str:
@@ -20,7 +19,8 @@ def evidence_markdown(report: Mapping[str, Any]) -> str:
         report: `senses` (sense to `bound` and, by split, methods to mean, low and high, and `chance`), `claims`,
             `by_sense`, `bound_words`, `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
     """
-    return "\n".join([*_scores(report), "", *_claims(report), "", *_by_sense(report), "", *_words(report)]) + "\n"
+    parts = [*_scores(report), "", *claim_lines(report["claims"]), "", *_by_sense(report), "", *_words(report)]
+    return "\n".join(parts) + "\n"
 
 
 def _scores(report: Mapping[str, Any]) -> Iterator[str]:
@@ -37,16 +37,6 @@ def _scores(report: Mapping[str, Any]) -> Iterator[str]:
             bound = _spread(entry["bound"]) if any("share_of_bound" in rows[method] for method in methods) else ""
             scores = " | ".join(_score(rows[method]) for method in methods)
             yield f"| {sense} | {split} | {100 * rows['chance']:.1f} | {scores} | {bound} |"
-
-
-def _claims(report: Mapping[str, Any]) -> Iterator[str]:
-    yield "| claim | measured as | mean | 90 % interval | seeds | verdict |"
-    yield "|---|---|---|---|---|---|"
-    for name, claim in report["claims"].items():
-        mean = claim.get("mean", claim["values"][0])
-        interval = f"{claim['low']:.3f} to {claim['high']:.3f}" if "low" in claim else "exact"
-        seeds = len(claim["values"]) if "low" in claim else "-"
-        yield f"| {name} | {claim['measure']} | {mean:.3f} | {interval} | {seeds} | {claim['verdict']} |"
 
 
 def _by_sense(report: Mapping[str, Any]) -> Iterator[str]:
@@ -73,12 +63,12 @@ def _words(report: Mapping[str, Any]) -> Iterator[str]:
 
 def plot_evidence(report: Mapping[str, Any]) -> Figure:
     """Left: every method's score per sense on the test split, between chance and bound. Right: the claims."""
-    claims = {name: claim for name, claim in report["claims"].items() if "low" in claim}
+    claims = drawable(report["claims"])
     with styled():
         figure = new_figure(11.0, max(0.9 * len(report["senses"]), 0.5 * len(claims)) + 1.2)
         left, right = figure.subplots(1, 2)
         _draw_scores(left, report)
-        _draw_claims(right, claims)
+        draw_claims(right, claims)
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=8)
     return figure
 
@@ -96,30 +86,12 @@ def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:
                       label=label if first else None)  # fmt: skip
         for number, method in enumerate(methods):
             y = line + (number - (len(methods) - 1) / 2) * 0.16
-            _draw_interval(axes, rows[method], y, colours[number], 100.0, label=method if first else None)
+            draw_interval(axes, rows[method], y, colours[number], 100.0, label=method if first else None)
         axes.text(-0.02, line, sense.replace("_", " "), transform=axes.get_yaxis_transform(), ha="right", va="center",
                   color=colour_of(sense), fontsize=8.5)  # fmt: skip
     axes.set(title="zero-shot top-1 on the test split", xlabel="%", ylim=(len(report["senses"]) - 0.5, -0.5))
     axes.set_xlim(left=0)
     axes.set_yticks([])
-
-
-def _draw_claims(axes: Axes, claims: Mapping[str, Any]) -> None:
-    axes.axvline(0, color=FAINT, linewidth=1.2)
-    for line, claim in enumerate(claims.values()):
-        _draw_interval(axes, claim, float(line), _VERDICTS.get(claim["verdict"], SOFT), 1.0)
-        axes.plot(claim["values"], [line + 0.22] * len(claim["values"]), "|", color=FAINT, markersize=6)
-        axes.text(0.01, line - 0.22, f"{claim['measure']}: {claim['verdict']}", fontsize=7.5, color=SOFT, va="center",
-                  transform=axes.get_yaxis_transform())  # fmt: skip
-    axes.set(title="claims: mean, 90 % interval and seeds", xlabel="difference", ylim=(len(claims) - 0.4, -0.6))
-    axes.set_yticks(range(len(claims)), list(claims), color=INK)
-
-
-def _draw_interval(
-    axes: Axes, row: Mapping[str, Any], y: float, colour: str, scale: float, *, label: str | None = None
-) -> None:
-    axes.plot([scale * row["low"], scale * row["high"]], [y, y], color=colour, linewidth=1.4)
-    axes.plot([scale * row["mean"]], [y], "o", color=colour, markersize=4, label=label)
 
 
 def _methods(report: Mapping[str, Any]) -> list[str]:

@@ -14,9 +14,11 @@ from transformers import CLIPImageProcessorPil
 
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
+from polysense.models.mera.token_store import FrozenTokenStore
 from polysense.testing import tiny_mera, tiny_tokenizer
 
 PICTURES = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+PICTURES_DARKER = CLIPImageProcessorPil(**PICTURES.to_dict() | {"image_mean": [0.6, 0.6, 0.6]})
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,35 @@ def test_items_of_several_lengths_are_masked(model: MeraForConditionalGeneration
     if "video_mask" in values:
         assert torch.equal(frozen["video_mask"], values["video_mask"])
     assert frozen["video_tokens"].shape[:2] == (2, 3)
+
+
+def test_a_store_gives_other_runs_the_same_bits_without_encoding(
+    model: MeraForConditionalGeneration, processor: MeraProcessor, tmp_path: Path
+) -> None:
+    sources, store = written(tmp_path), FrozenTokenStore(tmp_path / "store")
+    first = FrozenTokens(model, processor, 0, store)("image", sources)["image_tokens"]
+    model.save_pretrained(tmp_path / "model")
+    loaded = MeraForConditionalGeneration.from_pretrained(tmp_path / "model")
+    with patch.object(type(model), "encode", side_effect=AssertionError):
+        again = FrozenTokens(loaded, processor, 0, FrozenTokenStore(tmp_path / "store"))("image", sources)
+    assert torch.equal(again["image_tokens"], first)
+
+
+def test_a_store_tells_encoders_and_options_apart_and_keeps_nothing_augmented(
+    model: MeraForConditionalGeneration, processor: MeraProcessor, tmp_path: Path
+) -> None:
+    sources, store = written(tmp_path, count=1), FrozenTokenStore(tmp_path / "store")
+
+    def kept() -> int:
+        return sum(path.is_file() for path in (tmp_path / "store").rglob("*"))
+
+    FrozenTokens(model, processor, 0, store)("image", sources, rngs=[np.random.default_rng(0)])
+    assert kept() == 0
+    FrozenTokens(model, processor, 0, store)("image", sources)
+    FrozenTokens(model, processor, 0, store)("image", sources)
+    assert kept() == 1
+    FrozenTokens(tiny_mera("video", seed=1), processor, 0, store)("image", sources)
+    assert kept() == 2
+    darker = MeraProcessor.from_model(model, tiny_tokenizer(), PICTURES_DARKER, {"video": {"num_frames": 3}})
+    FrozenTokens(model, darker, 0, store)("image", sources)
+    assert kept() == 3

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polysense.modality import JsonValue
+from polysense.models.base import weights_digest
+from polysense.models.mera.token_store import FrozenTokenStore
 from polysense.processing import Memory
+from polysense.storage import digest
 
 Facts = Mapping[str, JsonValue]
+
+_INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 
 
 class FrozenTokens:
@@ -26,11 +33,13 @@ class FrozenTokens:
     Args:
         model: a `MeraForConditionalGeneration`.
         processor: its processor.
-        limit: bytes of tokens that are kept.
+        limit: bytes of tokens that are kept in memory.
+        store: keeps them on disk too, for other runs.
     """
 
-    def __init__(self, model: Any, processor: Any, limit: int) -> None:
-        self.model, self.processor = model, processor
+    def __init__(self, model: Any, processor: Any, limit: int, store: FrozenTokenStore | None = None) -> None:
+        self.model, self.processor, self.store = model, processor, store
+        self._encodings: dict[str, str] = {}
         self._memory: Memory[Tensor] = Memory(limit, lambda row: row.numel() * row.element_size())
 
     def __call__(
@@ -58,7 +67,25 @@ class FrozenTokens:
         self, modality: str, source: Any, facts: Facts, rng: np.random.Generator | None
     ) -> Float[Tensor, "time space dim"]:
         encode = partial(self._encoded, modality, source, facts, rng)
-        return encode() if rng is not None else self._memory.get(modality, source, facts, encode)
+        if rng is not None:
+            return encode()
+        if self.store is not None and isinstance(source, str | Path):
+            encode = partial(self.store.get, self._encoding(modality), source, facts, encode)
+        return self._memory.get(modality, source, facts, encode)
+
+    def _encoding(self, modality: str) -> str:
+        """Digest of all that tokens of a sense depend on beside the sample: it is frozen, so once will do."""
+        if modality not in self._encodings:
+            sense = self.model.config.senses[modality]
+            encoder = self.model.model.encoders[sense.encoder]
+            config = {key: value for key, value in encoder.config.to_dict().items() if key not in _INCIDENTAL}
+            told = {
+                "weights": weights_digest(encoder.state_dict()), "config": config,
+                "spec": sense.spec, "layer": sense.layer, "pool": sense.pool,
+                "processor": self.processor.part(modality).to_dict(),
+            }  # fmt: skip
+            self._encodings[modality] = digest(json.dumps(told, sort_keys=True, default=str).encode())
+        return self._encodings[modality]
 
     def _encoded(
         self, modality: str, source: Any, facts: Facts, rng: np.random.Generator | None

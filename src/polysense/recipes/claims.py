@@ -1,0 +1,65 @@
+"""What reproductions have in common: claims with paired differences and verdicts, and the files of a report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from polysense.metrics import UNDECIDED, mean_interval, verdict
+from polysense.report import to_png
+
+NOT_MEASURED = "not measured"
+
+
+def interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and 90 % interval of a few seeds' values; a single value has no interval."""
+    named = zip(("mean", "low", "high"), mean_interval(values), strict=True)
+    return {name: value if math.isfinite(value) else None for name, value in named}
+
+
+def paired(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:
+    """Differences by seed, of the seeds that both sides have."""
+    return [value - worse[seed] for seed, value in better.items() if seed in worse]
+
+
+def claim(measure: str, values: Sequence[float]) -> dict[str, Any]:
+    """A claim that stands if `values`, one per seed, are above zero (design.md section 8)."""
+    return {"measure": measure, "values": list(values), **interval(values), "verdict": verdict(values)}
+
+
+def exact_claim(measure: str, values: Sequence[float], *, holds: bool) -> dict[str, Any]:
+    """A claim on figures without chance in them, which have no interval."""
+    return {"measure": measure, "values": list(values), "verdict": "reproduced" if holds else "not reproduced"}
+
+
+def unmeasured(measure: str, reason: str) -> dict[str, Any]:
+    """A claim that nothing was measured for, and why."""
+    return {"measure": measure, "values": [], "verdict": NOT_MEASURED, "reason": reason}
+
+
+def undecided(table: Mapping[str, Mapping[str, Any]], compared: Mapping[str, Iterable[str]]) -> list[str]:
+    """Methods whose comparison the seeds so far leave open.
+
+    Args:
+        table: claims by name.
+        compared: claim to the methods that it compares; they are run with more seeds (design.md section 8).
+    """
+    return sorted(
+        {method for name, methods in compared.items() if table[name]["verdict"] == UNDECIDED for method in methods}
+    )
+
+
+def write_report(path: Path, report: Mapping[str, Any], markdown: str, figure: Figure) -> Path:
+    """The report as JSON at `path`, and beside it its tables (.md) and plots (.png); `path` is returned."""
+    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown, encoding="utf-8")
+    path.with_suffix(".png").write_bytes(to_png(figure))
+    return path
+
+
+__all__ = ["NOT_MEASURED", "claim", "exact_claim", "interval", "paired", "undecided", "unmeasured", "write_report"]

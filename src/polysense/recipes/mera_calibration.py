@@ -1,0 +1,86 @@
+"""Does plain fine-tuning forget enough, and not all? Judged before any other method of MERA's report runs.
+
+Words and recipe are chosen on these figures, with seeds of their own. They then stand in `eval/reports/world.json`
+under `mera`, beside what froze the media, and the report is made on no other world and by no other recipe
+(design.md section 5).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from polysense.errors import ConfigError
+from polysense.recipes.calibration import CALIBRATION_SEEDS
+from polysense.recipes.cells import run_cells
+from polysense.recipes.mera_claims import BOTH
+from polysense.recipes.mera_gains import gains_by_seed, mean_experts
+from polysense.recipes.mera_world import ORDERS, Setting, cells_of, setting, work
+from polysense.recipes.provenance import command, commit
+from polysense.storage import write_whole
+
+KEPT = (0.4, 0.65)  # mean backward relative gain that plain fine-tuning is to keep (Table 2: 0.60 and 0.49)
+
+
+def run(
+    reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = CALIBRATION_SEEDS, workers: int = 2
+) -> Path:
+    """Calibrate and write the key `mera` of `world.json`; its path is returned. In range are both orders or nothing.
+
+    Raises:
+        ConfigError: `world.json` is not there or cannot be read.
+    """
+    path = reports / "world.json"
+    frozen = _read(path)
+    found = setting(config, output)
+    does = partial(work, bases={"": found.base()}, output=found.folder)
+    cells = cells_of(seeds, ["fine-tuning"])
+    records = run_cells(cells, does, reports / "world" / f"mera-{found.key}", workers=workers)
+    gains = gains_by_seed(records, ORDERS)
+    orders: dict[str, Any] = {}
+    for order in BOTH:
+        kept = [gains[seed].mean("fine-tuning", order) for seed in seeds]
+        orders[order] = {"backward_gain": fmean(kept), "by_seed": kept, "in_range": KEPT[0] <= fmean(kept) <= KEPT[1]}
+    frozen["mera"] = {
+        "command": command(), "commit": commit(), "seeds": list(seeds), "range": list(KEPT),
+        "content_hash": found.world.content_hash, "recipe": found.key, "orders": orders,
+        "experts": mean_experts(records), "calibrated": all(entry["in_range"] for entry in orders.values()),
+    }  # fmt: skip
+    write_whole(path, json.dumps(frozen, indent=1) + "\n")
+    return path
+
+
+def check_calibrated(reports: Path, found: Setting) -> None:
+    """Refuse to make a report on a world or by a recipe that was not calibrated, is out of range, or changed since.
+
+    Raises:
+        ConfigError: naming the orders that are out of range, or what differs.
+    """
+    path, again = reports / "world.json", "Run eval/calibrate_mera.py, and then every report that rests on it."
+    record = _read(path).get("mera")
+    if record is None:
+        raise ConfigError("nobody has looked yet at how much fine-tuning forgets", where=path, fix=again)
+    for name, ours in (("content_hash", found.world.content_hash), ("recipe", found.key)):
+        if record[name] != ours:
+            raise ConfigError(f"the {name} is {ours[:12]}, the calibrated one {record[name][:12]}", where=path,
+                              fix=again)  # fmt: skip
+    if not record["calibrated"]:
+        outside = [f"{order} ({each['backward_gain']:.2f})" for order, each in record["orders"].items()
+                   if not each["in_range"]]  # fmt: skip
+        raise ConfigError(f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}: {', '.join(outside)}", where=path,
+                          fix="Change words or recipe, then run eval/calibrate_mera.py again.")  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the record of the frozen world cannot be read ({error})", where=path,
+                          fix="Run eval/calibrate.py first.") from error  # fmt: skip
+
+
+__all__ = ["check_calibrated", "run"]

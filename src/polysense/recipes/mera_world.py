@@ -1,0 +1,354 @@
+"""MERA reproduced on the embedded world: rivals, ablations and MERA in two orders; claims ME1 to ME21, with verdicts.
+
+Every sense is encoded by one UniAlign checkpoint, as `training/mera/world.yaml` has it. All cells of a seed share a
+folder, so that whatever they have in common is trained once: the first stage of every order, which is the expert of
+its sense.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from polysense.errors import ConfigError, FolderInUseError
+from polysense.recipes import mera_cost, unialign
+from polysense.recipes.anchors import AnchorRecipe
+from polysense.recipes.cells import Cell, run_cells, settings_key
+from polysense.recipes.claims import undecided, write_report
+from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.llama_anchor import LlamaRecipe
+from polysense.recipes.mera import MeraRun
+from polysense.recipes.mera_claims import BOTH, COMPARED, MERA, RIVALS, gain_claims
+from polysense.recipes.mera_config import MeraRecipe
+from polysense.recipes.mera_gains import EXPERT, Records, gain_tables, gains_by_seed, mean_experts, raw_scores
+from polysense.recipes.provenance import command, commit
+from polysense.recipes.sources import WorldSettings
+from polysense.recipes.unialign import UniAlignRecipe
+from polysense.report import gains_markdown, plot_gains
+from polysense.storage import digest, fingerprint
+from polysense.trainer.lock import FolderLock
+from polysense.world import WorldSummary, load_world
+
+logger = logging.getLogger(__name__)
+
+SENSES = ("image", "video", "audio", "point_cloud")
+SIX = "six"
+ORDERS: Mapping[str, Sequence[str]] = {
+    **dict(zip(BOTH, (SENSES, SENSES[::-1]), strict=True)),
+    SIX: (*SENSES, "depth", "thermal"),
+}
+SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
+_TURN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What a method changes in the recipe.
+
+    Attributes:
+        label: its name in the paper's tables.
+        learning: the recipe's `method`.
+        merge: the recipe's `merge`.
+        replay: share of earlier data that joins the second phase.
+        realign: share that realigning replays; `None`: no realigning.
+        unfrozen: realigning trains the language model too, at a tenth of its LoRA's rate, as LLaVA's scripts do.
+    """
+
+    label: str
+    learning: Mapping[str, Any] = field(default_factory=lambda: {"name": "fresh_lora"})
+    merge: str | None = None
+    replay: float = 0.0
+    realign: float | None = None
+    unfrozen: bool = False
+
+
+_BARE = {
+    "fine-tuning": Method(label="Fine-tuning"),
+    "replay-1": Method(label="Replay (1 %)", replay=0.01),
+    "replay-10": Method(label="Replay (10 %)", replay=0.1),
+    "ewc": Method(label="EWC", learning={"name": "ewc"}),
+    "pathweave": Method(label="PathWeave", learning={"name": "pathweave"}),
+}
+METHODS: Mapping[str, Method] = {
+    **_BARE,
+    "mera-1": Method(label="MERA (1 %)", merge="running_average", realign=0.01),
+    "mera-10": Method(label="MERA (10 %)", merge="running_average", realign=0.1),
+    "merging": Method(label="Merging", merge="running_average"),
+    **{
+        f"{name}-realigned": replace(bare, label=f"{bare.label} + realigning", realign=0.1)
+        for name, bare in _BARE.items()
+    },
+    "mera-10-unfrozen": Method(
+        label="MERA (10 %), unfrozen", merge="running_average", realign=0.1, unfrozen=True
+    ),
+}  # fmt: skip
+MERGED: Mapping[str, Method] = {
+    f"mera-10-{name}": Method(label=f"MERA (10 %), {name}", merge=name, realign=0.1)
+    for name in ("task_arithmetic", "ties", "dare", "slerp")
+}
+"""Beyond the paper: MERA with other merge methods."""
+
+
+def recipe_of(cell: Cell, base: MeraRecipe) -> MeraRecipe:
+    """The recipe of one cell: its order, its seed and what its method changes; an expert learns one sense."""
+    if cell.method == EXPERT:
+        return replace(base, seed=cell.seed, stages=(cell.order,), merge=None, realign=None)
+    method = {**METHODS, **MERGED}[cell.method]
+    realign = base.realign
+    if realign is None:
+        raise ConfigError("the recipe does not realign", where="realign", fix="Give its learning rate and length.")
+    if method.unfrozen:
+        rate = base.joint.learning_rates["language_model"] / 10
+        realign = replace(realign, learning_rates={**realign.learning_rates, "language_model": rate})
+    return replace(
+        base, seed=cell.seed, stages=tuple(ORDERS[cell.order]), merge=method.merge, method=dict(method.learning),
+        joint=replace(base.joint, replay=method.replay),
+        realign=None if method.realign is None else replace(realign, replay=method.realign),
+    )  # fmt: skip
+
+
+# ---- a cell ---------------------------------------------------------------------------------------------------------
+
+
+def work(cell: Cell, *, bases: Mapping[str, MeraRecipe], output: Path) -> dict[str, Any]:
+    """One cell: every stage's scores, steps, seconds and hashes of the language model, and the peak of memory.
+
+    Args:
+        bases: recipe of the paper's four senses by "", and of orders and experts that need another.
+        output: folder of all cells' checkpoints.
+    """
+    base, folder = bases.get(cell.order, bases[""]), output / f"seed{cell.seed}"
+    import_modules(base.imports)
+    if cell.method == mera_cost.COST:
+        last = {name: trained(Cell(name, cell.seed, cell.order), base, folder)[-1] for name in (*RIVALS, *MERA)}
+        return {"inference": mera_cost.inference_cost(last, Path(base.llm))}
+    memory = mera_cost.PeakMemory()
+    stages = trained(cell, base, folder)
+    record = {"stages": [_stage(stage) for stage in stages], "peak_mib": memory.mib()}
+    for stage in stages:
+        shutil.rmtree(folder / "training" / stage.name, ignore_errors=True)  # it is finished, and disks are not
+    return record
+
+
+def trained(cell: Cell, base: MeraRecipe, folder: Path) -> list[Path]:
+    """The stage folders of a cell's run; the first stage is left to one process, for others have it too."""
+    recipe = recipe_of(cell, base)
+    with taking_turns(folder / "first" / recipe.stages[0]):
+        MeraRun(replace(recipe, stages=recipe.stages[:1]), folder).run()
+    return MeraRun(recipe, folder).run()
+
+
+@contextmanager
+def taking_turns(folder: Path) -> Iterator[None]:
+    """Within this block no other process is in that of the same folder; it waits for its turn."""
+    with ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                stack.enter_context(FolderLock(folder))
+                break
+            except FolderInUseError as error:
+                if not told:
+                    logger.info("waiting: %s", error)
+                told = True
+                time.sleep(_TURN_SECONDS)
+        yield
+
+
+def _stage(folder: Path) -> dict[str, Any]:
+    stage = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    kept = {key: stage[key] for key in ("name", "trained", "steps", "seconds", "hashes")}
+    return {**kept, "results": metrics["results"]}
+
+
+def language_model_kept(records: Records) -> bool:
+    """Whether realigning left the language model as it was, to the last bit, in all cells where it has to."""
+    frozen = [record for cell, record in records.items() if cell.method != "mera-10-unfrozen"]
+    hashes = [stage["hashes"] for record in frozen for stage in record.get("stages", ())]
+    before = "language model before realigning"
+    return all(each[before] == each["language model"] for each in hashes if before in each)
+
+
+# ---- what cells begin with ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all cells rest on, before anything but the world is made.
+
+    Attributes:
+        recipe: as its config has it, with the place of the world.
+        world: its content.
+        key: of recipe, world, and the configs of language model and encoders.
+        output: folder of checkpoints.
+    """
+
+    recipe: MeraRecipe
+    world: WorldSummary
+    key: str
+    output: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints of this setting's cells go."""
+        return self.output / "mera" / self.key
+
+    def base(self) -> MeraRecipe:
+        """The recipe with its language model and its encoders trained, which all seeds share, as folders."""
+        run = MeraRun(self.recipe, self.output / "mera" / self._parts)
+        senses = {
+            name: replace(each, encoder=str(run.encoder(each.encoder).resolve()))
+            for name, each in self.recipe.senses.items()
+        }
+        store = str((self.output / "frozen-tokens").resolve())
+        llm = str(Path(run.llm or "").resolve())
+        return replace(self.recipe, llm=llm, senses=senses, frozen_store=store, world=None)
+
+    @property
+    def _parts(self) -> str:
+        told = json.dumps([parts_settings(self.recipe), self.world.content_hash], sort_keys=True, default=str)
+        return f"parts-{digest(told.encode())[:12]}"
+
+    def six(self, base: MeraRecipe) -> MeraRecipe:
+        """The recipe of the chain of six senses: their encoder has learned `thermal`, which is not in the library."""
+        like, config = base.senses["image"], self.recipe.senses["image"].encoder.rpartition(":")[2]
+        source = "{modality: thermal, anchors: [image], data: {manifest: manifests/train-thermal.jsonl}}"
+        encoder = unialign.run(config, self.folder / "thermal", [
+            f"anchor={like.encoder}", f"data_root={base.data_root}", "world=null", "bounds=0",
+            f"sources={{thermal: {source}}}", "stages=[{name: thermal, trains: [thermal]}]",
+        ], ["thermal"])  # fmt: skip
+        whole = str(encoder.resolve())
+        senses = {sense: replace(base.senses.get(sense, like), encoder=whole) for sense in ORDERS[SIX]}
+        more = [sense for sense in ORDERS[SIX] if sense not in base.senses]
+        scenes, asked = base.sources["image"], base.evaluation.tests["image"]  # the same ones, by another sense
+        tests = {**base.evaluation.tests, **{sense: replace(asked, modality=sense) for sense in more}}
+        return replace(
+            base, senses=senses, imports=("thermal",), evaluation=replace(base.evaluation, tests=tests),
+            sources={**base.sources, **{sense: replace(scenes, modality=sense) for sense in more}},
+        )  # fmt: skip
+
+
+def setting(config: str, output: Path) -> Setting:
+    """Build the world of a recipe, and tell what its cells are called by."""
+    recipe = read_config(MeraRecipe, "mera", config)
+    world = recipe.world or WorldSettings()
+    folder = "world" if world == WorldSettings() else f"world-{world.size}-{world.difficulty}-{world.seed}"
+    recipe = replace(recipe, data_root=str((output / folder).resolve()))
+    world.build(output / folder)
+    built = load_world(output / folder)
+    key = settings_key(replace(recipe, data_root=""), parts_settings(recipe), built.content_hash)
+    return Setting(recipe=recipe, world=built, key=key, output=output)
+
+
+def parts_settings(recipe: MeraRecipe) -> dict[str, Any]:
+    """Configs of the language model and of the encoders; folders and repositories stand for themselves."""
+    found = {"llm": _settings(LlamaRecipe, recipe.llm)}
+    for name in sorted({each.encoder for each in recipe.senses.values()}):
+        system, colon, config = name.rpartition(":")
+        if colon and system == "unialign":
+            own = read_config(UniAlignRecipe, "unialign", config)
+            found[name] = [asdict(own), _settings(AnchorRecipe, own.anchor)]
+        else:
+            found[name] = _settings(AnchorRecipe, name)
+    return found
+
+
+def _settings(kind: Any, name: str) -> Any:
+    """What a config of `training/anchors` says, or the name of what is there already."""
+    return name if MeraRun.elsewhere(name) else asdict(read_config(kind, "anchors", name))
+
+
+# ---- the report -----------------------------------------------------------------------------------------------------
+
+
+def cells_of(seeds: Sequence[int], methods: Sequence[str]) -> list[Cell]:
+    """Experts first, then every method in both orders, seed by seed."""
+    return [
+        cell
+        for seed in seeds
+        for cell in (
+            *(Cell(EXPERT, seed, sense) for sense in SENSES),
+            *(Cell(method, seed, order) for order in BOTH for method in methods),
+        )
+    ]
+
+
+def claims(records: Records) -> dict[str, dict[str, Any]]:
+    """All claims, in the order of their numbers."""
+    table = {**gain_claims(gains_by_seed(records, ORDERS)), **mera_cost.cost_claims(records)}
+    return dict(sorted(table.items(), key=lambda item: int(item[0].split()[0].removeprefix("ME"))))
+
+
+def summary(records: Records) -> dict[str, Any]:
+    """Everything that the report's JSON, tables and plots are made of."""
+    methods = {**METHODS, **MERGED}
+    return {
+        "command": command(), "commit": commit(), "seeds": sorted({cell.seed for cell in records}),
+        "orders": {name: list(order) for name, order in ORDERS.items()},
+        "methods": {name: method.label for name, method in methods.items()},
+        "experts": mean_experts(records), "raw": raw_scores(records, ORDERS),
+        "gains": gain_tables(gains_by_seed(records, ORDERS), ORDERS), "cost": mera_cost.cost_table(records),
+        "language_model_unchanged": language_model_kept(records), "claims": claims(records),
+    }  # fmt: skip
+
+
+def run(
+    reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
+    seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS, beyond: bool = False, workers: int = 2,
+) -> Path:  # fmt: skip
+    """Run the missing cells and write `mera-world.json`, its tables (.md) and plots (.png); the path is returned.
+
+    Args:
+        reports: folder of reports; cells go to `reports/mera-world`, by recipe and world.
+        output: folder for checkpoints, the world and frozen tokens.
+        check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
+        seeds: of every method.
+        more_seeds: of those methods whose comparison the former leave undecided.
+        beyond: also the chain of six senses and the other merge methods, on the first seed; the module `thermal`,
+            which registers that sense, has to be importable.
+
+    Raises:
+        ConfigError: fewer than two seeds, from which no interval follows.
+    """
+    if len(seeds) < 2:
+        raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
+    found = setting(config, output)
+    check(found)
+    base = found.base()
+    bases = {"": base}
+    does = partial(work, bases=bases, output=found.folder)
+    compute = partial(run_cells, work=does, folder=reports / "mera-world" / found.key)
+    records = compute(cells_of(seeds, list(METHODS)), workers=workers)
+    if open_methods := undecided(claims(records), COMPARED):
+        records |= compute(cells_of(more_seeds, open_methods), workers=workers)
+    if beyond:
+        six = found.six(base)
+        bases |= dict.fromkeys((SIX, "depth", "thermal"), six)
+        records |= compute(beyond_cells(seeds[0]), workers=workers)
+    records |= compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
+    encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
+    folders = {"language model": base.llm, **{encoders[sense]: each.encoder for sense, each in base.senses.items()}}
+    parts = {name: fingerprint(Path(folder), ignore=("README.md",)) for name, folder in folders.items()}
+    report = {**summary(records), "parts": parts, "encoders": encoders}
+    return write_report(reports / "mera-world.json", report, gains_markdown(report), plot_gains(report))
+
+
+def beyond_cells(seed: int) -> list[Cell]:
+    """What the paper leaves to future work: a longer chain, and other ways of merging."""
+    return [
+        Cell(EXPERT, seed, "depth"), Cell(EXPERT, seed, "thermal"),
+        Cell("mera-10", seed, SIX), Cell("fine-tuning", seed, SIX),
+        *(Cell(method, seed, BOTH[0]) for method in MERGED),
+    ]  # fmt: skip
+
+
+__all__ = ["METHODS", "ORDERS", "Setting", "claims", "recipe_of", "run", "setting", "summary", "work"]
