@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,28 @@ def test_settings_and_facts_decide_the_key() -> None:
 
 def test_a_cell_that_is_not_there_reads_as_none(tmp_path: Path) -> None:
     assert read_cell(tmp_path, ONE) is None
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    parts: dict[str, Inner]
+    steps: int = 5
+
+
+@dataclass(frozen=True)
+class Newer(Outer):
+    option: int = 0
+    several: list[int] = field(default_factory=list)
+
+
+def test_a_new_option_leaves_the_key_of_settings_that_do_not_use_it() -> None:
+    parts = {"a": Inner(0.1), "b": Inner(0.1, ("x",))}
+    assert settings_key(Outer(parts)) == settings_key(Newer(parts)) == settings_key(Newer(parts, steps=5))
+    others = [Newer(parts, option=1), Newer(parts, several=[1]), Newer(parts, steps=6), Newer({"a": Inner(0.2)})]
+    assert len({settings_key(each) for each in [Outer(parts), *others]}) == 5

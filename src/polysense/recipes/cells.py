@@ -8,9 +8,9 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,9 +47,28 @@ class Cell:
 
 
 def settings_key(settings: Any, *facts: Any) -> str:
-    """A short name for what cells rest on beside method, order and seed: a recipe, a world's content hash ..."""
-    text = json.dumps([asdict(settings), *facts], sort_keys=True, default=str)
+    """A short name for what cells rest on beside method, order and seed: a recipe, a world's content hash ...
+
+    Settings that have their default do not count, so that a new option leaves finished cells what they are.
+    """
+    text = json.dumps([_chosen(settings), *facts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _chosen(value: Any) -> Any:
+    """Nested settings as plain values, those that have their default left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {
+            field.name: _chosen(given[field.name]) for field in fields(value) if given[field.name] != _default(field)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _chosen(each) for key, each in value.items()}
+    return [_chosen(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 Work = Callable[[Cell], dict[str, Any]]
