@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from polysense.cli import main
+from polysense.cli.main import build_parser
 from polysense.recipes import demo, demo_mera, llama_anchor
 from polysense.report import Table
 from polysense.testing import tiny_anchor
@@ -80,6 +81,26 @@ def test_a_checkpoint_embeds_as_the_readme_says(folder: Path) -> None:
 
 def test_a_clip_gets_new_senses_as_the_readme_says(folder: Path) -> None:
     assert "experts depth" in python(folder, example("from_clip"))
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if "polysense " in line or "train.py " in line]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_of_the_readme_is_one(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    start = next(place for place, word in enumerate(words) if word == "polysense" or word.endswith("train.py"))
+    script = Path(words[start])
+    arguments = (
+        words[start + 1 :] if script.name == "polysense" else ["train", script.parent.name, *words[start + 1 :]]
+    )
+    parsed, rest = build_parser().parse_known_args(arguments)
+    assert [word for word in rest if "=" not in word or word.startswith("-")] == []
+    assert script.name == "polysense" or (README.parent / script).exists()
+    assert callable(parsed.run)
 
 
 def test_the_evidence_uses_thermal_as_the_readme_has_it() -> None:
