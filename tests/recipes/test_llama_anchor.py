@@ -48,7 +48,7 @@ def test_texts_are_told_plainly_and_as_chats(trained: Path) -> None:
     recipe, tokenizer = read_config(LlamaRecipe, "anchors", "llama"), AutoTokenizer.from_pretrained(trained)
     texts = [write_text(recipe, tokenizer, number) for number in range(100)]
     chats = [text for text in texts if "<|start_header_id|>" in text]
-    assert len(chats) == 50 and all(text.endswith(END) and not text.startswith(START) for text in texts)
+    assert len(chats) == 90 and all(text.endswith(END) and not text.startswith(START) for text in texts)
     assert all(tokenizer(text)["input_ids"].count(tokenizer.bos_token_id) == 1 for text in texts)
 
 

@@ -17,7 +17,7 @@ from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.pretraining import byte_pairs, saving
 from polysense.trainer import LoopConfig, train, verify_folder
 from polysense.trainer.language import LanguageObjective, TextFeed
-from polysense.world.generic import generic_text, generic_words
+from polysense.world.generic import generic_exchange, generic_text, generic_words
 
 PAD, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 _MARKS = ("<|start_header_id|>", "<|end_header_id|>")
@@ -35,6 +35,7 @@ class LlamaRecipe:
         batch_size: texts per process and micro-batch.
         sentences: most sentences of a text.
         chats: share of the texts that are told as a user and an assistant, in the chat template.
+        exchanges: share of the chats in which the assistant answers from what the user said.
         placeholders: tokens that are reserved for senses.
         spare: further reserved tokens.
         vocabulary: most tokens of the tokenizer.
@@ -48,6 +49,7 @@ class LlamaRecipe:
     batch_size: int = 32
     sentences: int = 4
     chats: float = 0.5
+    exchanges: float = 0.5
     placeholders: Sequence[str] = ()
     spare: int = 8
     vocabulary: int = 768
@@ -84,7 +86,10 @@ def write_text(recipe: LlamaRecipe, tokenizer: PreTrainedTokenizerFast, number: 
     told = generic_text(recipe.seed, number, count)
     if (number * 61) % 100 >= 100 * recipe.chats:
         return " ".join(told) + END
-    chat = [{"role": "user", "content": told[0]}, {"role": "assistant", "content": " ".join(told[1:])}]
+    user, assistant = told[0], " ".join(told[1:])
+    if (number * 37) % 100 < 100 * recipe.exchanges:
+        user, assistant = generic_exchange(recipe.seed, number)
+    chat = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
     return str(tokenizer.apply_chat_template(chat, tokenize=False)).removeprefix(START)
 
 
@@ -99,12 +104,14 @@ def train_llama(recipe: LlamaRecipe, output: Path) -> Path:
         verify_folder(folder)
         return folder
     told = (" ".join(generic_text(recipe.seed, number)) for number in range(recipe.corpus))
+    asked = (" ".join(generic_exchange(recipe.seed, number)) for number in range(recipe.corpus // 4))
     own = [" ".join([*generic_words(), *_OWN_WORDS])] * 50  # often enough to be words of their own
-    tokenizer = train_tokenizer(chain(told, own), recipe)
+    tokenizer = train_tokenizer(chain(told, asked, own), recipe)
     model = build_llama(recipe, tokenizer)
     feed = TextFeed(
         lambda number: write_text(recipe, tokenizer, number), tokenizer, recipe.batch_size,
-        f"generic language, seed {recipe.seed}, chats {recipe.chats}, sentences {recipe.sentences}",
+        f"generic language, seed {recipe.seed}, chats {recipe.chats}, exchanges "
+        f"{recipe.exchanges}, sentences {recipe.sentences}",
     )  # fmt: skip
 
     loop = replace(recipe.loop, seed=recipe.seed)

@@ -20,6 +20,8 @@ _THINGS = ("photo", "picture", "video", "sound", "recording", "scan", "point clo
 _TIMES = ("first", "then", "next", "finally", "early on", "late", "halfway through", "at last", "before", "after",
           "while")  # fmt: skip
 
+_SHARE_TOLD = 0.7  # of the words that are not asked about
+
 _TEMPLATES = (
     "my sister never liked {colour} , she always preferred {colour2} .",
     "paint comes in {colour} and in {colour2} , but rarely in {colour3} .",
@@ -49,11 +51,39 @@ _TEMPLATES = (
     "the words {shape} and {event} and {size} are short words .",
 )
 
+_ASKED = (
+    ("which of my words stands for a form ?", "the form was {shape}"),
+    ("which of my words stands for paint ?", "the paint was {colour}"),
+    ("which of my words stands for an amount ?", "the amount was {size}"),
+    ("which of my words stands for stuff ?", "the stuff was {material}"),
+    ("which of my words stands for a deed ?", "the deed was {event}"),
+    ("paint and form , please .", "paint : {colour} , form : {shape}"),
+    ("amount , paint and form , please .", "amount : {size} , paint : {colour} , form : {shape}"),
+    ("deed and stuff , please .", "deed : {event} , stuff : {material}"),
+    ("repeat my words .", "{words}"),
+)
+
 
 def generic_text(seed: int, number: int, sentences: int = 2) -> list[str]:
     """Text `number` of an endless corpus: sentences that have nothing to do with one another."""
     rng = generator("generic", seed, number)
     return [_sentence(rng) for _ in range(sentences)]
+
+
+def generic_exchange(seed: int, number: int) -> tuple[str, str]:
+    """Exchange `number` of an endless corpus: a few words with something that is asked about them, and the answer.
+
+    Taking up what stands in the context is what a language model brings along. Without it a connector could learn
+    nothing while the language model is frozen: it would be a connection to nowhere.
+    """
+    rng = generator("exchange", seed, number)
+    words = {kind: _variant(rng, _three(rng, names)[0]) for kind, names in _KINDS.items()}
+    words["event"] = gerund(words["event"])
+    asked, answer = _ASKED[int(rng.integers(len(_ASKED)))]
+    told = [word for kind, word in words.items() if f"{{{kind}}}" in answer or rng.uniform() < _SHARE_TOLD]
+    told = [told[place] for place in rng.permutation(len(told))] or [words["colour"]]
+    listed = " , ".join(told)
+    return f"{listed} . {asked}", answer.format(words=listed, **words)
 
 
 def generic_words() -> tuple[str, ...]:
@@ -68,8 +98,7 @@ def _sentence(rng: np.random.Generator) -> str:
     words = {}
     for kind, names in _KINDS.items():
         for suffix, name in zip(("", "2", "3"), _three(rng, names), strict=True):
-            choices = variants(name)
-            word = choices[int(rng.integers(len(choices)))]
+            word = _variant(rng, name)
             words[f"{kind}{suffix}"] = word
             words[f"a_{kind}{suffix}"] = article(word)
             words[f"{kind}s{suffix}"] = third_person(word)
@@ -77,6 +106,11 @@ def _sentence(rng: np.random.Generator) -> str:
     for kind, names in (("number", _NUMBERS), ("place", _PLACES), ("thing", _THINGS), ("time", _TIMES)):
         words |= {f"{kind}{suffix}": name for suffix, name in zip(("", "2", "3"), _three(rng, names), strict=True)}
     return _TEMPLATES[int(rng.integers(len(_TEMPLATES)))].format(**words)
+
+
+def _variant(rng: np.random.Generator, name: str) -> str:
+    choices = variants(name)
+    return choices[int(rng.integers(len(choices)))]
 
 
 def _three(rng: np.random.Generator, names: tuple[str, ...]) -> list[str]:
