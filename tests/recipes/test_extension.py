@@ -35,7 +35,8 @@ def overrides(parts: Parts, sense: str, *replayed: str, encoder: str | Path = "i
     phases = [f"{phase}.{key}" for phase in ("connector", "joint", "realign")
               for key in ("batch_size=4", "steps=2", "epochs=null")]  # fmt: skip
     return [
-        f"data_root={parts.world}", "world.size=tiny", f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=unused",
+        f"data_root={parts.world}", "world.size=tiny", "world.difficulty=standard",
+        f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=unused",
         f"sources={{{', '.join(data)}}}", f"stages=[{sense}]", "adapter.rank=2", "adapter.alpha=4.0",
         "realign.replay=0.5", "loop.save_every=1", "loop.log_every=1", "loop.loader_workers=0", *phases,
     ]  # fmt: skip

@@ -49,7 +49,8 @@ def overrides(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> list[st
              for name, kind in manifests.items()]  # fmt: skip
     return [
         f"evaluation={{limit: 3, questions: 1, max_new_tokens: 4, tests: {{{', '.join(tests)}}}}}",
-        f"data_root={parts.world}", "world.size=tiny", f"llm={llm}", f"senses={{{', '.join(senses)}}}",
+        f"data_root={parts.world}", "world.size=tiny", "world.difficulty=standard", f"llm={llm}",
+        f"senses={{{', '.join(senses)}}}",
         f"sources={{{', '.join(sources)}}}", "stages=[depth, audio]", "adapter.rank=2", "adapter.alpha=4.0",
         "connector.batch_size=4", "joint.batch_size=4", "realign.batch_size=4", "loop.save_every=1",
         "loop.log_every=1", "loop.loader_workers=0", *STEPS,
