@@ -51,20 +51,20 @@ def settings_key(settings: Any, *facts: Any) -> str:
 
     Settings that have their default do not count, so that a new option leaves finished cells what they are.
     """
-    text = json.dumps([_chosen(settings), *facts], sort_keys=True, default=str)
+    text = json.dumps([chosen(settings), *facts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _chosen(value: Any) -> Any:
+def chosen(value: Any) -> Any:
     """Nested settings as plain values, those that have their default left out."""
     if is_dataclass(value) and not isinstance(value, type):
         given = {field.name: getattr(value, field.name) for field in fields(value)}
         return {
-            field.name: _chosen(given[field.name]) for field in fields(value) if given[field.name] != _default(field)
+            field.name: chosen(given[field.name]) for field in fields(value) if given[field.name] != _default(field)
         }
     if isinstance(value, Mapping):
-        return {str(key): _chosen(each) for key, each in value.items()}
-    return [_chosen(each) for each in value] if isinstance(value, list | tuple) else value
+        return {str(key): chosen(each) for key, each in value.items()}
+    return [chosen(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _default(field: Field[Any]) -> Any:

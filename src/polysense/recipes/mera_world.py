@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from polysense.errors import ConfigError, FolderInUseError
 from polysense.recipes import mera_cost, unialign
 from polysense.recipes.anchors import AnchorRecipe
-from polysense.recipes.cells import Cell, run_cells, settings_key
+from polysense.recipes.cells import Cell, chosen, run_cells, settings_key
 from polysense.recipes.claims import undecided, write_report
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.llama_anchor import LlamaRecipe
@@ -33,7 +33,7 @@ from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import WorldSettings
 from polysense.recipes.unialign import UniAlignRecipe
 from polysense.report import gains_markdown, plot_gains
-from polysense.storage import digest, fingerprint
+from polysense.storage import fingerprint
 from polysense.trainer.lock import FolderLock
 from polysense.world import WorldSummary, load_world
 
@@ -215,8 +215,7 @@ class Setting:
 
     @property
     def _parts(self) -> str:
-        told = json.dumps([parts_settings(self.recipe), self.world.content_hash], sort_keys=True, default=str)
-        return f"parts-{digest(told.encode())[:12]}"
+        return f"parts-{settings_key(parts_settings(self.recipe), self.world.content_hash)}"
 
     def six(self, base: MeraRecipe) -> MeraRecipe:
         """The recipe of the chain of six senses: their encoder has learned `thermal`, which is not in the library."""
@@ -256,7 +255,7 @@ def parts_settings(recipe: MeraRecipe) -> dict[str, Any]:
         system, colon, config = name.rpartition(":")
         if colon and system == "unialign":
             own = read_config(UniAlignRecipe, "unialign", config)
-            found[name] = [asdict(own), _settings(AnchorRecipe, own.anchor)]
+            found[name] = [chosen(own), _settings(AnchorRecipe, own.anchor)]
         else:
             found[name] = _settings(AnchorRecipe, name)
     return found
@@ -264,7 +263,7 @@ def parts_settings(recipe: MeraRecipe) -> dict[str, Any]:
 
 def _settings(kind: Any, name: str) -> Any:
     """What a config of `training/anchors` says, or the name of what is there already."""
-    return name if MeraRun.elsewhere(name) else asdict(read_config(kind, "anchors", name))
+    return name if MeraRun.elsewhere(name) else chosen(read_config(kind, "anchors", name))
 
 
 # ---- the report -----------------------------------------------------------------------------------------------------
