@@ -147,3 +147,16 @@ def test_batches_can_be_of_samples_of_one_length() -> None:
     assert sorted(name for batch in batches for name in batch.ids) == sorted(f"set/audio-{n}" for n in range(12))
     assert all(len({int(name.rpartition("-")[2]) % 3 for name in batch.ids}) == 1 for batch in batches)
     assert "grouped by length" in str(mixture.signature) and "grouped" not in str(toy_mixture().signature)
+
+
+def test_a_source_that_takes_part_now_and_then_is_still_gone_through_in_order() -> None:
+    whole = toy_mixture(2)
+    audio, depth = whole.sources
+    mixture = Mixture([audio, replace(depth, every=3, weight=0.5)], toy_processor, seed=0)
+    steps = [mixture.build(index) for index in range(6)]
+    assert [len(depth) for _, depth in steps] == [0, 0, 2, 0, 0, 2] and all(len(audio) == 2 for audio, _ in steps)
+    taken = [depth for _, depth in steps if len(depth)]
+    assert [each.ids for each in taken] == [whole.build(index)[1].ids for index in range(2)]
+    assert {each.weight for each in taken} == {0.5}
+    alone, rarely = (Mixture([each], toy_processor, seed=0) for each in (depth, mixture.sources[1]))
+    assert rarely.steps_per_epoch() == 3 * alone.steps_per_epoch()

@@ -16,7 +16,7 @@ from polysense.errors import ConfigError
 from polysense.models.mera import MeraProcessor
 from polysense.recipes.config import build
 from polysense.recipes.mera_config import MeraRecipe
-from polysense.recipes.mera_stage import StageTraining, batch_sizes
+from polysense.recipes.mera_stage import StageTraining, draws
 from polysense.testing import tiny_mera, tiny_tokenizer
 from tests.recipes.fixtures import events
 
@@ -87,7 +87,8 @@ def test_a_penalty_is_logged_whole_and_counted_once(training: StageTraining, tmp
     (line,) = [line for line in events(tmp_path / "joint" / "log.jsonl") if line["event"] == "train"]
     losses = line["losses"]
     assert losses["depth/held"] == losses["image/held"] == 5.0
-    assert line["loss"] == pytest.approx(losses["depth/answers"] + losses["image/answers"] + 5.0, rel=1e-5)
+    answers = (3 * losses["depth/answers"] + losses["image/answers"]) / 4  # three samples and one
+    assert line["loss"] == pytest.approx(answers + 5.0, rel=1e-5)
 
 
 def test_a_share_of_a_senses_samples_is_scored_each_once(training: StageTraining) -> None:
@@ -112,17 +113,20 @@ def test_rates_are_the_phases(training: StageTraining, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "samples", "sizes"),
+    ("batch", "samples", "sizes", "every"),
     [
-        (16, {"coco": 82_000, "okvqa": 26_000}, [12, 4]),  # 12.15 and 3.85
-        (32, {"own": 3000}, [32]),
-        (32, {"own": 3000, "a": 300, "b": 300, "c": 300}, [25, 3, 2, 2]),  # 24.6 and 2.46: one of three is rounded up
-        (8, {"a": 5, "b": 5, "c": 5, "d": 5}, [2, 2, 2, 2]),
-        (4, {"own": 3000, "a": 30}, [3, 1]),  # 3.96 and 0.04: none is left out
-        (2, {"a": 5, "b": 5, "c": 5}, [1, 1, 1]),
+        (16, {"coco": 82_000, "okvqa": 26_000}, [12, 4], [1, 1]),  # 12.15 and 3.85
+        (32, {"own": 3000}, [32], [1]),
+        (32, {"own": 3000, "a": 300, "b": 300, "c": 300}, [25, 3, 2, 2], [1] * 4),  # 24.6, and 2.46 of each
+        (8, {"a": 5, "b": 5, "c": 5, "d": 5}, [2, 2, 2, 2], [1] * 4),
+        (8, {"own": 1500, "a": 15, "b": 15}, [8, 1, 1], [1, 13, 13]),  # 7.84, and 0.078 of each
+        (8, {"own": 1500, "a": 150, "b": 150, "c": 150}, [6, 1, 1, 1], [1, 2, 2, 2]),  # 6.15, and 0.62 of each
+        (2, {"a": 5, "b": 5, "c": 5}, [1, 1, 1], [2, 2, 2]),
     ],
 )
-def test_batches_are_shared_in_proportion_and_none_is_left_out(
-    batch: int, samples: dict[str, int], sizes: list[int]
+def test_a_step_is_drawn_as_if_all_data_were_one(
+    batch: int, samples: dict[str, int], sizes: list[int], every: list[int]
 ) -> None:
-    assert list(batch_sizes(batch, samples).values()) == sizes
+    drawn = draws(samples, batch).values()
+    assert [each["batch_size"] for each in drawn] == sizes and [each["every"] for each in drawn] == every
+    assert [each["weight"] for each in drawn] == [size / batch for size in sizes]

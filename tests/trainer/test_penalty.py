@@ -18,7 +18,7 @@ from polysense.trainer.step import StepRunner
 class Rows:
     """Three samples of nothing in particular."""
 
-    ids = ("a", "b", "c")
+    ids, weight = ("a", "b", "c"), 1.0
 
     def __len__(self) -> int:
         return 3

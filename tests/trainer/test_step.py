@@ -14,6 +14,8 @@ from polysense.trainer.step import StepRunner
 
 
 class Rows(list[Tensor]):
+    weight = 1.0
+
     def to(self, target: torch.device) -> Rows:
         return self
 

@@ -58,6 +58,8 @@ class Source:
         repeat: times the data set is gone through in one epoch of the mixture (small sets are repeated).
         per_class: most samples of a class in one pass (large sets are down-sampled, balanced); `None` takes all.
         length: (sample, epoch) to a length, to make batches of samples of about one length; `None`: as they come.
+        every: it takes part in one of so many micro-steps; a data set too small for a sample in each.
+        weight: factor of its batches' loss.
     """
 
     name: str
@@ -68,11 +70,14 @@ class Source:
     repeat: int = 1
     per_class: int | None = None
     length: Callable[[Sample, int], int] | None = None
+    every: int = 1
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.repeat < 1 or self.modality in self.anchors:
+        if min(self.batch_size, self.repeat, self.every) < 1 or self.weight <= 0 or self.modality in self.anchors:
             raise ConfigError(
-                f"batch_size {self.batch_size}, repeat {self.repeat}, anchors {list(self.anchors)} cannot be used",
+                f"batch_size {self.batch_size}, repeat {self.repeat}, every {self.every}, weight {self.weight}, "
+                f"anchors {list(self.anchors)} cannot be used",
                 where=self.name,
                 fix="Give positive numbers, and no modality as its own anchor.",
             )
@@ -98,6 +103,7 @@ class Batch:
         features: modality to what its processor returned; the batch axis follows `samples`.
         captions: one caption per sample for `modality`, drawn anew each epoch; `None` where a sample has none.
         epochs: how often the source was gone through before each sample, which keys what is drawn for it.
+        weight: factor of its loss.
         skipped: samples that were replaced while this batch was made.
     """
 
@@ -107,6 +113,7 @@ class Batch:
     features: Mapping[str, Mapping[str, Tensor]]
     captions: tuple[str | None, ...] = ()
     epochs: tuple[int, ...] = ()
+    weight: float = 1.0
     skipped: tuple[SkippedSample, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -189,6 +196,8 @@ class Mixture:
                 source.batch_size,
                 source.per_class,
                 *(["grouped by length"] if source.length else []),
+                *([f"every {source.every}"] if source.every > 1 else []),
+                *([f"weight {source.weight}"] if source.weight != 1 else []),
             ]
             for source in self.sources
         }
@@ -201,10 +210,13 @@ class Mixture:
     def steps_per_epoch(self, world: int = 1) -> int:
         """Micro-batches until the longest source (repeats counted) was gone through once; shorter ones go on anew."""
         lengths = zip(self.sources, self._orders, strict=True)
-        return max(-(-order.epoch_length * source.repeat // (source.batch_size * world)) for source, order in lengths)
+        return max(
+            -(-order.epoch_length * source.repeat // (source.batch_size * world)) * source.every
+            for source, order in lengths
+        )
 
     def build(self, index: int, rank: int = 0, world: int = 1) -> tuple[Batch, ...]:
-        """The batches of micro-step `index` for process `rank` of `world`, one per source.
+        """The batches of micro-step `index` for process `rank` of `world`, one per source; empty where it has a break.
 
         A pure function: the batches of ranks 0..world-1 laid side by side are the batch of one process with `world`
         times the batch size. Unusable samples are replaced by a keyed draw and listed in `Batch.skipped`.
@@ -251,13 +263,18 @@ class Mixture:
 
     def _draws(self, slot: int, index: int, rank: int, world: int) -> list[tuple[int, int]]:
         """(epoch, sample index) of every sample of a batch."""
-        size, groups = self.sources[slot].batch_size, self._groups[slot]
+        size, groups, every = self.sources[slot].batch_size, self._groups[slot], self.sources[slot].every
+        if (index + slot) % every:  # small data sets take turns
+            return []
+        index //= every
         if groups is not None:
             return groups.batch(index, rank, world, size)
         start = (index * world + rank) * size
         return [self._orders[slot].locate(position) for position in range(start, start + size)]
 
     def _batch(self, source: Source, draws: list[tuple[int, int]]) -> Batch:
+        if not draws:
+            return Batch(source=source.name, modality=source.modality, samples=(), features={})
         try:
             return self._collate(source, draws)
         except MediaError:
@@ -308,7 +325,7 @@ class Mixture:
         )
         return Batch(
             source=source.name, modality=source.modality, samples=samples, features=features, captions=captions,
-            epochs=tuple(epochs),
+            epochs=tuple(epochs), weight=source.weight,
         )  # fmt: skip
 
     def _features(self, modality: str, samples: Sequence[Sample], epochs: Sequence[int]) -> Mapping[str, Tensor]:

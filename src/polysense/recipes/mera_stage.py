@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from polysense.continual import Phase, apply_freezing, draw_replay, join_replay
 from polysense.continual.methods.base import Penalty, ScoredBatches
-from polysense.data import Mixture, SampleDataset, Source
+from polysense.data import Mixture, Sample, SampleDataset, Source
 from polysense.data.conversations import Conversations
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
@@ -56,11 +57,16 @@ class StageTraining:
         if phase.name == "connector":
             asked = replace(asked, tasks=("caption",))
         datasets = self._data(phase)
-        sizes = batch_sizes(phase.batch_size, {name: len(each) for name, each in datasets.items()})
-        sources = [self._source(name, each, sizes[name], asked) for name, each in datasets.items()]
+        drawn = draws({name: len(each) for name, each in datasets.items()}, phase.batch_size)
+        sources = [
+            Source(name=name, modality=self.recipe.sources[name].modality, dataset=each, **drawn[name],
+                   length=self._words(name, asked)) for name, each in datasets.items()
+        ]  # fmt: skip
         mixture = Mixture(sources, self.features, seed=self.recipe.seed, augment=False)
-        objective = PenalisedObjective(self._objective(mixture, asked), penalties or {}, slots=len(mixture.slots))
-        return train(objective, mixture, self._loop(phase, mixture), self.work / phase.name).step
+        # the batches of a step weigh one altogether
+        objective = PenalisedObjective(self._objective(mixture, asked), penalties or {}, slots=1)
+        samples = sum(map(len, datasets.values()))
+        return train(objective, mixture, self._loop(phase, samples), self.work / phase.name).step
 
     def evaluator(self) -> AnswerEvaluator:
         """Asks the model as it is now; verdicts of a judge survive an interruption."""
@@ -78,10 +84,9 @@ class StageTraining:
         objective = self._objective(mixture, self.recipe.conversations)
         return mixture.once(), partial(objective.sample_losses, sense)
 
-    def _source(self, name: str, dataset: SampleDataset, size: int, asked: Conversations) -> Source:
-        sense = self.recipe.sources[name].modality
-        length = partial(asked.words, modality=sense, seed=self.recipe.seed)  # little is padded then
-        return Source(name=name, modality=sense, dataset=dataset, batch_size=size, length=length)
+    def _words(self, name: str, asked: Conversations) -> Callable[[Sample, int], int]:
+        """How long a sample's conversation is; batches of about one length are little padded."""
+        return partial(asked.words, modality=self.recipe.sources[name].modality, seed=self.recipe.seed)
 
     def _objective(self, mixture: Mixture, asked: Conversations) -> MeraObjective:
         seed = self.recipe.seed
@@ -99,12 +104,15 @@ class StageTraining:
         others = {name: each for name, each in others.items() if sources[name].modality != senses[-1]}
         return join_replay(own, others, phase.replay, self.recipe.seed)
 
-    def _loop(self, phase: Phase, mixture: Mixture) -> LoopConfig:
-        """The recipe's loop with a phase's length and learning rates: one for connectors, one for the rest."""
+    def _loop(self, phase: Phase, samples: int) -> LoopConfig:
+        """The recipe's loop with a phase's length and learning rates: one for connectors, one for the rest.
+
+        An epoch has as many steps as give as many samples as all data sets of the phase have together.
+        """
         rates = phase.learning_rates
         peak = rates.get("language_model", rates["connectors"])
-        epochs = (phase.epochs or 0) * mixture.steps_per_epoch(world_size()) / self.recipe.loop.accumulation
-        steps = phase.steps or max(1, math.ceil(epochs))
+        by_step = phase.batch_size * world_size() * self.recipe.loop.accumulation
+        steps = phase.steps or max(1, math.ceil((phase.epochs or 0) * samples / by_step))
         return replace(
             self.recipe.loop, steps=steps, epochs=0, seed=self.recipe.seed, learning_rate=peak,
             lr_multipliers={CONNECTORS: rates["connectors"] / peak},
@@ -112,15 +120,25 @@ class StageTraining:
         )  # fmt: skip
 
 
-def batch_sizes(batch_size: int, samples: Mapping[str, int]) -> dict[str, int]:
-    """What every data set gives to a batch: in proportion to its samples, by largest remainder, but one at least.
+def draws(samples: Mapping[str, int], batch_size: int) -> dict[str, dict[str, Any]]:
+    """What every data set gives to a step, and what that weighs: as if all of them were shuffled together.
 
-    So all data sets are gone through about once in an epoch; one that is too small for it comes round more often.
+    In proportion to their samples, by largest remainder; those with less than one sample in a step give one every few
+    steps. So all are gone through about once in an epoch, and every sample counts alike.
+
+    Returns:
+        Name to `batch_size`, `every` and `weight` of a `Source`.
     """
     total = sum(samples.values())
     exact = {name: batch_size * count / total for name, count in samples.items()}
     sizes = {name: max(1, math.floor(share)) for name, share in exact.items()}
-    by_remainder = sorted(samples, key=lambda name: math.floor(exact[name]) - exact[name])
-    for name in by_remainder[: max(0, batch_size - sum(sizes.values()))]:
+    large = sorted(
+        (name for name in samples if exact[name] >= 1), key=lambda name: math.floor(exact[name]) - exact[name]
+    )
+    left = round(sum(exact[name] for name in large)) - sum(sizes[name] for name in large)
+    for name in large[:left]:
         sizes[name] += 1
-    return sizes
+    every = {name: max(1, round(1 / share)) for name, share in exact.items()}
+    return {
+        name: {"batch_size": size, "every": every[name], "weight": size / batch_size} for name, size in sizes.items()
+    }

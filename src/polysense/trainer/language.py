@@ -31,6 +31,7 @@ class TextBatch:
     ids: tuple[str, ...]
     input_ids: Int[Tensor, "texts tokens"]
     attention_mask: Int[Tensor, "texts tokens"]
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -21,6 +21,10 @@ class TrainingBatch(Protocol):
     def ids(self) -> Sequence[str]:
         """Identifiers that name the samples in the log."""
 
+    @property
+    def weight(self) -> float:
+        """Factor of its loss in that of a step."""
+
     def to(self, target: torch.device) -> TrainingBatch: ...
 
 

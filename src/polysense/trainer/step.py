@@ -89,7 +89,7 @@ class StepRunner:
         for name, value in terms.items():
             self._terms[f"{modality}/{name}"].append((value.detach(), len(batch)))
         if weighted:
-            total = torch.stack(weighted).sum() * share
+            total = torch.stack(weighted).sum() * (share * batch.weight)
             self._loss = self._loss + total.detach().to(self._loss.device)
             self.accelerator.backward(total)
 
