@@ -137,8 +137,10 @@ class _Run:
         )
 
     def _steps(self, batches: Prefetcher[Sequence[Any | None]], signals: StopSignals, log: Logbook) -> None:
+        self.module.train()
         while self.step < self.config.steps:
-            self.module.train()
+            if not self.module.training:  # a hook has evaluated it; asking every module each time would cost more
+                self.module.train()
             torch.manual_seed(step_seed(self.config.seed, self.step, rank()))
             ids, stop = self._accumulate(batches, signals)
             if stop:

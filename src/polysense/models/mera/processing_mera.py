@@ -170,7 +170,7 @@ class MeraProcessor(PlaceholderProcessor):
             return BatchFeature(features)
         if add_special_tokens is None:
             add_special_tokens = not texts[0].startswith(self.tokenizer.bos_token or "\0")
-        rows = [self._ids(each, add_special_tokens) for each in self.expand(texts, {**found, **(counts or {})})]
+        rows = self._ids(self.expand(texts, {**found, **(counts or {})}), add_special_tokens)
         return BatchFeature({**self._padded(rows, padding_side), **features})
 
     def apply_chat_template(
@@ -240,7 +240,7 @@ class MeraProcessor(PlaceholderProcessor):
         elsewhere = {name: list(each) for name, each in (counts or {}).items()}
         features, found = self._features({n: each for n, each in sources.items() if n not in elsewhere}, facts)
         expansion = Expansion(self._placeholders, found | elsewhere)
-        rows = [self._labelled(each, expansion, sample) for sample, each in enumerate(pieces)]
+        rows = self._labelled(pieces, expansion)
         expansion.finish(len(rows))
         inputs = self._padded([ids for ids, _ in rows], padding_side)
         labels = self._padded([labels for _, labels in rows], padding_side)["input_ids"]
@@ -299,24 +299,34 @@ class MeraProcessor(PlaceholderProcessor):
                 if found != (wanted := len(each.sources.get(name, ()))):
                     raise misplaced(name, sample, f"the prompt has {found} placeholders for {wanted} parts")
 
-    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
+    def _ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens)["input_ids"]) if texts else []
 
     def _labelled(
-        self, pieces: Sequence[tuple[str, bool]], expansion: Expansion, sample: int
-    ) -> tuple[list[int], list[int]]:
-        """Token ids of a conversation and their labels."""
-        special = not pieces[0][0].startswith(self.tokenizer.bos_token or "\0")
-        marks = {self.token_id(name) for name in self.senses}
-        ids: list[int] = []
-        labels: list[int] = []
-        for index, (text, is_answer) in enumerate(pieces):
-            own = self._ids(expansion(text, sample=sample), special and index == 0)
-            ends = [place + 1 for place, each in enumerate(own) if each == self.tokenizer.eos_token_id]
-            learned = (ends[-1] if ends else len(own)) if is_answer else 0
-            labels += [each if place < learned and each not in marks else _IGNORED for place, each in enumerate(own)]
-            ids += own
-        return ids, labels
+        self, conversations: Sequence[Sequence[tuple[str, bool]]], expansion: Expansion
+    ) -> list[tuple[list[int], list[int]]]:
+        """Token ids of every conversation and their labels; its first piece has the special tokens of a text."""
+        texts = [[expansion(text, sample=index) for text, _ in each] for index, each in enumerate(conversations)]
+        begun = self.tokenizer.bos_token or "\0"
+        special = [not each[0][0].startswith(begun) for each in conversations]
+        first = iter(self._ids([each[0] for each, own in zip(texts, special, strict=True) if own], True))
+        others = iter(
+            self._ids([text for each, own in zip(texts, special, strict=True) for text in each[own:]], False)
+        )
+        marks, end, rows = {self.token_id(name) for name in self.senses}, self.tokenizer.eos_token_id, []
+        for pieces, own in zip(conversations, special, strict=True):
+            ids: list[int] = []
+            labels: list[int] = []
+            for index, (_, is_answer) in enumerate(pieces):
+                part = next(first if own and index == 0 else others)
+                ends = [place + 1 for place, each in enumerate(part) if each == end]
+                learned = (ends[-1] if ends else len(part)) if is_answer else 0
+                labels += [
+                    each if place < learned and each not in marks else _IGNORED for place, each in enumerate(part)
+                ]
+                ids += part
+            rows.append((ids, labels))
+        return rows
 
 
 __all__ = ["MeraProcessor"]
