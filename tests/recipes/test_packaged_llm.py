@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
@@ -13,8 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from polysense.errors import CheckpointError, ConfigError
 from polysense.recipes.packaged_llm import find_gguf, unpack
 from polysense.testing import tiny_llama
-
-gguf: Any = pytest.importorskip("gguf")
 
 WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "bc"]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"

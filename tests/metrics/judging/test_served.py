@@ -135,7 +135,7 @@ def test_what_a_small_model_says_instead_of_a_verdict_is_counted_and_never_score
     assert len(VerdictRecord(tmp_path / "verdicts.jsonl")) == 0
 
 
-def test_a_model_that_the_server_does_not_have_is_named_by_the_first_refusal(served: Served, tmp_path: Path) -> None:
+def test_a_model_that_the_server_does_not_have_is_a_rejected_request(served: Served, tmp_path: Path) -> None:
     other = LlmJudge("other-model", judge(served, tmp_path / "verdicts.jsonl").options)
     result = other(ANSWERS[:1])
     assert (result.unjudged, result.calls) == ({0: "request rejected (400)"}, 1)
