@@ -52,7 +52,7 @@ demo: install ## give a small CLIP depth, points, video and audio on real files 
 demo-mera: install ## then let a small Llama speak of its pictures, sounds and points (at most ten minutes)
 	$(BIN)/polysense demo runs/demo --system mera
 
-demo-smollm: $(VENV)/.smollm ## the same with a real language model, SmolLM2-135M (less than 45 minutes)
+demo-smollm: $(VENV)/.smollm ## the same with a real language model, SmolLM2-135M (meant for less than 45 minutes)
 	$(BIN)/polysense demo runs/demo --system mera --config smollm
 
 test: install ## the test suite

@@ -85,7 +85,8 @@ def test_a_real_language_model_learns_two_of_these_senses_on_the_same_world_and_
 
 
 @pytest.mark.parametrize(
-    ("config", "name"), [("demo", "mera"), ("smollm", "smollm"), ("training/mera/demo.yaml", "demo")]
+    ("config", "name"),
+    [("demo", "mera"), ("smollm", "mera-smollm"), ("world", "mera-world"), ("training/mera/demo.yaml", "mera")],
 )
 def test_every_config_has_a_run_folder_of_its_own(
     config: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

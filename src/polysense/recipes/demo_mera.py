@@ -37,7 +37,7 @@ from polysense.report import (
 from polysense.trainer.threads import sharing_cores
 
 FOLDER = "mera"
-"""Where a demonstration's folder has its MERA run; that of another config than "demo" has its name."""
+"""Where a demonstration's folder has its MERA run; that of another config than "demo" is named after it, too."""
 
 
 def run(
@@ -59,7 +59,8 @@ def run(
     encoder = demo.grow(output, say, overrides=grown)
     say(f"World and encoder are there, after {wall_time(started)}: {encoder}")
     recipe = _on(encoder, demo.world_of(output), read_config(MeraRecipe, "mera", config, overrides))
-    folder = output / (FOLDER if config == "demo" else Path(config).stem)
+    name = Path(config).stem
+    folder = output / (FOLDER if name == "demo" else f"{FOLDER}-{name}")
     stages = learn(recipe, folder)
     told = ask(recipe, stages[-1])
     pictures = {"What it answers": to_png(draw_answers(told))}
