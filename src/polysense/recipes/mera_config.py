@@ -76,7 +76,8 @@ class MeraRecipe:
     """Config of `training/mera/*.yaml`.
 
     Attributes:
-        llm: folder or Hub name of a causal language model with its tokenizer; or "llama", which is trained first.
+        llm: folder or Hub name of a causal language model with its tokenizer; `package:` and the name of an installed
+            package that carries one as a GGUF file; or "llama", which is trained first.
         senses: name to its settings.
         sources: name to data set.
         stages: senses in the order in which they are learned.
