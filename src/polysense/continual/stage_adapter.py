@@ -149,9 +149,11 @@ def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAda
 
 def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: str | None) -> None:
     """Write an adapter as peft does (`PeftModel.from_pretrained` reads it), with its place in the merge."""
-    wrapped.peft_config["default"].base_model_name_or_path = None  # a local path is nothing to publish
     wrapped.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = {**read_json(path), "base_model_name_or_path": None}  # a local path, which is nothing to publish
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient,
               "whole": adapter.whole}  # fmt: skip
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
