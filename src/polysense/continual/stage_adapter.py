@@ -195,6 +195,22 @@ def read_adapter(folder: Path) -> StageAdapter:
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
 
 
+def check_adapter(model: nn.Module, adapter: StageAdapter) -> None:
+    """Refuse an adapter whose factors are not of this model's weights.
+
+    Raises:
+        CheckpointError: naming stage and weight.
+    """
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    for key, (A, B, _) in adapter.factors.items():
+        if shapes.get(key) != (len(B), A.shape[1]):
+            raise CheckpointError(
+                f"the adapter of stage {adapter.stage} is for weights of shape {(len(B), A.shape[1])}, and the model "
+                f"has {shapes.get(key) or 'none'} there", where=key,
+                fix="Use the adapters of this very model, in a stage folder as the recipe wrote it.",
+            )  # fmt: skip
+
+
 def read_factors(folder: Path) -> dict[str, Factors]:
     """Key of a weight to its (A, B, scaling), of a LoRA that peft saved.
 
@@ -277,7 +293,11 @@ def take_out(model: nn.Module, adapter: StageAdapter, base: Mapping[str, Tensor]
         model: with the merged weights W = W_0 + s B A.
         base: W_0 by key. Where it is not at hand, or more than the adapter has changed (`adapter.whole`), W - s B A
             serves instead.
+
+    Raises:
+        CheckpointError: see `check_adapter`; nothing has been changed then.
     """
+    check_adapter(model, adapter)
     for key, (A, B, scaling) in adapter.factors.items():
         weight = model.get_parameter(key)
         known = adapter.whole and key in base
@@ -294,6 +314,7 @@ __all__ = [
     "StageAdapter",
     "adapter_folder",
     "add_adapter",
+    "check_adapter",
     "coefficient_of",
     "merge_adapter",
     "read_adapter",
