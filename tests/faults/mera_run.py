@@ -26,7 +26,7 @@ from tests.metrics.judging.scripted import NO, YES, Asked, Reply, scripted
 JUDGE, IN_FLIGHT, REPLY_SECONDS = "tiny-judge", 4, 0.01
 METHODS = {"MERA": "merge=running_average", "EWC": "method={name: ewc, share: 0.5}",
            "PathWeave": "method={name: pathweave}"}  # fmt: skip
-STEPS = 3
+STEPS, RUN_TIMEOUT = 3, 300.0
 _COUNTERS = ("calls", "retries", "recorded", "controls", "flipped")  # of the judge: they tell how, not what
 _RECORDS = ("README.md", "stage.json", "metrics.json")  # with seconds, counters and the command line
 
@@ -53,7 +53,7 @@ class MeraRun:
 
     @property
     def subject(self) -> Subject:
-        return Subject(lambda run: wait(self.start(run)), self.final)
+        return Subject(lambda run: wait(self.start(run), RUN_TIMEOUT), self.final)
 
     @cached_property
     def reference(self) -> tuple[object, float]:
@@ -113,7 +113,7 @@ def mera_runs(folder: Path) -> Iterator[dict[str, MeraRun]]:
     """A run per method, all of one tiny recipe, and the endpoint that judges them in a process of its own."""
     load_client()  # so that no child has to
     folder.mkdir(parents=True, exist_ok=True)
-    if wait(fork(lambda: _prepare(folder / "parts"), folder / "parts.out")):
+    if wait(fork(lambda: _prepare(folder / "parts"), folder / "parts.out"), RUN_TIMEOUT):
         raise AssertionError((folder / "parts.out").read_text())
     address, asked = folder / "address", folder / "asked"
     server = fork(lambda: _serve(address, asked), folder / "server.out")

@@ -126,5 +126,6 @@ def shared_like(value: Tensor, target: Tensor) -> Tensor:
     """A copy of `value`, which all processes have whole, on the device of `target` and spread as that is."""
     value = value.to(target.device, copy=True)
     if isinstance(target, DTensor):
-        return distribute_tensor(value, target.device_mesh, target.placements)
+        # without a source rank every process takes its own share, and none waits for a transfer
+        return distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
     return value
