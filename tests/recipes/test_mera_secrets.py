@@ -58,12 +58,15 @@ def test_no_key_is_found_in_anything_that_a_run_leaves(
     assert b"tiny-judge" in everything and b"stage-2-depth" in everything
     for name, value in KEYS.items():
         assert value.encode() not in everything, name
+    record = (tmp_path / "run" / "training" / "verdicts.jsonl").read_text().splitlines()
+    keys = [json.loads(line)["key"] for line in record]
+    assert len(keys) == len(set(keys))  # one record for all stages: what one has had judged, no other asks again
     first, second = sorted((tmp_path / "run" / "stages").iterdir())
     for stage in (first, second):
-        record = json.loads((stage / "metrics.json").read_text())
-        for name, judged in record["judgements"].items():
+        metrics = json.loads((stage / "metrics.json").read_text())
+        for name, judged in metrics["judgements"].items():
             assert judged["retries"] > 0 and judged["complete"] == (judged["coverage"] >= 0.99)
-            figures = [each for each in record["results"] if each["dataset"] == name and "accuracy" in each["metric"]]
+            figures = [each for each in metrics["results"] if each["dataset"] == name and "accuracy" in each["metric"]]
             assert len(figures) == judged["complete"]  # an incomplete judgement gives no figure, least of all a zero
             assert sum(judged["unjudged"].values()) == round((1 - judged["coverage"]) * judged["answers"])
     settings = list(second.glob("adapters/*/adapter_config.json"))
