@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from polysense.continual import stage_adapter
+from polysense.continual import sample_fisher, stage_adapter
 from polysense.continual.methods import ewc, fresh_lora
 from polysense.metrics.judging.record import VerdictRecord
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
@@ -92,14 +92,13 @@ def _in_folder(pause: Pause) -> None:
 
 def _in_fisher(pause: Pause) -> None:
     """Before a batch of the Fisher information, and before it is written."""
-    original = ewc.sample_fisher
 
     def estimate(model: Any, batches: Any, losses: Any, **options: Any) -> Any:
         def paused(batch: Any) -> Any:
             pause()
             return losses(batch)
 
-        return original(model, batches, paused, **options)
+        return sample_fisher(model, batches, paused, **options)
 
     patch.object(ewc, "sample_fisher", estimate).start()
     _before(ewc, "save_file", pause)

@@ -55,7 +55,7 @@ def sharded(objective: Any, device: torch.device) -> Iterator[None]:
     before = _Before(module)
     spared = [part for name in whole for part in module.get_submodule(name).modules()]
     ignored = {parameter for part in spared for parameter in part.parameters()}
-    options = {
+    options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (world_size(),)), "offload_policy": settings.cpu_offload,
         "reshard_after_forward": settings.reshard_after_forward,
     }  # fmt: skip
