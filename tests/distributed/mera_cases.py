@@ -63,9 +63,9 @@ def in_phase(config: Path, work: Path, name: str, batch_size: int, use: Use) -> 
     (phase,) = [phase for phase in run.stages[1].phases if phase.name == name]
     found: list[Any] = []
 
-    def stand_in(*arguments: Any) -> Any:
-        found.append(use(*arguments))
-        return train(*arguments[:2], replace(arguments[2], steps=1), work / "rest")
+    def stand_in(objective: Any, feed: Any, config: LoopConfig, folder: Path) -> Any:
+        found.append(use(objective, feed, config, folder))
+        return train(objective, feed, replace(config, steps=1), work / "rest")
 
     with patch.object(mera_stage, "train", stand_in):
         StageTraining(recipe, run.datasets, model, processor, work).run(phase, penalties)
