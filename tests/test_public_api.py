@@ -103,6 +103,7 @@ SURFACE = {
         "TrainStage",
         "apply_freezing",
         "batch_fisher",
+        "check_replay",
         "draw_replay",
         "join_replay",
         "normalised",

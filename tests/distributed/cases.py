@@ -1,42 +1,25 @@
-"""The claims about several processes, each tried with two of them: `python -m tests.distributed.cases [NAME...]`.
-
-A process that forks must not have computed with torch, so these run outside pytest; `test_processes.py` collects the
-outcomes, printed as one JSON object of case name to "passed" or the reason why not.
-"""
+"""What the loop claims about several processes, each tried with two of them."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 import signal
-import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from polysense.data import Batch, Mixture
 from polysense.errors import CheckpointError, PolysenseError, QuotaExceededError
 from polysense.testing.toy import SENSES, ToyObjective, toy_mixture
 from polysense.trainer import FileSystem, Hooks, LoopConfig, LoopState, gather_with_grad, train
-from polysense.trainer.distributed import exchange, on_main, rank, world_size
+from polysense.trainer.distributed import on_main, rank, world_size
 from polysense.trainer.optimizer import build_optimizer, trainable_parameters
 from polysense.trainer.step import StepRunner
-from tests.distributed.harness import run_ranks
-
-CASES: dict[str, Callable[[Path], None]] = {}
-TOLERANCE = 1e-5
-
-
-def case(function: Callable[[Path], None]) -> Callable[[Path], None]:
-    CASES[function.__name__] = function
-    return function
+from tests.distributed.harness import TOLERANCE, Plain, case, close, gradients, run_ranks, succeeded
 
 
 class Sparse:
@@ -54,46 +37,6 @@ class Sparse:
     def build(self, index: int, rank: int, world: int) -> Sequence[Batch | None]:
         batches = self.mixture.build(index, rank, world)
         return [None if self.missing(slot, index, rank) else batch for slot, batch in enumerate(batches)]
-
-
-class Plain:
-    """Stands for an Accelerator where only device and backward are needed."""
-
-    device = torch.device("cpu")
-
-    def autocast(self) -> Any:
-        return torch.autocast("cpu", enabled=False)
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
-
-
-def gradients(objective: ToyObjective, batches: Sequence[Batch | None]) -> tuple[dict[str, Tensor | None], float]:
-    """Reduced gradients of one step over `batches`, and its loss."""
-    parameters = trainable_parameters(objective.module)
-    config = LoopConfig(steps=1, optimizer="sgd")
-    runner = StepRunner(objective, SENSES, parameters, build_optimizer(parameters, config), Plain(), config)
-    counts = exchange([0 if batch is None else len(batch) for batch in batches])
-    runner.accumulate(batches, counts)
-    loss = runner.reduce()
-    return {name: parameter.grad for name, parameter in parameters.items()}, loss
-
-
-def close(actual: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
-    for name, reference in expected.items():
-        value = actual[name]
-        if reference is None or value is None:
-            assert reference is None and (value is None or not value.any()), f"{name} has a gradient on one side only"
-            continue
-        error = float((value - reference).norm() / reference.norm().clamp_min(1e-12))
-        assert error <= TOLERANCE, f"relative difference {error:.2e} in {name}"
-
-
-def succeeded(outcomes: list[Any]) -> list[Any]:
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return outcomes
 
 
 @case
@@ -284,21 +227,3 @@ def _join(batches: Sequence[Batch]) -> Batch | None:
 
 def _log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    outcomes = {}
-    for name in sys.argv[1:] or CASES:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                CASES[name](Path(folder))
-                outcomes[name] = "passed"
-            except Exception:
-                outcomes[name] = traceback.format_exc()
-    sys.stdout.write(json.dumps(outcomes, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Two gloo processes forked from one that has imported torch, under a watchdog."""
+"""Two gloo processes forked from one that has imported torch, under a watchdog; and what the cases share."""
 
 from __future__ import annotations
 
@@ -9,26 +9,81 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from polysense.data import Batch
+from polysense.trainer import LoopConfig, Objective
+from polysense.trainer.distributed import exchange
+from polysense.trainer.optimizer import build_optimizer, trainable_parameters
+from polysense.trainer.step import StepRunner
+
+CASES: dict[str, Callable[[Path], None]] = {}
+TOLERANCE = 1e-5
 WATCHDOG = 30.0
 
 
-def run_ranks(function: Callable[[int], Any], world: int = 2, *, group: bool = True) -> list[Any]:
+def case(function: Callable[[Path], None]) -> Callable[[Path], None]:
+    CASES[function.__name__] = function
+    return function
+
+
+class Plain:
+    """Stands for an Accelerator where only device and backward are needed."""
+
+    device = torch.device("cpu")
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+
+def gradients(objective: Objective, batches: Sequence[Batch | None]) -> tuple[dict[str, Tensor | None], float]:
+    """Reduced gradients of one step over `batches`, one per modality, and its loss."""
+    parameters = trainable_parameters(objective.module)
+    config, slots = LoopConfig(steps=1, optimizer="sgd"), objective.modalities
+    runner = StepRunner(objective, slots, parameters, build_optimizer(parameters, config), Plain(), config)
+    counts = exchange([0 if batch is None else len(batch) for batch in batches])
+    runner.accumulate(batches, counts)
+    loss = runner.reduce()
+    return {name: parameter.grad for name, parameter in parameters.items()}, loss
+
+
+def close(actual: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
+    for name, reference in expected.items():
+        value = actual[name]
+        if reference is None or value is None:
+            assert reference is None and (value is None or not value.any()), f"{name} has a gradient on one side only"
+            continue
+        error = float((value - reference).norm() / reference.norm().clamp_min(1e-12))
+        assert error <= TOLERANCE, f"relative difference {error:.2e} in {name}"
+
+
+def succeeded(outcomes: list[Any]) -> list[Any]:
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return outcomes
+
+
+def run_ranks(
+    function: Callable[[int], Any], world: int = 2, *, group: bool = True, watchdog: float = WATCHDOG
+) -> list[Any]:
     """`function(rank)` in `world` forked processes; what each returns, or the exception it ended with.
 
     Args:
         function: its result must be picklable.
         world: number of processes.
         group: make the process group; not for functions that leave it to Accelerate.
+        watchdog: seconds that they may take.
 
     Raises:
-        TimeoutError: a process did not end within the watchdog's 30 seconds.
+        TimeoutError: a process did not end in time.
     """
     context, port = multiprocessing.get_context("fork"), _free_port()
     pipes = [context.Pipe(duplex=False) for _ in range(world)]
@@ -38,7 +93,7 @@ def run_ranks(function: Callable[[int], Any], world: int = 2, *, group: bool = T
     ]
     for child in children:
         child.start()
-    deadline, outcomes = time.monotonic() + WATCHDOG, []
+    deadline, outcomes = time.monotonic() + watchdog, []
     try:
         for rank, (receiver, sender) in enumerate(pipes):
             sender.close()

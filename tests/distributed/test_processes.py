@@ -1,4 +1,4 @@
-"""The cases of `cases.py`, run once in a process of their own."""
+"""The cases of `cases.py` and `mera_cases.py`, run once in a process of their own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = re.findall(r"^@case\ndef (\w+)", (Path(__file__).parent / "cases.py").read_text(), re.MULTILINE)
+FILES = [Path(__file__).parent / name for name in ("cases.py", "mera_cases.py")]
+NAMES = [name for file in FILES for name in re.findall(r"^@case\ndef (\w+)", file.read_text(), re.MULTILINE)]
 
 
 @pytest.fixture(scope="session")
 def outcomes() -> dict[str, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "tests.distributed.cases"]
+    command = [sys.executable, "-m", "tests.distributed"]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=500)
     found: dict[str, str] = json.loads(done.stdout)
     return found

@@ -6,15 +6,18 @@ import argparse
 import errno
 import json
 import logging
+import os
 import platform
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tests.faults.bad_media import bad_media
@@ -22,7 +25,12 @@ from tests.faults.corruption import DAMAGES, damage_newest
 from tests.faults.disk import failing_writes
 from tests.faults.harness import FaultReport
 from tests.faults.kills import kills_inside_saves, random_kills, stop_requests
+from tests.faults.mera_kills import MOMENTS, kills_in, random_kills_of
+from tests.faults.mera_run import mera_runs
 
+Measure = Callable[[], FaultReport]
+
+SETS = ("training", "mera", "media")
 COLUMNS = ("name", "injected", "detected", "lost", "silent", "worst_seconds")
 
 
@@ -31,26 +39,37 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="share of the full set, 0 to 1 (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of instants, places and bits")
     parser.add_argument("--report", type=Path, default=Path("eval/reports/faults"), help="folder of the report")
-    parser.add_argument("--training-only", action="store_true", help="leave out unusable media")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="classes of faults (default: all)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # forked children must not inherit a pool of threads that no longer exists
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     logging.disable(logging.ERROR)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        reports = run(Path(folder), arguments.share, arguments.seed, media=not arguments.training_only)
+        reports = run(Path(folder), arguments.share, arguments.seed, arguments.sets)
     write(arguments.report, reports, arguments, time.monotonic() - begun)
     return int(any(report.lost or report.silent or report.detected < report.injected for report in reports))
 
 
-def run(folder: Path, share: float, seed: int, *, media: bool) -> list[FaultReport]:
-    """Every class in turn; each line is printed as it is known."""
+def run(folder: Path, share: float, seed: int, sets: Sequence[str]) -> list[FaultReport]:
+    """Every class of some sets in turn; each line is printed as it is known."""
+    named = {"training": training_faults, "mera": mera_faults, "media": media_faults}
+    reports = []
+    with ExitStack() as stack:
+        for name in sets:
+            for measure in named[name](folder, share, seed, stack):
+                report = measure()
+                sys.stdout.write(report.line() + "\n")
+                sys.stdout.flush()
+                reports.append(report)
+    return reports
 
-    def some(count: int) -> int:
-        return max(1, round(share * count))
 
-    stride = max(1, round(1 / share))
+def training_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:
+    """Of the loop, on the toy."""
+    some, stride = partial(_share_of, share), max(1, round(1 / share))
     first = 1 + seed % stride
-    classes: list[Callable[[], FaultReport]] = [
+    return [
         partial(random_kills, folder / "kills", some(40), seed),
         partial(kills_inside_saves, folder / "saves", some(20), seed),
         partial(stop_requests, folder / "stops", some(20), seed),
@@ -58,15 +77,27 @@ def run(folder: Path, share: float, seed: int, *, media: bool) -> list[FaultRepo
         partial(failing_writes, folder / "full", errno.ENOSPC, first, stride),
         partial(failing_writes, folder / "broken", errno.EIO, first, stride),
     ]
-    if media:
-        classes.append(partial(bad_media, folder / "media", some(1000), seed))
-    reports = []
-    for measure in classes:
-        report = measure()
-        sys.stdout.write(report.line() + "\n")
-        sys.stdout.flush()
-        reports.append(report)
-    return reports
+
+
+def mera_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:
+    """Of MERA's recipe: a small share of them draws some of the phases, all of the methods."""
+    place, some = folder / "mera", partial(_share_of, share)
+    runs = stack.enter_context(mera_runs(place))
+    drawn = np.random.default_rng(seed).permutation(len(MOMENTS))[: max(3, some(2 * len(MOMENTS)))]
+    phases = [MOMENTS[index] for index in sorted(drawn)]
+    return [
+        *(partial(kills_in, moment, runs[moment.method], place, some(10), seed) for moment in phases),
+        *(partial(random_kills_of, run, place, some(10), seed) for run in runs.values()),
+    ]
+
+
+def media_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:
+    """Of files that cannot be used."""
+    return [partial(bad_media, folder / "media", _share_of(share, 1000), seed)]
+
+
+def _share_of(share: float, count: int) -> int:
+    return max(1, round(share * count))
 
 
 def write(folder: Path, reports: list[FaultReport], arguments: argparse.Namespace, seconds: float) -> None:

@@ -29,7 +29,7 @@ class FaultReport:
         injected: faults that really took place.
         detected: those after which the run went on from an intact state, or refused with an error that names the file.
         lost: runs that could not be finished.
-        silent: runs that ended with other weights or another optimiser state, without an error.
+        silent: runs that ended otherwise than the undisturbed one, without an error.
         worst_seconds: longest time one fault took to be dealt with.
     """
 
@@ -128,3 +128,19 @@ def wait(child: int, timeout: float = CHILD_TIMEOUT) -> int:
 def complete(folder: Path) -> int:
     """Let an undisturbed child finish the run in `folder`; its exit code."""
     return wait(fork(lambda: run_training(folder), folder.with_suffix(".out")))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run that faults disturb.
+
+    Attributes:
+        complete: lets an undisturbed child finish the run in a folder; its exit code.
+        final: how the run in a folder has ended, to be compared.
+    """
+
+    complete: Callable[[Path], int]
+    final: Callable[[Path], object]
+
+
+TOY = Subject(complete, final_state)

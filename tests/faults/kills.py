@@ -11,18 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from polysense.trainer import FileSystem
-from tests.faults.harness import FaultReport, complete, final_state, fork, run_training, wait
+from tests.faults.harness import TOY, FaultReport, Subject, fork, run_training, wait
 
 KILLS_PER_RUN = 3
 
 
-class PausingFileSystem(FileSystem):
-    """Stops for good before (or half-way through) its n-th operation, after telling so with a marker file."""
+class Pause:
+    """Stops its process for good when it is passed for the n-th time, after telling so with a marker file."""
 
     def __init__(self, marker: Path, pause_at: int) -> None:
+        marker.unlink(missing_ok=True)
         self.marker, self.left = marker, pause_at
 
-    def _count(self, half: Callable[[], None] | None = None) -> None:
+    def __call__(self, half: Callable[[], None] | None = None) -> None:
         self.left -= 1
         if self.left == 0:
             if half is not None:
@@ -30,25 +31,48 @@ class PausingFileSystem(FileSystem):
             self.marker.touch()
             time.sleep(600)
 
+    def kill(self, child: int) -> bool:
+        """Kill `child` where it has stopped; `False` if it ended without getting there."""
+        deadline = time.monotonic() + 30
+        while not self.marker.exists() and time.monotonic() < deadline:
+            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                wait(child)
+                return False
+            time.sleep(0.002)
+        return kill(child)
+
+
+class PausingFileSystem(FileSystem):
+    """Pauses before (or half-way through) an operation."""
+
+    def __init__(self, pause: Pause) -> None:
+        self.pause = pause
+
     def make_folder(self, path: Path) -> None:
-        self._count()
+        self.pause()
         super().make_folder(path)
 
     def write(self, path: Path, data: bytes) -> None:
-        self._count(lambda: super(PausingFileSystem, self).write(path, data[: len(data) // 2]))
+        self.pause(lambda: super(PausingFileSystem, self).write(path, data[: len(data) // 2]))
         super().write(path, data)
 
     def sync(self, path: Path) -> None:
-        self._count()
+        self.pause()
         super().sync(path)
 
     def replace(self, source: Path, target: Path) -> None:
-        self._count()
+        self.pause()
         super().replace(source, target)
 
     def remove_folder(self, path: Path) -> None:
-        self._count()
+        self.pause()
         super().remove_folder(path)
+
+
+def kill(child: int) -> bool:
+    """SIGKILL; whether it was this that ended the child."""
+    os.kill(child, signal.SIGKILL)
+    return wait(child) == -signal.SIGKILL
 
 
 def random_kills(folder: Path, count: int, seed: int) -> FaultReport:
@@ -59,10 +83,9 @@ def random_kills(folder: Path, count: int, seed: int) -> FaultReport:
     def disturb(run: Path) -> bool:
         child = fork(lambda: run_training(run), run.with_suffix(".out"))
         time.sleep(float(rng.uniform(0.0, seconds)))
-        os.kill(child, signal.SIGKILL)
-        return wait(child) == -signal.SIGKILL
+        return kill(child)
 
-    _disturb_until(report, folder, count, disturb, reference)
+    disturb_until(report, folder, count, disturb, TOY, reference)
     return report
 
 
@@ -72,20 +95,10 @@ def kills_inside_saves(folder: Path, count: int, seed: int) -> FaultReport:
     reference, _ = _reference(folder)
 
     def disturb(run: Path) -> bool:
-        marker = run.with_suffix(".paused")
-        marker.unlink(missing_ok=True)
-        files = PausingFileSystem(marker, int(rng.integers(1, 40)))
-        child = fork(lambda: run_training(run, files=files), run.with_suffix(".out"))
-        deadline = time.monotonic() + 30
-        while not marker.exists() and time.monotonic() < deadline:
-            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                wait(child)
-                return False
-            time.sleep(0.002)
-        os.kill(child, signal.SIGKILL)
-        return wait(child) == -signal.SIGKILL
+        pause = Pause(run.with_suffix(".paused"), int(rng.integers(1, 40)))
+        return pause.kill(fork(lambda: run_training(run, files=PausingFileSystem(pause)), run.with_suffix(".out")))
 
-    _disturb_until(report, folder, count, disturb, reference)
+    disturb_until(report, folder, count, disturb, TOY, reference)
     return report
 
 
@@ -103,24 +116,32 @@ def stop_requests(folder: Path, count: int, seed: int) -> FaultReport:
         os.kill(child, signal.SIGTERM)
         return wait(child) == 143
 
-    _disturb_until(report, folder, count, disturb, reference)
+    disturb_until(report, folder, count, disturb, TOY, reference)
     return report
 
 
-def _reference(folder: Path) -> tuple[tuple[str, str], float]:
-    """Final state of the run that nobody disturbs, and its duration."""
-    run = folder / "reference"
-    if not run.exists():
-        complete(folder / "warm-up")
+def _reference(folder: Path) -> tuple[object, float]:
+    if not (folder / "reference").exists():
+        TOY.complete(folder / "warm-up")
+    return undisturbed(folder / "reference", TOY)
+
+
+def undisturbed(run: Path, subject: Subject) -> tuple[object, float]:
+    """How the run ends that nobody disturbs, and its duration."""
     begun = time.monotonic()
     run.mkdir(parents=True, exist_ok=True)
-    if code := complete(run):
+    if code := subject.complete(run):
         raise AssertionError(f"the undisturbed run ended with code {code}: {run.with_suffix('.out').read_text()}")
-    return final_state(run), max(0.05, time.monotonic() - begun)
+    return subject.final(run), max(0.05, time.monotonic() - begun)
 
 
-def _disturb_until(
-    report: FaultReport, folder: Path, count: int, disturb: Callable[[Path], bool], reference: tuple[str, str]
+def disturb_until(
+    report: FaultReport,
+    folder: Path,
+    count: int,
+    disturb: Callable[[Path], bool],
+    subject: Subject,
+    reference: object,
 ) -> None:
     """Disturb runs until `count` faults took place; finish each run, and compare how it ended."""
     number = 0
@@ -133,9 +154,9 @@ def _disturb_until(
             faults += 1
             report.injected += 1
         begun = time.monotonic()
-        ended = complete(run) == 0
+        ended = subject.complete(run) == 0
         report.took(begun)
-        equal = ended and final_state(run) == reference
+        equal = ended and subject.final(run) == reference
         report.detected += faults if equal else 0
         report.lost += not ended
         report.silent += ended and not equal

@@ -1,4 +1,4 @@
-"""A seeded tenth of the fault classes of training by default, all of them with `-m slow` (`make faults`)."""
+"""A seeded tenth of the fault classes of trainings by default, all of them with `-m slow` (`make faults`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def _run(share: float, report: Path) -> dict[str, dict[str, float]]:
-    command = [sys.executable, "-m", "tests.faults", "--share", str(share), "--report", str(report), "--training-only"]
+def _run(share: float, report: Path, *sets: str) -> dict[str, dict[str, float]]:
+    command = [sys.executable, "-m", "tests.faults", "--share", str(share), "--report", str(report), "--sets", *sets]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=1800)
     summary = json.loads((report / "faults.json").read_text())
@@ -28,12 +28,24 @@ def _nothing_lost(classes: dict[str, dict[str, float]]) -> None:
 
 
 def test_no_fault_of_a_seeded_tenth_loses_or_changes_a_run(tmp_path: Path) -> None:
-    _nothing_lost(_run(0.1, tmp_path))
+    _nothing_lost(_run(0.1, tmp_path, "training"))
 
 
 @pytest.mark.slow
 def test_no_fault_of_the_full_set_loses_or_changes_a_run(tmp_path: Path) -> None:
-    classes = _run(1.0, tmp_path)
+    classes = _run(1.0, tmp_path, "training")
     _nothing_lost(classes)
     assert classes["SIGKILL at a random instant"]["injected"] >= 20
     assert classes["SIGKILL inside a save"]["injected"] >= 10
+
+
+def test_no_kill_of_a_seeded_tenth_loses_or_changes_a_run_of_mera(tmp_path: Path) -> None:
+    _nothing_lost(_run(0.1, tmp_path, "mera"))
+
+
+@pytest.mark.slow
+def test_no_kill_in_any_phase_loses_or_changes_a_run_of_mera_or_of_a_rival(tmp_path: Path) -> None:
+    """Stages end with the same bits and metrics, and no verdict that was on record is asked for again."""
+    classes = _run(1.0, tmp_path, "mera")
+    _nothing_lost(classes)
+    assert len(classes) == 14 and all(entry["injected"] >= 10 for entry in classes.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,34 @@ def test_rates_are_the_phases(training: StageTraining, tmp_path: Path) -> None:
     config = start["config"]
     assert (config["steps"], config["learning_rate"], config["warmup_steps"]) == (2, 0.02, 1)
     assert config["lr_multipliers"] == {"*model.connectors.*": 0.5}
+
+
+def ended(training: StageTraining, work: Path, **loop: Any) -> tuple[dict[str, torch.Tensor], float]:
+    """What a joint phase with other settings of the loop leads to, and its last loss; the model is as it was after."""
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.recipe, training.work = replace(training.recipe, loop=replace(training.recipe.loop, **loop)), work
+    training.run(phase("joint", trains={".*": False, CONNECTORS: True, r"(model\.language_model|lm_head)\..*": True}))
+    after = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.model.load_state_dict(before)
+    return after, [line for line in events(work / "joint" / "log.jsonl") if line["event"] == "train"][-1]["loss"]
+
+
+def test_activation_checkpointing_changes_no_bit_of_a_phase(training: StageTraining, tmp_path: Path) -> None:
+    plain, _ = ended(training, tmp_path / "plain")
+    again, _ = ended(training, tmp_path / "again", activation_checkpointing=True)
+    assert all(torch.equal(again[name], value) for name, value in plain.items())
+    assert any(not torch.equal(value, training.model.state_dict()[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_half_precision_computes_alike_and_keeps_what_trains_in_full_precision(
+    checkpointing: bool, training: StageTraining, tmp_path: Path
+) -> None:
+    full, loss = ended(training, tmp_path / "full")
+    half, near = ended(training, tmp_path / "half", mixed_precision="bf16", activation_checkpointing=checkpointing)
+    assert near == pytest.approx(loss, rel=0.02) and near != loss
+    assert all(value.dtype == full[name].dtype and bool(torch.isfinite(value).all()) for name, value in half.items())
+    assert {value.dtype for name, value in half.items() if ".connectors." in name} == {torch.float32}
 
 
 @pytest.mark.parametrize(

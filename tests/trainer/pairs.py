@@ -21,8 +21,7 @@ from polysense.trainer.distributed import exchange
 from polysense.trainer.optimizer import build_optimizer
 from polysense.trainer.step import StepRunner
 from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
-from tests.distributed.cases import Plain
-from tests.distributed.harness import run_ranks
+from tests.distributed.harness import Plain, run_ranks
 
 SENSES = ("depth", "audio")
 LABELS = {"depth": ["cup", "box", "cup", "jar"], "audio": ["ring", "ring", "knock", "ring"]}

@@ -3,7 +3,7 @@
 from polysense.continual.ewc import OnlineEwc
 from polysense.continual.fisher import batch_fisher, normalised, sample_fisher
 from polysense.continual.freeze import apply_freezing
-from polysense.continual.replay import draw_replay, join_replay
+from polysense.continual.replay import check_replay, draw_replay, join_replay
 from polysense.continual.runner import TrainStage, run_stages, stage_details, stage_folders
 from polysense.continual.stage import Phase, Stage, stage_keys
 
@@ -14,6 +14,7 @@ __all__ = [
     "TrainStage",
     "apply_freezing",
     "batch_fisher",
+    "check_replay",
     "draw_replay",
     "join_replay",
     "normalised",

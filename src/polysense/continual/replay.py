@@ -30,11 +30,24 @@ def draw_replay(datasets: Mapping[str, SampleDataset], share: float, seed: int) 
     Raises:
         ConfigError: the share cannot be used, there are no data sets, or one has too few samples for it.
     """
+    check_replay(datasets, share)
+    return {name: _draw(dataset, name, share, seed) for name, dataset in datasets.items()}
+
+
+def check_replay(datasets: Mapping[str, SampleDataset], share: float) -> None:
+    """Refuse at once what `draw_replay` could not draw from. Raises: see there."""
     if not 0 < share <= 1:
         raise ConfigError(f"the replay share is {share}", fix="Give a share above 0, at most 1.")
     if not datasets:
         raise ConfigError(f"there are no data sets to replay {share:.4g} of", fix="Replay from the second stage on.")
-    return {name: _draw(dataset, name, share, seed) for name, dataset in datasets.items()}
+    for name, dataset in datasets.items():
+        if not _count(dataset, share):
+            raise ConfigError(
+                f"a share of {share:.4g} of its {len(dataset)} samples is less than one sample, so nothing is "
+                "replayed",
+                where=name,
+                fix="Raise the replay share or leave the data set out.",
+            )
 
 
 def join_replay(
@@ -57,12 +70,10 @@ def join_replay(
 
 
 def _draw(dataset: SampleDataset, name: str, share: float, seed: int) -> Subset:
-    count = int(share * len(dataset) + 0.5)
-    if not count:
-        raise ConfigError(
-            f"a share of {share:.4g} of its {len(dataset)} samples is less than one sample, so nothing is replayed",
-            where=name,
-            fix="Raise the replay share or leave the data set out.",
-        )
     keys = [keyed_int("replay", seed, name, dataset[index].id) for index in range(len(dataset))]
-    return Subset(dataset, tuple(sorted(range(len(dataset)), key=keys.__getitem__)[:count]))
+    return Subset(dataset, tuple(sorted(range(len(dataset)), key=keys.__getitem__)[: _count(dataset, share)]))
+
+
+def _count(dataset: SampleDataset, share: float) -> int:
+    """A share of a data set in whole samples."""
+    return int(share * len(dataset) + 0.5)

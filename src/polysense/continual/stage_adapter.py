@@ -149,9 +149,11 @@ def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAda
 
 def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: str | None) -> None:
     """Write an adapter as peft does (`PeftModel.from_pretrained` reads it), with its place in the merge."""
-    wrapped.peft_config["default"].base_model_name_or_path = None  # a local path is nothing to publish
     wrapped.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    config = {**read_json(path), "base_model_name_or_path": None}  # a local path, which is nothing to publish
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient,
               "whole": adapter.whole}  # fmt: skip
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -191,6 +193,22 @@ def read_adapter(folder: Path) -> StageAdapter:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
+
+
+def check_adapter(model: nn.Module, adapter: StageAdapter) -> None:
+    """Refuse an adapter whose factors are not of this model's weights.
+
+    Raises:
+        CheckpointError: naming stage and weight.
+    """
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    for key, (A, B, _) in adapter.factors.items():
+        if shapes.get(key) != (len(B), A.shape[1]):
+            raise CheckpointError(
+                f"the adapter of stage {adapter.stage} is for weights of shape {(len(B), A.shape[1])}, and the model "
+                f"has {shapes.get(key) or 'none'} there", where=key,
+                fix="Use the adapters of this very model, in a stage folder as the recipe wrote it.",
+            )  # fmt: skip
 
 
 def read_factors(folder: Path) -> dict[str, Factors]:
@@ -275,7 +293,11 @@ def take_out(model: nn.Module, adapter: StageAdapter, base: Mapping[str, Tensor]
         model: with the merged weights W = W_0 + s B A.
         base: W_0 by key. Where it is not at hand, or more than the adapter has changed (`adapter.whole`), W - s B A
             serves instead.
+
+    Raises:
+        CheckpointError: see `check_adapter`; nothing has been changed then.
     """
+    check_adapter(model, adapter)
     for key, (A, B, scaling) in adapter.factors.items():
         weight = model.get_parameter(key)
         known = adapter.whole and key in base
@@ -292,6 +314,7 @@ __all__ = [
     "StageAdapter",
     "adapter_folder",
     "add_adapter",
+    "check_adapter",
     "coefficient_of",
     "merge_adapter",
     "read_adapter",

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from transformers import AutoTokenizer, CLIPImageProcessorPil
 
-from polysense.continual import Phase, Stage, run_stages, stage_folders
+from polysense.continual import Phase, Stage, check_replay, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError
@@ -51,9 +51,19 @@ class MeraRun:
         for name, source in recipe.sources.items():
             with place(f"sources: {name}: data"):
                 self.datasets[name] = source.data.open(self.root)
+        self._check_replay()
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(self._write_config)
         self.llm = self._llm() if start is None else None
+
+    def _check_replay(self) -> None:
+        """Refuse a share that nothing is replayed by now, and not when a stage has been trained."""
+        seen, recipe = self._seen(len(self.recipe.stages)), self.recipe
+        replaying = {"joint": (recipe.joint, seen[:-1]), "realign": (recipe.realign, seen)}
+        for name, (phase, senses) in replaying.items():
+            if phase is not None and phase.replay and len(seen) > 1:
+                with place(f"{name}: replay"):
+                    check_replay({each: self.datasets[each] for each in recipe.named_sources(senses)}, phase.replay)
 
     def _write_config(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)

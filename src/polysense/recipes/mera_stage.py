@@ -69,10 +69,10 @@ class StageTraining:
         return train(objective, mixture, self._loop(phase, samples), self.work / phase.name).step
 
     def evaluator(self) -> AnswerEvaluator:
-        """Asks the model as it is now; verdicts of a judge survive an interruption."""
+        """Asks the model as it is now; verdicts of a judge survive an interruption, and serve all stages of a run."""
         return AnswerEvaluator(
             self.model, self.processor, self.recipe.evaluation, self.recipe.conversations, features=self.features,
-            verdicts=self.work / "verdicts.jsonl",
+            verdicts=self.work.parent / "verdicts.jsonl",
         )  # fmt: skip
 
     def scored(self, sense: str, share: float) -> ScoredBatches:

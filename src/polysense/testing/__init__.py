@@ -1,6 +1,7 @@
 """Tiny configurations and samples for tests, benchmarks and documentation. Nothing in the library imports this."""
 
 from polysense.testing.anchors import tiny_anchor
+from polysense.testing.recipe import tiny_recipe
 from polysense.testing.tiny import (
     tiny_clip,
     tiny_features,
@@ -18,6 +19,7 @@ __all__ = [
     "tiny_llama",
     "tiny_llava",
     "tiny_mera",
+    "tiny_recipe",
     "tiny_senses",
     "tiny_tokenizer",
 ]

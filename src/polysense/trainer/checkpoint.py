@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from polysense.errors import CheckpointError
 from polysense.modality import JsonValue
 from polysense.storage import FileSystem, atomic_folder, read_verified
+from polysense.trainer.sharding import shared_like, whole_value
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and persistent buffers by name: what training may change."""
+    """Trainable parameters and persistent buffers by name, all of them whole: what training may change."""
+    return {name: whole_value(tensor) for name, tensor in _trainable_tensors(module).items()}
+
+
+def _trainable_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The same as the module holds them."""
     parameters = {name: parameter.requires_grad for name, parameter in module.named_parameters(remove_duplicate=False)}
     canonical = {name for name, _ in module.named_parameters()}
     return {
@@ -155,7 +161,7 @@ def trainable_state(module: nn.Module) -> dict[str, Tensor]:
 
 def load_trainable_state(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
     """Put saved values into the module in place; `CheckpointError` before anything changes if they do not fit."""
-    current = trainable_state(module)
+    current = _trainable_tensors(module)
     missing, unexpected = sorted(set(current) - set(saved)), sorted(set(saved) - set(current))
     shapes = [name for name in current if name in saved and current[name].shape != saved[name].shape]
     for what, names in (("lacks", missing), ("has unexpected", unexpected), ("has other sizes of", shapes)):
@@ -167,7 +173,7 @@ def load_trainable_state(module: nn.Module, saved: Mapping[str, Tensor]) -> None
             )
     with torch.no_grad():
         for name, tensor in current.items():
-            tensor.copy_(saved[name])
+            tensor.copy_(shared_like(saved[name], tensor))
 
 
 def frozen_fingerprint(module: nn.Module) -> str:
@@ -175,7 +181,7 @@ def frozen_fingerprint(module: nn.Module) -> str:
     total = hashlib.sha256()
     for name, parameter in sorted(module.named_parameters()):
         if not parameter.requires_grad:
-            data = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            data = whole_value(parameter.detach()).cpu().contiguous().reshape(-1).view(torch.uint8)
             total.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
             total.update(data.numpy().data)
     return total.hexdigest()

@@ -32,6 +32,8 @@ class LoopConfig:
         final_lr_ratio: learning rate at the last step as a share of the peak.
         max_grad_norm: gradients are scaled down to this norm; 0 turns clipping off.
         mixed_precision: "no" or "bf16" (autocast; parameters stay as they are).
+        activation_checkpointing: compute what blocks of layers keep for the backward pass again there, which takes a
+            third more time and far less memory and gives the same gradients.
         max_nonfinite_steps: consecutive steps with a non-finite loss or gradient after which the run stops.
         save_every: steps between checkpoints; the last step is always saved.
         keep_checkpoints: how many to keep, at least 2, so that a damaged newest one can be done without.
@@ -57,6 +59,7 @@ class LoopConfig:
     final_lr_ratio: float = 0.0
     max_grad_norm: float = 1.0
     mixed_precision: str = "no"
+    activation_checkpointing: bool = False
     max_nonfinite_steps: int = 10
     save_every: int = 500
     keep_checkpoints: int = 2

@@ -1,7 +1,8 @@
 """The one training loop of the library, on Accelerate.
 
 Per optimiser step: agree (who has samples, does anyone want to stop), forward and backward of every modality in one
-order on all ranks, one flat all-reduce, clip, update. Model parameters are plain tensors; nothing is wrapped.
+order on all ranks, one flat all-reduce, clip, update. Model parameters are plain tensors and nothing is wrapped, but
+for a run that its launcher shards (`polysense.trainer.sharding`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from polysense.data.rng import step_seed
 from polysense.errors import ConfigError, PolysenseError, QuotaExceededError, UnknownModalityError
 from polysense.modality import JsonValue
 from polysense.storage import FileSystem
+from polysense.trainer.activations import recomputed
 from polysense.trainer.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -42,6 +44,7 @@ from polysense.trainer.optimizer import (
     trainable_parameters,
 )
 from polysense.trainer.resume import check_origin
+from polysense.trainer.sharding import sharded
 from polysense.trainer.signals import StopSignals
 from polysense.trainer.step import StepReport, StepRunner
 from polysense.trainer.threads import sharing_cores
@@ -79,7 +82,8 @@ def train(
         CheckpointError: a checkpoint is damaged, belongs to another model, or cannot be written.
         QuotaExceededError: too many unusable samples, or non-finite steps in a row.
         UnknownModalityError: the feed has a modality that the objective does not know.
-        ConfigError: `config` gives epochs, and `LoopConfig.in_steps` has not turned them into steps.
+        ConfigError: `config` gives epochs, and `LoopConfig.in_steps` has not turned them into steps; or the launcher
+            wants an objective sharded that cannot be, or its module has no activation checkpointing.
     """
     # one process may run trainings of different precision, which Accelerate's state does not allow: see StepRunner
     accelerator = accelerator or Accelerator(mixed_precision="no")
@@ -89,6 +93,8 @@ def train(
         raise ConfigError("the loop counts steps, not epochs", where="loop.epochs", fix="Convert with in_steps().")
     with ExitStack() as stack:
         on_main(lambda: bool(stack.enter_context(FolderLock(folder))))
+        stack.enter_context(recomputed(objective.module, config.activation_checkpointing))
+        stack.enter_context(sharded(objective, accelerator.device))
         return _Run(objective, feed, config, Path(folder), hooks or Hooks(), accelerator, files).run()
 
 

@@ -34,6 +34,7 @@ class MeraObjective:
     """
 
     weights: Mapping[str, float] = {"answers": 1.0}
+    whole = ("model.encoders",)  # they encode every process's own samples, outside the model's forward
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polysense.errors import CheckpointError, ConfigError
 from polysense.trainer.config import LoopConfig
+from polysense.trainer.sharding import shared_like, whole_value
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -53,7 +54,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """The optimiser's state as `{state}/{parameter name}`: tensors only, independent of the order of groups."""
     return {
-        f"{key}/{name}": value
+        f"{key}/{name}": whole_value(value)
         for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
@@ -76,6 +77,5 @@ def load_optimizer_tensors(
     for name, values in state.items():
         parameter = parameters[name]
         optimizer.state[parameter] = {
-            key: value.clone() if value.ndim == 0 else value.to(parameter.device, copy=True)
-            for key, value in values.items()
+            key: value.clone() if value.ndim == 0 else shared_like(value, parameter) for key, value in values.items()
         }

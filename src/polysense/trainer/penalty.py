@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ class PenalisedObjective:
     @property
     def module(self) -> nn.Module:
         return self.objective.module
+
+    @property
+    def whole(self) -> Sequence[str] | None:
+        """See `polysense.trainer.sharding`: penalties compare whole parameters."""
+        return None if self.penalties else getattr(self.objective, "whole", None)
 
     def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
         """The objective's terms and every penalty. Raises: whatever these raise."""

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 # Settings that may differ between two starts of a run without changing what is trained.
 HARMLESS = {
+    "activation_checkpointing",
     "save_every",
     "keep_checkpoints",
     "strict_resume",

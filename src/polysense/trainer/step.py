@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polysense.errors import ConfigError
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.distributed import attendance, rank, sum_ranks, world_size
 from polysense.trainer.objective import Objective
 from polysense.trainer.optimizer import set_learning_rate
+from polysense.trainer.sharding import is_sharded, whole_value
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class StepRunner:
     ) -> None:
         self.objective, self.slots, self.accelerator, self.config = objective, tuple(slots), accelerator, config
         self.parameters, self.optimizer = list(parameters.values()), optimizer
+        self._sharded = any(map(is_sharded, self.parameters))
         # Every rank must run the modalities in one order, whatever the order of its sources.
         self._order = sorted(range(len(slots)), key=lambda slot: objective.modalities.index(slots[slot]))
         self._loss, self._samples = torch.zeros(()), 0
@@ -67,12 +70,18 @@ class StepRunner:
         Args:
             batches: one per slot, `None` where this rank has no sample.
             counts: for every rank, the samples per slot; the same on all ranks.
+
+        Raises:
+            ConfigError: a rank of a sharded module has no sample of a slot.
         """
         for slot in self._order:
             rows = [count[slot] for count in counts]
             self._samples += sum(rows)
             if not any(rows):
                 continue
+            if self._sharded and not all(rows):
+                raise ConfigError(f"a process has no sample of {self.slots[slot]} in a step, and all are to run "
+                                  "a sharded module", where="FSDP", fix="Launch it without --use_fsdp.")  # fmt: skip
             with attendance([row > 0 for row in rows]) as present:
                 if present:
                     share = rows[rank()] * world_size() / sum(rows) / self.config.accumulation
@@ -98,7 +107,7 @@ class StepRunner:
         loss = self.reduce()
         limit = self.config.max_grad_norm or math.inf
         with_grad = [parameter for parameter in self.parameters if parameter.grad is not None]
-        norm = float(nn.utils.clip_grad_norm_(with_grad, limit)) if with_grad else 0.0
+        norm = float(whole_value(nn.utils.clip_grad_norm_(with_grad, limit))) if with_grad else 0.0
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
             set_learning_rate(self.optimizer, self.config.learning_rate_at(step))
@@ -121,17 +130,20 @@ class StepRunner:
         """Average the gradients over the ranks in one transfer, which also carries the loss.
 
         A parameter that no rank has touched keeps no gradient, so the optimiser leaves it alone, as on one process.
+        Gradients of a sharded module were averaged in the backward pass.
         """
         if world_size() == 1:
             return float(self._loss)
-        grads = [parameter.grad for parameter in self.parameters]
+        parameters = [] if self._sharded else self.parameters
+        grads = [parameter.grad for parameter in parameters]
         pieces = [
             torch.zeros(parameter.numel(), device=parameter.device) if grad is None else grad.flatten().float()
-            for parameter, grad in zip(self.parameters, grads, strict=True)
+            for parameter, grad in zip(parameters, grads, strict=True)
         ]
-        touched = torch.tensor([grad is not None for grad in grads], dtype=torch.float32, device=pieces[0].device)
+        device = self.parameters[0].device
+        touched = torch.tensor([grad is not None for grad in grads], dtype=torch.float32, device=device)
         flat = sum_ranks(torch.cat([*pieces, touched, self._loss.to(touched.device).reshape(1)])) / world_size()
         *sums, touched, loss = flat.split([piece.numel() for piece in pieces] + [len(grads), 1])
-        for parameter, mean, count in zip(self.parameters, sums, touched.tolist(), strict=True):
+        for parameter, mean, count in zip(parameters, sums, touched.tolist(), strict=True):
             parameter.grad = mean.view_as(parameter).to(parameter.device, parameter.dtype) if count else None
         return float(loss)

@@ -14,6 +14,7 @@ from polysense.continual.stage_adapter import (
     StageAdapter,
     adapter_folder,
     add_adapter,
+    check_adapter,
     merge_adapter,
     read_adapters,
     save_adapter,
@@ -76,6 +77,8 @@ class LoraLearning(Learning):
     def begin(self) -> None:
         context = self.context
         self.earlier = [] if context.start is None else read_adapters(context.start)
+        for each in self.earlier:
+            check_adapter(self.model, each)
         self.add()
 
     def add(self) -> None:

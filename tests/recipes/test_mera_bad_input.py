@@ -1,0 +1,132 @@
+"""What a run of MERA's recipe can be given wrong, by the command line: one clear error, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from polysense.cli import main
+from polysense.continual.stage_adapter import adapter_folder
+from polysense.recipes import mera
+from polysense.storage import MANIFEST, write_manifest
+from polysense.testing import tiny_recipe, tiny_tokenizer
+
+OTHER_BASE = "the adapter of stage 1 is for weights of shape"
+CONNECTOR = "senses.image.connector={kind: mlp, depth: 3}"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_recipe(tmp_path_factory.mktemp("parts"), steps=1)
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of both stages."""
+    output = tmp_path_factory.mktemp("finished")
+    mera.run(str(config), output)
+    return output
+
+
+def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    """The one line of error that a run ends with."""
+    capsys.readouterr()
+    assert main(["train", "mera", "--config", str(config), "--output", str(output), *overrides]) == 1
+    told = capsys.readouterr().err
+    assert told.count("polysense: ") == 1 and "Traceback" not in told
+    return told
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (CONNECTOR, "do not fit kind 'mlp'"),
+        ("realign.replay=0.01", "realign: replay: image: a share of 0.01 of its 8 samples is less than one sample"),
+        ("joint.replay=0.01", "joint: replay: image: a share of 0.01 of its 8 samples is less than one sample"),
+        ("realign.replay=0", "realign: the phase has neither data nor replay"),
+        ("stages=[image, audio]", "stages: audio: a stage needs its sense's settings and a data set"),
+        ("evaluation.judge={model: m, options: {base_url: nowhere}}", "not a plain http or https address"),
+        ("loop.mixed_precision=fp8", "mixed_precision is 'fp8'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
+    override: str, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(config, tmp_path / "run", capsys, override)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_language_model_without_a_token_to_pad_with_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm = tmp_path / "llm"
+    shutil.copytree(config.parent / "llm", llm)
+    tokenizer = tiny_tokenizer(pad_token=None, unk_token=None)
+    vocabulary = {token for token in tokenizer.get_vocab() if "reserved" in token}
+    tokenizer.save_pretrained(llm)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (llm / name).read_text()
+        for token in vocabulary:
+            text = text.replace(token, "ordinary")
+        (llm / name).write_text(text)
+    told = refused(config, tmp_path / "run", capsys, f"llm={llm}")
+    assert "the tokenizer has neither a padding token nor a reserved one" in told
+
+
+def exchanged(stages: list[Path]) -> None:
+    """The second stage under the name of the first."""
+    shutil.rmtree(stages[0])
+    stages[1].rename(stages[0])
+
+
+def without_the_first(stages: list[Path]) -> None:
+    shutil.rmtree(stages[0])
+
+
+def of_another_base(stages: list[Path]) -> None:
+    """The first stage with an adapter of a language model of another width, well written."""
+    path = adapter_folder(stages[0], 1) / "adapter_model.safetensors"
+    factors = {name: torch.cat([each, each], dim=1) if ".lora_A." in name else torch.cat([each, each])
+               for name, each in load_file(path).items()}  # fmt: skip
+    save_file(factors, path)
+    details = json.loads((stages[0] / MANIFEST).read_text())["details"]
+    write_manifest(stages[0], details)
+    shutil.rmtree(stages[1])
+
+
+@pytest.mark.parametrize(
+    ("disturb", "method", "message"),
+    [
+        (exchanged, "merge=running_average", "the folder holds the stage 'stage-2-depth"),
+        (without_the_first, "merge=running_average", "the stage is there, the one it was made from is not"),
+        (of_another_base, "merge=running_average", OTHER_BASE),
+        (of_another_base, "method={name: ewc, share: 0.5}", OTHER_BASE),
+        (of_another_base, "method={name: pathweave}", OTHER_BASE),
+    ],
+)
+def test_stages_out_of_order_and_adapters_of_another_base_are_named(
+    disturb: Callable[[list[Path]], None], method: str, message: str, finished: Path, config: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(finished / "stages", tmp_path / "run" / "stages")
+    disturb(sorted((tmp_path / "run" / "stages").iterdir()))
+    before = {path: path.read_bytes() for path in (tmp_path / "run" / "stages").rglob("*") if path.is_file()}
+    told = refused(config, tmp_path / "run", capsys, method)
+    assert message in told
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_sense_that_was_not_learned_yet_is_named(
+    finished: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More or fewer features than placeholders are in `tests/models/mera/test_placeholders.py`."""
+    first = sorted((finished / "stages").iterdir())[0]
+    picture = next(config.parent.glob("*-depth.png"))
+    assert main(["chat", str(first), f"{picture}:depth", "--ask", "what is this ?"]) == 1
+    assert "unknown modality 'depth' (known here: image" in capsys.readouterr().err
