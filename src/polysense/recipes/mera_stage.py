@@ -52,6 +52,12 @@ class StageTraining:
             penalties: see `PenalisedObjective`.
         """
         apply_freezing(self.model, phase.trains)
+        mixture, asking = self.feed(phase)
+        objective = PenalisedObjective(asking, penalties or {}, slots=len(mixture.slots))
+        return train(objective, mixture, self._loop(phase, mixture), self.work / phase.name).step
+
+    def feed(self, phase: Phase) -> tuple[Mixture, MeraObjective]:
+        """A phase's batches, each of samples of about one length, and the loss of what they are asked."""
         asked = self.recipe.conversations
         if phase.name == "connector":
             asked = replace(asked, tasks=("caption",))
@@ -59,8 +65,7 @@ class StageTraining:
         sizes = batch_sizes(phase.batch_size, {name: len(each) for name, each in datasets.items()})
         sources = [self._source(name, each, sizes[name], asked) for name, each in datasets.items()]
         mixture = Mixture(sources, self.features, seed=self.recipe.seed, augment=False)
-        objective = PenalisedObjective(self._objective(mixture, asked), penalties or {}, slots=len(mixture.slots))
-        return train(objective, mixture, self._loop(phase, mixture), self.work / phase.name).step
+        return mixture, self._objective(mixture, asked)
 
     def evaluator(self) -> AnswerEvaluator:
         """Asks the model as it is now; verdicts of a judge survive an interruption."""
