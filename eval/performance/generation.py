@@ -5,9 +5,9 @@
 A Llama of SmolLM2-135M's sizes, random weights; MERA models of 1 and of 6 senses around the same weights; and what
 PathWeave makes of it after 1 and after 4 senses, as many as in the paper: an adapter per sense beside every linear
 layer, whose rank is a 32nd of the width, as there. Adapters begin as zeros, so that all sides generate the same tokens
-after the same prompt, which is checked first. Floating-point operations and bytes of parameters that one token takes are counted exactly; the
-time is that of 16 tokens by `generate`, the prompt included, all sides in turn. The exit code is 1 when a gate is
-missed.
+after the same prompt, which is checked first. Floating-point operations and bytes of parameters that one token takes
+are counted exactly; the time is that of 16 tokens by `generate`, the prompt included, all sides in turn. The exit code
+is 1 when a gate is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMOLLM2 = {"vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1_536,
            "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True}  # fmt: skip
 SENSES, PATHS = (1, 6), (1, 4)
 RANK, PROMPT, TOKENS = SMOLLM2["hidden_size"] // 32, 16, 16
-BARE, MERA, PAPER = "bare language model", "MERA, {} senses", 3.3
+BARE, MERA, PAPER = "bare language model", "MERA, senses: {}", 3.3
 VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
           "image_size": 32, "patch_size": 8}  # fmt: skip
 
@@ -54,7 +54,7 @@ def models() -> dict[str, Any]:
         model.add_adapters(linears, AdapterOptions(rank=RANK))
         for index in range(count):
             model.add_path(f"sense_{index}")
-        built[f"PathWeave, {count} senses"] = model.eval()
+        built[f"PathWeave, senses: {count}"] = model.eval()
     return built
 
 
@@ -113,7 +113,7 @@ def measure(report: Report, built: Mapping[str, Any], repeats: int) -> None:
         "the paper's time per token, PathWeave / bare": PAPER,
     }
     for side in [side for side in built if side != BARE]:
-        exact, bound = ((1.0, 1.05) if side.startswith("MERA") else (None, None))
+        exact, bound = (1.0, 1.05) if side.startswith("MERA") else (None, None)
         slower = times[side].min / times[BARE].min
         report.gates += [
             Gate(f"{side}: operations / bare", work[side] / work[BARE], at_least=exact, at_most=exact),

@@ -72,9 +72,7 @@ def measure_head(report: Report, vocabulary: int, repeats: int) -> None:
     models, hidden = heads(vocabulary), torch.randn(1, TOKENS, WIDTH)
     for share in SHARES:
         name, labels = f"head, {vocabulary} words, {share:.0%} labelled", labels_of(share, vocabulary)
-        steps: dict[str, Step] = {
-            side: partial(head_step, model, hidden, labels) for side, model in models.items()
-        }
+        steps: dict[str, Step] = {side: partial(head_step, model, hidden, labels) for side, model in models.items()}
         check_equality(report, name, steps)
         times = take_turns(steps, repeats)
         report.figures[f"{name}: ms"] = times

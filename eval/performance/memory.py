@@ -24,9 +24,7 @@ def growth(call: Callable[[], object]) -> int:
     return _status("VmHWM") - before
 
 
-def in_child(
-    function: Callable[Arguments, Value], *arguments: Arguments.args, **options: Arguments.kwargs
-) -> Value:
+def in_child(function: Callable[Arguments, Value], *arguments: Arguments.args, **options: Arguments.kwargs) -> Value:
     """What the function returns in a fresh process, with as many threads as this one."""
     threads = torch.get_num_threads()
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:

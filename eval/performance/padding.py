@@ -61,7 +61,7 @@ def ungrouped(mixture: Mixture) -> Mixture:
 
 
 def check_equality(grouped: Mixture, plain: Mixture) -> None:
-    """Stop unless both have the same samples in an epoch of every data set, and a step is the same when drawn again."""
+    """Stop unless both have the same samples in an epoch of every data set, and a step drawn again is the same."""
     for slot, source in enumerate(grouped.sources):
         steps = range(-(-len(source.dataset) // source.batch_size))
         drawn = [[batches[slot].ids for batches in map(mixture.build, steps)] for mixture in (grouped, plain)]

@@ -1,4 +1,4 @@
-"""What benchmarks of MERA's recipe begin with: a small world of real files, and untrained parts of the recipe's sizes."""
+"""What benchmarks of MERA's recipe begin with: a small world of real files, and parts that are not trained."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def test_senses_cost_nothing_per_token_and_paths_do(tmp_path: Path, monkeypatch:
     report = json.loads((tmp_path / "generation.json").read_text())
     value = {gate["name"]: gate["value"] for gate in report["gates"]}
     for what in ("operations", "bytes of parameters"):
-        assert value[f"MERA, 1 senses: {what} / bare"] == value[f"MERA, 6 senses: {what} / bare"] == 1.0
-        assert value[f"PathWeave, 4 senses: {what} / bare"] > value[f"PathWeave, 1 senses: {what} / bare"] > 1.0
+        assert value[f"MERA, senses: 1: {what} / bare"] == value[f"MERA, senses: 6: {what} / bare"] == 1.0
+        assert value[f"PathWeave, senses: 4: {what} / bare"] > value[f"PathWeave, senses: 1: {what} / bare"] > 1.0
 
 
 def test_all_sides_share_the_weights_of_the_bare_model() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eval.performance import padding
-from polysense.data import Mixture
+from polysense.testing.toy import toy_mixture
 
 
 def test_the_share_of_padding_by_hand() -> None:
@@ -38,11 +38,7 @@ def test_the_benchmark_counts_the_padding_of_the_recipes_batches(
 
 
 def test_another_set_of_samples_stops_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    from polysense.testing.toy import toy_mixture
-
     one, other = toy_mixture(), toy_mixture(seed=1)
-    build = other.build
-    monkeypatch.setattr(other, "build", lambda step: build(0))
-    assert isinstance(one, Mixture)
+    monkeypatch.setattr(other, "build", lambda step: toy_mixture(seed=1).build(0))
     with pytest.raises(SystemExit, match="grouping changes which samples"):
         padding.check_equality(one, other)
