@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ def phases(training: StageTraining, names: Sequence[str]) -> list[Phase]:
     recipe = training.recipe
     if recipe.realign is None:
         sys.exit("the recipe does not realign: there is nothing to count")
-    common = {"trains": {".*": False}, "epochs": 1, "learning_rates": {"connectors": 1e-3}}
+    common: dict[str, Any] = {"trains": {".*": False}, "epochs": 1.0, "learning_rates": {"connectors": 1e-3}}
     return [
         Phase(name="joint", data=list(names), batch_size=recipe.joint.batch_size, **common),
         Phase(name="realign", data=[], batch_size=recipe.realign.batch_size, replay=recipe.realign.replay, **common),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from eval.performance import generation
+from eval.performance.harness import Report
 
 TINY = {"vocab_size": 40, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 
@@ -43,4 +44,4 @@ def test_nothing_is_timed_when_the_tokens_differ(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(generation, "generate", drawn)
     with pytest.raises(SystemExit, match="are not the bare model's"):
-        generation.measure(generation.Report("generation", "", 0, ()), generation.models(), 1)
+        generation.measure(Report("generation", "", 0, ()), generation.models(), 1)

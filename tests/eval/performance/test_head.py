@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eval.performance import head
+from eval.performance.harness import Report
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def test_nothing_is_timed_when_the_losses_differ(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(head, "head_step", wrong)
     with pytest.raises(SystemExit, match="loss and gradient differ by"):
-        head.measure_head(head.Report("head", "", 0, ()), 40, 1)
+        head.measure_head(Report("head", "", 0, ()), 40, 1)
 
 
 def test_labels_are_the_share_that_was_asked_for() -> None:
