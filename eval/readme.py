@@ -11,6 +11,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "eval" / "reports"
+BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "padding", "merging", "fisher", "points",
+              "captioning", "judge")  # fmt: skip
 BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -79,7 +81,7 @@ def verdicts(claims: dict[str, Any]) -> Iterator[str]:
 
 def speed() -> Iterator[str]:
     """Gates of the benchmarks, passed or not."""
-    for name in ("experts", "senses", "points", "captioning", "judge"):
+    for name in BENCHMARKS:
         report = read(f"performance/{name}.json")
         if report is None:
             continue

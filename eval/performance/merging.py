@@ -22,9 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 
 from eval.performance.harness import REPORTS, Gate, Report, require, take_turns
+from eval.performance.memory import MIB, growth, in_child
 from polysense.merging import (
     concatenate_factors,
     effective_weight,
@@ -47,7 +46,6 @@ from polysense.merging import (
 from polysense.merging.weight_files import WEIGHTS
 from polysense.storage import atomic_folder
 
-MIB = 1 << 20
 MODELS = 3
 SIZES = {"hidden_size": 1024, "intermediate_size": 2816, "vocab_size": 4096}
 RANK, WIDTH, SCALING = 128, 1024, 2.0
@@ -149,16 +147,7 @@ def check_equality(folders: Sequence[Path], target: Path) -> float:
 
 def peak_of(side: str, folders: Sequence[Path], target: Path) -> int:
     """Bytes by which the resident set of this process grows at most."""
-    torch.ones(64, 64).matmul(torch.ones(64, 64))
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
-    before = _status("VmRSS")
-    SIDES[side](folders, target)
-    return _status("VmHWM") - before
-
-
-def in_child(side: str, folders: Sequence[Path], target: Path) -> int:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak_of, side, folders, target).result()
+    return growth(partial(SIDES[side], folders, target))
 
 
 def run_mergekit(python: Path | None, folders: Sequence[Path], target: Path, repeats: int) -> dict[str, Any] | None:
@@ -188,8 +177,8 @@ def measure_folders(report: Report, root: Path, parsed: argparse.Namespace) -> N
     targets = {side: root / f"target {i}" for i, side in enumerate(SIDES)}
     unlike = check_equality(large, targets["ours"])
     size = (large[0] / WEIGHTS).stat().st_size
-    peaks = {side: in_child(side, large, targets[side]) for side in SIDES}
-    peak_small = in_child("ours", small, targets["ours"])
+    peaks = {side: in_child(peak_of, side, large, targets[side]) for side in SIDES}
+    peak_small = in_child(peak_of, "ours", small, targets["ours"])
     calls = {side: partial(call, large, targets[side]) for side, call in SIDES.items()}
     times = take_turns(calls, parsed.repeats)
     mergekit = run_mergekit(parsed.mergekit, large, root / "mergekit", min(3, parsed.repeats))
@@ -251,11 +240,6 @@ def measure_deltas(report: Report, count: int) -> None:
         Gate(f"P4x: {way}, {count} LoRAs", error, at_most=1e-6 if way.startswith("ours") else None)
         for way, error in errors.items()
     ]
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ Batch = TypeVar("Batch")
 Fisher = dict[str, Tensor]
 """Parameter name to its share of the diagonal, in the parameter's shape, float32, on its device."""
 
-CAP_BYTES = 4 << 20  # what a processor's cache holds; more is slower there
+CAP_BYTES = 1 << 20  # what the cache of one core holds; more is slower there
 
 
 def sample_fisher(

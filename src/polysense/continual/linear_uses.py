@@ -7,6 +7,7 @@ one backward pass from the sum of their losses; a layer that is used several tim
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,15 +98,14 @@ def sum_of_squares(
     x = _tokens(inputs)
     if x.shape[1] == 1:  # the square of an outer product is the outer product of the squares
         return g[:, 0].square().t() @ x[:, 0].square()
-    total = torch.zeros(*shape, device=g.device)
-    chunk = max(1, cap_bytes // (total.numel() * total.element_size()))
+    total = torch.zeros(math.prod(shape), device=g.device)
+    chunk = max(1, min(len(g), cap_bytes // (total.numel() * total.element_size())))
+    # the same memory every time: taking it anew costs as much as the products
+    held, ones = torch.empty(chunk, *shape, device=g.device), torch.ones(chunk, device=g.device)
     for some_g, some_x in zip(g.split(chunk), x.split(chunk), strict=True):
-        single = some_g.transpose(1, 2) @ some_x  # samples out in
-        if len(single) == 1:
-            total.addcmul_(single[0], single[0])
-        else:
-            total += single.square_().sum(dim=0)
-    return total
+        single = torch.bmm(some_g.transpose(1, 2), some_x, out=held[: len(some_g)])  # samples out in
+        total.addmv_(single.square_().flatten(1).t(), ones[: len(single)])  # the sum over samples
+    return total.view(*shape)
 
 
 def _tokens(uses: Sequence[Tensor]) -> Float[Tensor, "samples tokens features"]:

@@ -53,6 +53,14 @@ class StageTraining:
             penalties: see `PenalisedObjective`.
         """
         apply_freezing(self.model, phase.trains)
+        mixture, asking = self.feed(phase)
+        # the batches of a step weigh one altogether
+        objective = PenalisedObjective(asking, penalties or {}, slots=1)
+        samples = sum(len(source.dataset) for source in mixture.sources)
+        return train(objective, mixture, self._loop(phase, samples), self.work / phase.name).step
+
+    def feed(self, phase: Phase) -> tuple[Mixture, MeraObjective]:
+        """A phase's batches, each of samples of about one length, and the loss of what they are asked."""
         asked = self.recipe.conversations
         if phase.name == "connector":
             asked = replace(asked, tasks=("caption",))
@@ -63,10 +71,7 @@ class StageTraining:
                    length=self._words(name, asked)) for name, each in datasets.items()
         ]  # fmt: skip
         mixture = Mixture(sources, self.features, seed=self.recipe.seed, augment=False)
-        # the batches of a step weigh one altogether
-        objective = PenalisedObjective(self._objective(mixture, asked), penalties or {}, slots=1)
-        samples = sum(map(len, datasets.values()))
-        return train(objective, mixture, self._loop(phase, samples), self.work / phase.name).step
+        return mixture, self._objective(mixture, asked)
 
     def evaluator(self) -> AnswerEvaluator:
         """Asks the model as it is now; verdicts of a judge survive an interruption, and serve all stages of a run."""

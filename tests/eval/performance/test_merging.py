@@ -25,7 +25,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "MIB", 4096)
     monkeypatch.setattr(merging, "RANK", 4)
     monkeypatch.setattr(merging, "WIDTH", 24)
-    monkeypatch.setattr(merging, "in_child", merging.peak_of)
+    monkeypatch.setattr(merging, "in_child", lambda function, *given: function(*given))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, dict[str, object]]:

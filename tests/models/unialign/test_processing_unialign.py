@@ -69,6 +69,11 @@ def test_eight_senses_survive_the_folder_by_class_and_by_auto_class(
         assert same(loaded(**raw(), facts=FACTS), processor(**raw(), facts=FACTS))
 
 
+def test_a_sense_may_be_given_as_a_spec(clip: Path) -> None:
+    spec = Modality(name="depth", kind="grid", channels=1, processor={"warps": 0})
+    assert UniAlignProcessor.from_clip(clip, [spec]).part("depth").to_dict()["warps"] == 0
+
+
 def test_features_carry_the_names_that_the_model_takes(processor: UniAlignProcessor) -> None:
     given = {key: value for key, value in raw().items() if key != "thermal"}
     out = processor(**given, facts=FACTS)

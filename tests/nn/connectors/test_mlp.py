@@ -53,3 +53,18 @@ def test_the_depth_is_a_choice(hidden: list[int], layers: int) -> None:
 def test_options_that_cannot_be_used_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_connector("mlp", 4, 8, **options)
+
+
+def test_it_may_begin_among_the_words() -> None:
+    plain, small = (build_connector("mlp", 3, 4, init_scale=scale) for scale in (1.0, 0.25))
+    tokens = torch.randn(2, 5, 3)
+    for connector in (plain, small):
+        torch.manual_seed(1)
+        connector.reset_parameters()
+    assert torch.allclose(small(tokens), plain(tokens) / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, 1.5, "small", float("nan")])
+def test_a_factor_that_cannot_be_is_refused(scale: object) -> None:
+    with pytest.raises(ConfigError, match="init_scale"):
+        build_connector("mlp", 3, 4, init_scale=scale)

@@ -48,7 +48,7 @@ class UniAlignProcessor(SensesProcessor):
         folder = local_folder(clip, {})
         processor = cls(CLIPImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
         for modality in modalities:
-            if modality not in {"image", "text"}:
+            if modality not in ("image", "text"):
                 processor.add_modality(modality)
         return processor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,11 +26,13 @@ class MLPConnector(Connector):
         hidden_dims: widths between the layers; one layer of the output width if `None`, a single linear map if empty.
         activation: "gelu", "relu" or "silu".
         bias: whether the layers have one.
+        init_scale: factor of the last layer's initial values. Words of a language model are short vectors (an RMS of
+            0.02 or so), beside which torch's own values make long ones; small factors begin among the words.
     """
 
     def __init__(
         self, in_dim: int, out_dim: int, *, hidden_dims: Sequence[int] | None = None, activation: str = "gelu",
-        bias: bool = True,
+        bias: bool = True, init_scale: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__(in_dim, out_dim)
         hidden = [out_dim] if hidden_dims is None else list(hidden_dims)
@@ -37,12 +40,20 @@ class MLPConnector(Connector):
         if activation not in _ACTIVATIONS or len(hidden) >= _MAX_LAYERS:
             raise ConfigError(f"there is no perceptron of {len(hidden) + 1} layers with activation {activation!r}",
                               fix=f"Use up to {_MAX_LAYERS} layers and one of {', '.join(_ACTIVATIONS)}.")  # fmt: skip
-        self.hidden_dims = tuple(hidden)
+        if not isinstance(init_scale, int | float) or not 0 < init_scale <= 1:
+            raise ConfigError(f"init_scale of a connector is {init_scale!r}", fix="Use a number above 0, at most 1.")
+        self.hidden_dims, self.init_scale = tuple(hidden), init_scale
         widths = [in_dim, *hidden, out_dim]
         self.layers = len(widths) - 1
         for index in range(self.layers):
             self.add_module(f"linear_{index + 1}", nn.Linear(widths[index], widths[index + 1], bias=bias))
         self.act = _ACTIVATIONS[activation]()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        for value in self.get_submodule(f"linear_{self.layers}").parameters():
+            value *= self.init_scale
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens in_dim"], mask: TokenMask | None = None
