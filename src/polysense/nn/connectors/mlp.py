@@ -53,7 +53,7 @@ class MLPConnector(Connector):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         for value in self.get_submodule(f"linear_{self.layers}").parameters():
-            value *= self.init_scale
+            value.mul_(self.init_scale)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens in_dim"], mask: TokenMask | None = None
