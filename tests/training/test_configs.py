@@ -25,6 +25,7 @@ CONFIGS: dict[str, type] = {
     "anchors/clip.yaml": AnchorRecipe,
     "anchors/clip-demo.yaml": AnchorRecipe,
     "anchors/llama.yaml": LlamaRecipe,
+    "anchors/llama-demo.yaml": LlamaRecipe,
     "mera/demo.yaml": MeraRecipe,
     "mera/paper.yaml": MeraRecipe,
     "mera/smollm.yaml": MeraRecipe,
