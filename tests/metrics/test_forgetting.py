@@ -23,14 +23,14 @@ def test_plasticity_is_beside_the_rival_that_keeps_nothing() -> None:
 
 
 def test_a_stage_without_an_earlier_task_is_refused() -> None:
-    with pytest.raises(ConfigError, match="stage 2.*video-text"):
+    with pytest.raises(ConfigError, match=r"stage 2.*video-text"):
         memories([{"video-text": 0.4}, {"audio-text": 0.3}])
     with pytest.raises(ConfigError, match="no stages"):
         memories([])
 
 
 def test_nothing_can_be_relative_to_nothing() -> None:
-    with pytest.raises(ConfigError, match="0.0 when the task"):
+    with pytest.raises(ConfigError, match=r"0\.0 when the task"):
         _ = memories([{"video-text": 0.0}])["video-text"].retention
     with pytest.raises(ConfigError, match="audio-text"):
         plasticity({"audio-text": 0.2}, {})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polysense.metrics import constant_f1, event_score
+from polysense.metrics import constant_f1, event_score, f1_interval
 
 TRUTH = torch.tensor([[[1, 0], [1, 1]], [[0, 1], [0, 1]], [[0, 1], [0, 1]]], dtype=torch.bool)
 """Three samples of two seconds, two classes: seven pairs are true."""
@@ -48,3 +48,12 @@ def test_a_constant_prediction_is_as_good_as_its_score_says() -> None:
         event_score(torch.tensor([bool(n & 1), bool(n & 2), bool(n & 4)]).expand(5, 4, 3), truth).f1 for n in range(8)
     ]
     assert constant_f1(truth) == pytest.approx(max(tried))
+
+
+def test_the_interval_holds_the_score_and_is_none_where_samples_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth, predicted = (torch.rand(60, 4, 3, generator=generator) < 0.4 for _ in range(2))
+    low, high = f1_interval(predicted, truth)
+    assert low < event_score(predicted, truth).f1 < high and high - low < 0.2
+    assert f1_interval(truth, truth) == (1.0, 1.0)
+    assert f1_interval(predicted, truth) == (low, high)  # seeded

@@ -37,7 +37,7 @@ def test_two_empty_masks_agree_and_one_empty_mask_does_not() -> None:
 
 
 def test_the_contour_lies_where_a_pixel_differs_from_right_below_or_across() -> None:
-    """A square of 2 in rows and columns 1 and 2: of rows 0 to 2 and columns 0 to 2 only (1, 1) has equal neighbours."""
+    """A square in rows and columns 1 and 2: of rows and columns 0 to 2 only (1, 1) has equal neighbours."""
     expected = box(0, 0, 3, 3, size=5)
     expected[1, 1] = False
     assert torch.equal(contours(box(1, 1, 3, 3, size=5)), expected)

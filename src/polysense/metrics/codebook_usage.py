@@ -31,7 +31,7 @@ def code_counts(
 
 
 def perplexity(counts: Int[Tensor, " size"]) -> float:
-    """The number of codes that would be as even a use as `counts`: exp of their entropy; 0 where nothing was counted."""
+    """How many codes, used evenly, have the entropy of `counts`; 0 where nothing was counted."""
     shares = counts.double() / counts.sum().clamp(min=1)
     return float(torch.special.entr(shares).sum().exp()) if bool(counts.any()) else 0.0
 

@@ -1,4 +1,4 @@
-"""Which events happen in which second: precision, recall and F1 over (second, class) decisions (CMG's AVVP protocol)."""
+"""Which events happen in which second: precision, recall and F1 over seconds and classes (CMG's protocol on AVVP)."""
 
 from __future__ import annotations
 
@@ -65,3 +65,22 @@ def constant_f1(
     often = steps.sum(dim=0).sort(descending=True).values.double()
     claims = len(steps) * torch.arange(1, len(often) + 1, device=often.device)
     return float((2 * often.cumsum(dim=0) / (claims + often.sum()).clamp(min=1)).max())
+
+
+def f1_interval(
+    predicted: Bool[Tensor, "samples time classes"],
+    truth: Bool[Tensor, "samples time classes"],
+    mask: Bool[Tensor, "samples time"] | None = None,
+    *,
+    draws: int = 1000,
+) -> tuple[float, float]:
+    """90 % interval of the F1 of `event_score` (all samples together) over the samples, by a seeded bootstrap."""
+    if mask is not None:
+        predicted, truth = predicted & mask[..., None], truth & mask[..., None]
+    counts = torch.stack(
+        [(predicted & truth).flatten(1).sum(1), (predicted.flatten(1).sum(1) + truth.flatten(1).sum(1))]
+    )
+    chosen = torch.randint(len(truth), (draws, len(truth)), generator=torch.Generator().manual_seed(0))
+    right, both = counts.double().cpu()[:, chosen].sum(dim=-1)
+    low, high = (2 * right / both.clamp(min=1)).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+    return low, high
