@@ -78,10 +78,10 @@ def test_every_row_may_be_a_clip_and_names_may_have_commas(tmp_path: Path) -> No
     assert [bool(each) for each in table[1].extra["seconds"]["audio"]] == [False] * 3 + [True] * 4 + [False] * 3
 
 
-def test_classes_get_the_names_of_another_data_set_and_all_others_are_dropped(tmp_path: Path) -> None:
+def test_classes_get_the_names_of_another_data_set_and_others_may_be_left_out(tmp_path: Path) -> None:
     names = {"Violin, fiddle": "Violin_fiddle", "Bark": "Dog"}
     assert ave(tmp_path, rename=names).labels("video") == ["Church bell", "Violin_fiddle", "Dog"]
-    assert ave(tmp_path, rename=names, drop_others=True).labels("video") == ["Violin_fiddle", "Dog"]
+    assert ave(tmp_path, rename=names, classes=["Dog", "Cat"]).labels("video") == ["Dog"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class EventLayout:
             the one after its last.
         media: modality to the path of a clip's file with columns in braces, such as "video/{filename}.mp4".
         rename: class of the table to the name that other data sets have for it.
-        drop_others: leave out events whose class is not in `rename`, and clips that have no other.
+        classes: keep events of these classes alone, by their new names, and clips that have one; empty keeps all.
         clip_per_row: every row is a clip of its own (AVE); otherwise rows with one identifier are one clip (AVVP).
         seconds: length of a clip.
     """
@@ -43,7 +43,7 @@ class EventLayout:
     end: str
     media: Mapping[str, str]
     rename: Mapping[str, str] = field(default_factory=dict)
-    drop_others: bool = False
+    classes: Sequence[str] = ()
     clip_per_row: bool = False
     seconds: int = 10
 
@@ -104,6 +104,9 @@ class EventTable:
         """The class of every clip's longest event in `modality`; media are not read."""
         return [self._label(clip, modality) for clip in self._clips]
 
+    def _name(self, label: str) -> str:
+        return self.layout.rename.get(label.strip(), label.strip())
+
     def _label(self, clip: str, sense: str) -> str | None:
         """The class of most seconds; of several the one that begins first."""
         every = [label for second in self._seconds[clip].get(sense, ()) for label in second]
@@ -128,8 +131,7 @@ class EventTable:
                                     fix="Correct the row, the delimiter or the columns.")  # fmt: skip
             row = dict(zip(names, values, strict=True))
             events = self._spans(row, where)
-            kept = [(layout.rename.get(label, label), start, end) for label, start, end in events
-                    if not layout.drop_others or label in layout.rename]  # fmt: skip
+            kept = [each for each in events if not layout.classes or each[0] in layout.classes]
             if kept:
                 yield (f"{row[layout.clip]}/{number}" if layout.clip_per_row else row[layout.clip]), row, kept
 
@@ -140,7 +142,9 @@ class EventTable:
         labels = [row[self.layout.label]] if len(starts) == 1 else row[self.layout.label].split(",")
         try:
             spans = zip(labels, starts, ends, strict=True)
-            return [(label.strip(), math.floor(float(start)), math.ceil(float(end))) for label, start, end in spans]
+            return [
+                (self._name(label), math.floor(float(start)), math.ceil(float(end))) for label, start, end in spans
+            ]
         except (ValueError, OverflowError) as error:
             raise ManifestError(f"the row's events do not fit together ({error})", where=where,
                                 fix="Give one start, one end and one class for each event.") from error  # fmt: skip

@@ -62,6 +62,7 @@ class DatasetSettings:
     """Where samples come from: exactly one of `manifest`, `parquet`, `csv`, `json`, `events` and `hub`.
 
     Attributes:
+        folder: of the data root, which the files and what they name are relative to.
         manifest: JSONL manifest, relative to the recipe's data root.
         parquet, csv, json: files or patterns, relative to the data root.
         events: tables of the events of clips (`polysense.data.EventLayout`).
@@ -73,6 +74,7 @@ class DatasetSettings:
         limit: use the first samples only.
     """
 
+    folder: str = ""
     manifest: str | None = None
     parquet: Sequence[str] = ()
     csv: Sequence[str] = ()
@@ -96,7 +98,7 @@ class DatasetSettings:
         if sum(map(bool, (self.manifest, self.parquet, self.csv, self.json, self.events, self.hub))) != 1:
             raise ConfigError("a data set needs exactly one of manifest, parquet, csv, json, events and hub",
                               fix="Give one of them.")  # fmt: skip
-        dataset = self._rows(root)
+        dataset = self._rows(root / self.folder)
         if self.captions:
             dataset = PooledCaptions(dataset, self.captions)
         if self.sample is not None and self.sample < len(dataset):
@@ -148,6 +150,7 @@ class DatasetSettings:
         """SHA-256 of the manifest or of the files; a Hub data set is named by itself."""
         if self.hub:
             return f"{self.hub}[{self.split}]"
+        root = root / self.folder
         tables = [*self.events.tables.values()] if self.events else [self.manifest] if self.manifest else []
         matches = [root / table for table in tables] + [p for each in self._files[1] for p in root.glob(each)]
         together = hashlib.sha256()
@@ -158,9 +161,14 @@ class DatasetSettings:
 
     def key(self, root: Path) -> dict[str, Any]:
         """What decides which samples there are: the files' content, and how they are read and chosen."""
-        events = None if self.events is None else asdict(self.events)
-        how = {"events": events, "columns": self.columns, "captions": self.captions, "sample": self.sample,
-               "limit": self.limit}  # fmt: skip
+        how = {
+            "folder": self.folder,
+            "events": None if self.events is None else asdict(self.events),
+            "columns": self.columns,
+            "captions": self.captions,
+            "sample": self.sample,
+            "limit": self.limit,
+        }
         return {"content_hash": self.content_hash(root), **{name: value for name, value in how.items() if value}}
 
 
