@@ -16,44 +16,45 @@ from polysense.recipes.comet_segmentation import Expressions, SegmentationSettin
 from polysense.recipes.config import build
 from tests.models.referring.tiny import VALUES
 
-SIDES = ("left", "right")
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 ASSETS = Path(__file__).parents[1] / "assets" / "spoken"
 
 
 def write_scenes(folder: Path, name: str, count: int) -> dict[str, str]:
-    """Pictures with a bright thing on either side, at one of three heights."""
+    """Pictures with a red and a blue thing side by side, at one of three heights."""
     rows = []
     for number in range(count):
         picture, mask = np.full((32, 32, 3), 40, np.uint8), np.zeros((32, 32), np.uint8)
         top = 8 * (number % 3)
-        for which, left in ((1, 0), (2, 16)):
-            picture[top : top + 16, left : left + 16] = 220
+        for which, colour in enumerate(COLOURS.values(), start=1):
+            left = 16 * ((which + number) % 2)
+            picture[top : top + 16, left : left + 16] = colour
             mask[top : top + 16, left : left + 16] = which
         Image.fromarray(picture).save(folder / f"{name}-{number}.png")
         Image.fromarray(mask).save(folder / f"{name}-{number}-mask.png")
-        order = (0, 1) if number % 2 else (1, 0)
+        order = (1, 2) if number % 4 < 2 else (2, 1)
         media = {"image": f"{name}-{number}.png", "mask": f"{name}-{number}-mask.png", "speech": f"{number}.flac"}
-        said = [{"expression": f"the {SIDES[k]} one", "object": k + 1} for k in order]
+        said = [{"expression": f"the {[*COLOURS][k - 1]} one", "object": k} for k in order]
         rows.append({"id": f"{name}-{number}", "media": media, "referring": said})
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {"manifest": f"{name}.jsonl"}
 
 
 def encode(sense: str, dataset: SampleDataset) -> CodeSequences:
-    """One code per side; speech says the sample's first expression."""
+    """One code per colour; speech says the sample's first expression."""
     samples = [dataset[index] for index in range(len(dataset))]
     texts = [
         str(each.ref("text").open()) if sense == "text" else each.extra["referring"][0]["expression"]
         for each in samples
     ]  # fmt: skip
-    which = torch.tensor(["right" in text for text in texts]).long()
+    which = torch.tensor(["blue" in text for text in texts]).long()
     return CodeSequences(torch.nn.functional.one_hot(which, 2).float()[:, None].repeat(1, 3, 1))
 
 
 def settings(folder: Path, **changed: Any) -> SegmentationSettings:
     spec = {
         "train": [write_scenes(folder, "train", 12)], "tests": {"scenes": write_scenes(folder, "test", 4)},
-        "sizes": VALUES, "head": {"epochs": 60, "batch_size": 12, "learning_rate": 0.01, "milestones": []},
+        "sizes": VALUES, "head": {"epochs": 60, "batch_size": 12, "learning_rate": 0.01, "milestones": [], "max_grad_norm": 5.0},
     }  # fmt: skip
     return build(SegmentationSettings, {**spec, **changed}, "segmentation")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -53,4 +51,4 @@ class LocalisationLoss(nn.Module):
 
 
 def _mean(each: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"] | None) -> Float[Tensor, ""]:
-    return each.mean() if mask is None else cast(Tensor, each[mask].mean())
+    return each.mean() if mask is None else each[mask].mean()

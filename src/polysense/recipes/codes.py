@@ -30,8 +30,8 @@ class CodeSequences:
     """
 
     vectors: Float[Tensor, "samples time dim"]
-    indices: Int[Tensor, "samples time"] | None = None
-    mask: Bool[Tensor, "samples time"] | None = None
+    indices: Int[Tensor, "_samples _time"] | None = None  # compared with the vectors below, for a message of ours
+    mask: Bool[Tensor, "_samples _time"] | None = None
 
     def __post_init__(self) -> None:
         for name, part in (("indices", self.indices), ("mask", self.mask)):

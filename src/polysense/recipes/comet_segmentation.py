@@ -136,7 +136,7 @@ class Scores:
 def segmentation_scores(model: ReferringSegmenter, queries: Queries, *, threshold: float = 0.5) -> Scores:
     """Segment all frames of all queries with a trained head."""
     model.eval()
-    own, other = [], []
+    own, other = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
     shift = torch.arange(len(queries.rows)).roll(-1)
     for number, rows in enumerate(tqdm(queries.rows, desc="segmenting", delay=2, leave=False)):
         frames = queries.frames[rows.start : rows.stop]
@@ -166,14 +166,15 @@ class _Read:
 def _read(dataset: SampleDataset, settings: SegmentationSettings, *, training: bool) -> _Read:
     """Decode a data set; for a test only each sample's first expression is taken, which is what was spoken."""
     size = _side(settings)
-    samples, frames, truth, rows, owners, texts, kept = [], [], [], [], [], list[str](), list[int]()
+    samples, frames, truth = list[Sample](), list[Tensor](), list[Tensor]()
+    rows, owners, texts, kept = list[range](), list[int](), list[str](), list[int]()
     for number in tqdm(range(len(dataset)), desc="reading masks", delay=2, leave=False):
         sample = dataset[number]
         expressions = _expressions(sample, settings.expressions) if training else sample.extra.get("referring", [])[:1]
         if not expressions or not {"mask", "masks"} & set(sample.media):
             continue
         pictures, masks = _film(sample, size, settings.frames if training else None)
-        begin = sum(map(len, frames))
+        begin = sum(len(each) for each in frames)
         for each in expressions:
             truth.append(torch.from_numpy(masks == each["object"]))
             rows.append(range(begin, begin + len(pictures)))

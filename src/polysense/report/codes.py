@@ -77,7 +77,9 @@ def plot_code_map(codebook: Float[Tensor, "size dim"], activation: CodeActivatio
         level = activation.level.tolist()
         order = np.argsort(level, kind="stable")  # shared codes lie over the others
         shown = [colours[level[number]] for number in order]
-        axes.scatter(*places[order].T, s=areas[order], c=shown, alpha=0.85, linewidths=0.4, edgecolors="white")
+        axes.scatter(
+            places[order, 0], places[order, 1], s=areas[order], c=shown, alpha=0.85, linewidths=0.4, edgecolors="white"
+        )
         axes.set(xlabel=f"first direction ({explained[0]:.0f} % of the variance)",
                  ylabel=f"second direction ({explained[1]:.0f} %)", xticks=[], yticks=[])  # fmt: skip
         axes.set_title(title or "Codes by the senses that activate them")

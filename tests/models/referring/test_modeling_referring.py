@@ -12,7 +12,9 @@ from tests.models.referring.tiny import tiny_clipseg
 
 
 def tiny() -> ReferringSegmenter:
-    return ReferringSegmenter(ReferringSegmenterConfig(clipseg_config=tiny_clipseg(), code_dim=5)).eval()
+    model = ReferringSegmenter(ReferringSegmenterConfig(clipseg_config=tiny_clipseg(), code_dim=5))
+    model.eval()
+    return model
 
 
 def test_each_frame_gets_the_mask_that_its_codes_ask_for() -> None:
@@ -35,7 +37,7 @@ def test_it_equals_clipseg_that_is_given_the_projected_codes() -> None:
     model.vision.load_state_dict(base.clip.vision_model.state_dict())
     model.decoder.load_state_dict(base.decoder.state_dict())
     frames, codes = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 5)
-    expected = base(pixel_values=frames, conditional_embeddings=model.project(codes).mean(dim=1)).logits
+    expected = base(pixel_values=frames, conditional_embeddings=model.project(model.norm(codes.mean(dim=1)))).logits
     torch.testing.assert_close(model(frames, codes), expected)
 
 
@@ -44,7 +46,7 @@ def test_a_published_clipseg_keeps_its_tower_and_learns_the_rest(tmp_path: Path)
     base.save_pretrained(tmp_path)
     model = ReferringSegmenter.from_clipseg(tmp_path, code_dim=5)
     assert {name.split(".")[0] for name, each in model.named_parameters() if each.requires_grad} == {
-        "decoder", "project"
+        "decoder", "norm", "project"
     }  # fmt: skip
     for name, value in base.decoder.state_dict().items():
         assert torch.equal(model.decoder.state_dict()[name], value)

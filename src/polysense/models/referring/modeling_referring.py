@@ -1,8 +1,9 @@
 """A CLIPSeg that is told what to segment by a code sequence, of text or of speech alike (COMET, Table 5).
 
 COMET puts its codes into ReferFormer in place of word features; ReferFormer lives outside transformers and trains for
-72 hours. Here every frame goes through CLIPSeg's vision tower and decoder, and the mean of the projected codes takes
-the place of the text embedding that conditions the decoder (method-facts 3.7: linear map, sentence feature = mean).
+72 hours. Here every frame goes through CLIPSeg's vision tower and decoder, and the mean of the codes, normalised
+and projected, takes the place of the text embedding that conditions the decoder (method-facts 3.7: linear map, sentence
+feature = mean).
 """
 
 from pathlib import Path
@@ -31,10 +32,12 @@ class ReferringSegmenter(PolysenseModel):
         clipseg = config.clipseg
         self.vision = CLIPSegVisionModel(clipseg.vision_config)
         self.decoder = CLIPSegDecoder(clipseg)
+        self.norm = nn.LayerNorm(config.code_dim)  # codebooks differ in scale by orders of magnitude
         self.project = nn.Linear(config.code_dim, clipseg.projection_dim)
         self.vision.requires_grad_(config.train_vision)
         self.vision.post_layernorm.requires_grad_(False)  # of the class token, which the decoder does not see
         self.post_init()
+        self._begin_conditioned()
 
     @classmethod
     def from_clipseg(cls, source: str | Path, code_dim: int) -> Self:
@@ -54,6 +57,12 @@ class ReferringSegmenter(PolysenseModel):
         model.vision.load_state_dict(base.clip.vision_model.state_dict())
         model.decoder.load_state_dict(base.decoder.state_dict())
         return model
+
+    def _begin_conditioned(self) -> None:
+        """Let the condition matter from the first step: transformers begins with a modulation of nearly zero."""
+        for layer in (self.decoder.film_mul, self.decoder.film_add, *self.decoder.reduces, self.project):
+            layer.reset_parameters()
+        nn.init.ones_(self.decoder.film_mul.bias)
 
     def forward(
         self,
@@ -77,7 +86,7 @@ class ReferringSegmenter(PolysenseModel):
                 f"frames of {tuple(pixel_values.shape[-2:])} pixels and codes of width {codes.shape[-1]}",
                 fix=f"This head takes {side} x {side} pixels and codes of width {dim}.",
             )
-        condition = self.project(codes).mean(dim=1) if mask is None else masked_mean(self.project(codes), mask)
+        condition = self.project(self.norm(codes.mean(dim=1) if mask is None else masked_mean(codes, mask)))
         hidden = self.vision(pixel_values, output_hidden_states=True).hidden_states
         layers = tuple(hidden[layer + 1] for layer in self.config.clipseg.extract_layers)
         return cast(Tensor, self.decoder(layers, condition).logits)
