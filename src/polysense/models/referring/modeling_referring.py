@@ -1,9 +1,9 @@
 """A CLIPSeg that is told what to segment by a code sequence, of text or of speech alike (COMET, Table 5).
 
 COMET puts its codes into ReferFormer in place of word features; ReferFormer lives outside transformers and trains for
-72 hours. Here every frame goes through CLIPSeg's vision tower and decoder, and the mean of the codes, normalised
-and projected, takes the place of the text embedding that conditions the decoder (method-facts 3.7: linear map, sentence
-feature = mean).
+72 hours. Here every frame goes through CLIPSeg's vision tower and decoder, and the mean of the codes, normalised and
+projected, takes the place of the text embedding that conditions the decoder (method-facts 3.7: a linear map, and the
+mean as the sentence's feature).
 """
 
 from pathlib import Path
