@@ -219,6 +219,17 @@ def test_a_path_may_be_made_of_columns_and_stays_inside_the_root(tmp_path: Path)
         ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "{folder:03d}"}), root=tmp_path)[0]
 
 
+def test_captions_of_several_columns_are_taken_together_and_endings_left_off_paths(tmp_path: Path) -> None:
+    """Clotho has five columns of captions; FlickrSoundNet names the sounds, and pictures have the same names."""
+    (tmp_path / "clotho.csv").write_text("file_name,caption_1,caption_2\nrain.1.wav,rain falls,water drips\n")
+    mapping = ColumnMapping(media={"audio": "wav/{file_name}", "image": "jpg/{file_name:stem}.jpg"},
+                            captions={"audio": ["caption_1", "caption_2"]})  # fmt: skip
+    sample = ColumnDataset.from_files("csv", str(tmp_path / "clotho.csv"), mapping, root=tmp_path)[0]
+    assert sample.captions == {"audio": ("rain falls", "water drips")}
+    assert sample.media["image"].source == tmp_path.resolve() / "jpg" / "rain.1.jpg"
+    assert sample.media["audio"].source == tmp_path.resolve() / "wav" / "rain.1.wav"
+
+
 def test_csv_files_are_texts_and_json_files_are_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('id,answer\n007,none\n008,"yes, 2"\n009,\n')
     mapping = ColumnMapping(media={"audio": "{id}.wav"}, questions={"audio": {"question": "id", "answer": "answer"}})

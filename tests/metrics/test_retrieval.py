@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from polysense.metrics import composed, match_ranks, recall_at
+from polysense.errors import ConfigError
+from polysense.metrics import best_match_ranks, composed, match_ranks, recall_at
 
 
 def test_ranks_by_hand() -> None:
@@ -41,3 +42,23 @@ def test_recall_counts_ranks_below_k() -> None:
 def test_a_composed_query_is_the_normalised_mean() -> None:
     query = composed(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     torch.testing.assert_close(query, torch.tensor([[0.5**0.5, 0.5**0.5]]))
+
+
+def test_the_best_of_several_matches_counts_and_the_others_are_no_rivals() -> None:
+    """Query 0 owns rows 0 and 1 (scores 0.6, 1.0), query 1 rows 2 and 3 (scores 0, 0.6; row 0 scores 0.8)."""
+    gallery = torch.tensor([[0.6, 0.8], [1.0, 0.0], [1.0, 0.0], [0.8, 0.6]])
+    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    owners = torch.tensor([0, 0, 1, 1])
+    assert best_match_ranks(queries, gallery, owners).tolist() == [0.5, 1.0]  # row 2 ties with query 0's best
+    assert best_match_ranks(queries, gallery, owners, chunk=1).tolist() == [0.5, 1.0]
+
+
+def test_one_match_each_is_the_plain_rank() -> None:
+    queries, gallery = (F.normalize(torch.randn(n, 5), dim=-1) for n in (9, 9))
+    order = torch.randperm(9)
+    assert torch.equal(best_match_ranks(queries, gallery, order.argsort()), match_ranks(queries, gallery, order))
+
+
+def test_a_query_without_a_match_is_refused() -> None:
+    with pytest.raises(ConfigError, match="query 1 has no match"):
+        best_match_ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 0]))

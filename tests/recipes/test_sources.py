@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from polysense.data import EventLayout
 from polysense.errors import ConfigError
 from polysense.recipes.sources import DatasetSettings, SourceSettings, class_names, open_sources
 
@@ -48,6 +49,22 @@ def test_csv_and_json_files_are_opened_by_column_mapping(root: Path) -> None:
     assert all(each[0].media["point_cloud"].source == (root / "1.ply").resolve() for each in opened)
     digest = hashlib.sha256(hashlib.sha256((root / "a.csv").read_bytes()).digest()).hexdigest()
     assert tables[0].content_hash(root) == digest
+
+
+def test_tables_of_events_are_opened_from_a_folder_of_the_data_root(root: Path) -> None:
+    (root / "avvp").mkdir()
+    (root / "avvp" / "eval.csv").write_text("a\t0\t2\tDog\n")
+    layout = EventLayout(
+        tables={"audio": "eval.csv"}, columns=["clip", "from", "to", "event"], delimiter="\t", clip="clip",
+        start="from", end="to", label="event", media={"audio": "{clip}.wav"},
+    )  # fmt: skip
+    settings = DatasetSettings(folder="avvp", events=layout)
+    dataset = settings.open(root)
+    assert dataset.labels("audio") == ["Dog"] and settings.name == "eval"
+    assert dataset[0].media["audio"].source == root / "avvp" / "a.wav"
+    assert settings.key(root)["events"]["tables"] == {"audio": "eval.csv"} and settings.key(root)["folder"] == "avvp"
+    digest = hashlib.sha256(hashlib.sha256((root / "avvp" / "eval.csv").read_bytes()).digest()).hexdigest()
+    assert settings.content_hash(root) == digest
 
 
 def test_samples_are_drawn_at_random_the_same_at_every_opening_and_fewer_are_among_more(root: Path) -> None:

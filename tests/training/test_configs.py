@@ -13,6 +13,8 @@ from transformers import AutoModel, CLIPConfig
 from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.recipes import anchors, unialign
 from polysense.recipes.anchors import AnchorRecipe
+from polysense.recipes.comet_downstream import DownstreamSettings
+from polysense.recipes.comet_segmentation import SegmentationSettings
 from polysense.recipes.config import read_config, recipe_folder
 from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.mera import MeraRecipe
@@ -26,6 +28,9 @@ CONFIGS: dict[str, type] = {
     "anchors/clip-demo.yaml": AnchorRecipe,
     "anchors/llama.yaml": LlamaRecipe,
     "anchors/llama-demo.yaml": LlamaRecipe,
+    "comet/downstream-paper.yaml": DownstreamSettings,
+    "comet/downstream-world.yaml": DownstreamSettings,
+    "comet/segmentation-world.yaml": SegmentationSettings,
     "mera/demo.yaml": MeraRecipe,
     "mera/paper.yaml": MeraRecipe,
     "mera/smollm.yaml": MeraRecipe,

@@ -35,10 +35,12 @@ class ColumnMapping:
 
     Attributes:
         media: modality to the column of its media: encoded bytes, an Image, Audio or Video, an array or a path. Or to
-            a path with columns in braces, such as "coco/{filepath}/{filename}".
+            a path with columns in braces, such as "coco/{filepath}/{filename}"; "{filename:stem}" leaves off the
+            ending.
         labels: modality to the column of its class: a ClassLabel, a text, or a list of texts (its first entry is the
             sample's label; all entries are kept in `Sample.extra`).
-        captions: modality to the column of its captions: a text or a list of texts.
+        captions: modality to the column of its captions, a text or a list of texts; or to several columns, whose
+            captions are taken together.
         questions: modality to the columns of a question about it, `{"question": column, "answer": column}`. An answer
             is a text or a list of all right ones; `Sample.extra["questions"]` then is as in a manifest.
         lists: column of captions or answers to what becomes of its lists: "first" keeps the first entry alone, "each"
@@ -52,7 +54,7 @@ class ColumnMapping:
 
     media: Mapping[str, str]
     labels: Mapping[str, str] = field(default_factory=dict)
-    captions: Mapping[str, str] = field(default_factory=dict)
+    captions: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     questions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     lists: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class ColumnMapping:
                     )
 
     def _check_lists(self) -> None:
-        texts = {*self.captions.values(), *(columns["answer"] for columns in self.questions.values())}
+        texts = {*self._captions, *(columns["answer"] for columns in self.questions.values())}
         where, rules = "column mapping: lists", ", ".join(_LIST_RULES)
         for column, rule in self.lists.items():
             if column not in texts or rule not in _LIST_RULES:
@@ -112,8 +114,12 @@ class ColumnMapping:
         ]
         media = [column for path in self.media.values() for column in _path_columns(path) or (path,)]
         questions = [column for columns in self.questions.values() for column in columns.values()]
-        names = [*media, *self.labels.values(), *self.captions.values(), *questions, *self.where, *facts, self.id]
+        names = [*media, *self.labels.values(), *self._captions, *questions, *self.where, *facts, self.id]
         return list(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def _captions(self) -> list[str]:
+        return [column for columns in self.captions.values() for column in _listed(columns)]
 
     @property
     def has_paths(self) -> bool:
@@ -204,7 +210,10 @@ class ColumnDataset:
                 extra[column] = list(names)
         if mapping.questions:
             extra["questions"] = self._questions(row, entry)
-        captions = {modality: self._taken(column, row, entry) for modality, column in mapping.captions.items()}
+        captions = {
+            modality: tuple(text for column in _listed(columns) for text in self._taken(column, row, entry))
+            for modality, columns in mapping.captions.items()
+        }
         return Sample(sample_id if entry is None else f"{sample_id}/{entry}", media, labels, captions, extra)
 
     def labels(self, modality: str) -> Sequence[str | None]:
@@ -270,7 +279,7 @@ class ColumnDataset:
             if any(row[column] is None for column in columns):
                 return None
             try:
-                value = path.format_map(row)
+                value = path.format_map({name: _part(row[name]) for name in columns})
             except (ValueError, TypeError) as error:
                 raise ManifestError(f"the row makes no path ({error})", where=where, fix="Drop the row.") from error
         if isinstance(value, str) or (isinstance(value, Mapping) and value.get("bytes") is None):
@@ -307,6 +316,21 @@ class ColumnDataset:
                     )
                 facts[name] = spec["values"][entry]
         return facts
+
+
+class _Part(str):
+    """A column's entry as a part of a path; the format "stem" leaves off its ending."""
+
+    def __format__(self, spec: str) -> str:
+        return str(Path(self).with_suffix("")) if spec == "stem" else format(str(self), spec)
+
+
+def _part(entry: Any) -> Any:
+    return _Part(entry) if isinstance(entry, str) else entry
+
+
+def _listed(columns: str | Sequence[str]) -> Sequence[str]:
+    return (columns,) if isinstance(columns, str) else columns
 
 
 def _is_array(feature: Any) -> bool:

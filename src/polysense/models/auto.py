@@ -13,6 +13,7 @@ from polysense.models.encoders import (
     PointBertEncoder,
 )
 from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraModel, MeraProcessor
+from polysense.models.referring import ReferringSegmenter, ReferringSegmenterConfig
 from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 
 
@@ -27,6 +28,7 @@ def register_auto_classes() -> None:
         (BeatsConfig, BeatsEncoder),
         (PointBertConfig, PointBertEncoder),
         (MeraConfig, MeraModel),
+        (ReferringSegmenterConfig, ReferringSegmenter),
     )
     for config, model in models:
         AutoConfig.register(config.model_type, config, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,18 @@ from datasets import load_dataset
 from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
-from polysense.data import ColumnDataset, ColumnMapping, Manifest, Sample, SampleDataset, Source, Subset, keyed_rng
+from polysense.data import (
+    ColumnDataset,
+    ColumnMapping,
+    EventLayout,
+    EventTable,
+    Manifest,
+    Sample,
+    SampleDataset,
+    Source,
+    Subset,
+    keyed_rng,
+)
 from polysense.data.columns import FileKind
 from polysense.errors import ConfigError
 from polysense.recipes.config import build, place
@@ -48,23 +59,27 @@ class PooledCaptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSettings:
-    """Where samples come from: exactly one of `manifest`, `parquet`, `csv`, `json` and `hub`.
+    """Where samples come from: exactly one of `manifest`, `parquet`, `csv`, `json`, `events` and `hub`.
 
     Attributes:
+        folder: of the data root, which the files and what they name are relative to.
         manifest: JSONL manifest, relative to the recipe's data root.
         parquet, csv, json: files or patterns, relative to the data root.
+        events: tables of the events of clips (`polysense.data.EventLayout`).
         hub: name of a data set on the Hub.
         split: split of a Hub data set.
-        columns: column mapping for all but manifests (`polysense.data.ColumnMapping`).
+        columns: column mapping for all but manifests and events (`polysense.data.ColumnMapping`).
         captions: modality to the caption lists that are pooled for it, such as `{image: [image, web]}`.
         sample: use so many samples only, drawn at random: the same ones at every opening, all of them among more.
         limit: use the first samples only.
     """
 
+    folder: str = ""
     manifest: str | None = None
     parquet: Sequence[str] = ()
     csv: Sequence[str] = ()
     json: Sequence[str] = ()
+    events: EventLayout | None = None
     hub: str | None = None
     split: str = "train"
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -80,16 +95,21 @@ class DatasetSettings:
                 not exist.
             ManifestError: a manifest that cannot be read.
         """
-        if sum(map(bool, (self.manifest, self.parquet, self.csv, self.json, self.hub))) != 1:
-            raise ConfigError("a data set needs exactly one of manifest, parquet, csv, json and hub",
+        if sum(map(bool, (self.manifest, self.parquet, self.csv, self.json, self.events, self.hub))) != 1:
+            raise ConfigError("a data set needs exactly one of manifest, parquet, csv, json, events and hub",
                               fix="Give one of them.")  # fmt: skip
-        dataset: SampleDataset = Manifest(root / self.manifest, root=root) if self.manifest else self._columns(root)
+        dataset = self._rows(root / self.folder)
         if self.captions:
             dataset = PooledCaptions(dataset, self.captions)
         if self.sample is not None and self.sample < len(dataset):
             drawn = keyed_rng("sample", self.name).permutation(len(dataset))[: self.sample]
             dataset = Subset(dataset, tuple(sorted(drawn.tolist())))
         return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
+
+    def _rows(self, root: Path) -> SampleDataset:
+        if self.manifest:
+            return Manifest(root / self.manifest, root=root)
+        return EventTable(self.events, root) if self.events else self._columns(root)
 
     @property
     def _files(self) -> tuple[FileKind, Sequence[str]]:
@@ -123,13 +143,16 @@ class DatasetSettings:
         kind, patterns = self._files
         if patterns:
             return re.split(r"[*?\[]", patterns[0].removesuffix(f".{kind}"))[0].rstrip("-_./")
-        return self.hub or Path(self.manifest or "").stem
+        tables = list(self.events.tables.values()) if self.events else [self.manifest or ""]
+        return self.hub or Path(tables[0]).stem
 
     def content_hash(self, root: Path) -> str:
         """SHA-256 of the manifest or of the files; a Hub data set is named by itself."""
         if self.hub:
             return f"{self.hub}[{self.split}]"
-        matches = [root / self.manifest] if self.manifest else [p for each in self._files[1] for p in root.glob(each)]
+        root = root / self.folder
+        tables = [*self.events.tables.values()] if self.events else [self.manifest] if self.manifest else []
+        matches = [root / table for table in tables] + [p for each in self._files[1] for p in root.glob(each)]
         together = hashlib.sha256()
         for path in tqdm(sorted(matches), desc="hashing data", delay=2, leave=False):
             with path.open("rb") as file:
@@ -138,7 +161,14 @@ class DatasetSettings:
 
     def key(self, root: Path) -> dict[str, Any]:
         """What decides which samples there are: the files' content, and how they are read and chosen."""
-        how = {"columns": self.columns, "captions": self.captions, "sample": self.sample, "limit": self.limit}
+        how = {
+            "folder": self.folder,
+            "events": None if self.events is None else asdict(self.events),
+            "columns": self.columns,
+            "captions": self.captions,
+            "sample": self.sample,
+            "limit": self.limit,
+        }
         return {"content_hash": self.content_hash(root), **{name: value for name, value in how.items() if value}}
 
 

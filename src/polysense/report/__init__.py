@@ -1,6 +1,7 @@
 """What a run came to, for people: table, learning curves, retrieval gallery, and one page with all of it."""
 
 from polysense.report.answers import Told, draw_answers
+from polysense.report.codes import activation_rows, plot_activation, plot_code_map
 from polysense.report.curves import plot_curves, plot_scores
 from polysense.report.evidence import evidence_markdown, plot_evidence
 from polysense.report.gains import gains_markdown, plot_gains
@@ -36,6 +37,7 @@ __all__ = [
     "StageResults",
     "Table",
     "Told",
+    "activation_rows",
     "chat_line",
     "draw_answers",
     "draw_gallery",
@@ -46,6 +48,8 @@ __all__ = [
     "grouped",
     "headlines",
     "method_name",
+    "plot_activation",
+    "plot_code_map",
     "plot_curves",
     "plot_evidence",
     "plot_gains",
