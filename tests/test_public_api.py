@@ -57,6 +57,7 @@ SURFACE = {
         "cider_d",
         "class_embeddings",
         "composed",
+        "linear_probe",
         "match_ranks",
         "mean_average_precision",
         "mean_interval",

@@ -3,6 +3,7 @@
 from polysense.metrics.captioning import CaptionScore, cider_d
 from polysense.metrics.gains import RelativeGains, relative_gain, relative_gains
 from polysense.metrics.intervals import UNDECIDED, mean_interval, proportion_interval, verdict
+from polysense.metrics.linear_probe import linear_probe
 from polysense.metrics.retrieval import composed, match_ranks, recall_at
 from polysense.metrics.zero_shot import accuracy, class_embeddings, mean_average_precision
 
@@ -14,6 +15,7 @@ __all__ = [
     "cider_d",
     "class_embeddings",
     "composed",
+    "linear_probe",
     "match_ranks",
     "mean_average_precision",
     "mean_interval",

@@ -1,0 +1,88 @@
+"""Self-supervision of one encoder of one sense: two augmented views of a step are nearest to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polysense.data import FeatureProcessor
+from polysense.errors import ConfigError
+from polysense.losses import info_nce
+from polysense.modality import JsonValue
+from polysense.trainer.distributed import gather_with_grad
+from polysense.trainer.objective import zero_touch
+
+FIRST, SECOND, MASK = "first", "second", "mask"
+
+
+class TwoViews:
+    """A `FeatureProcessor` that augments every sample twice.
+
+    Args:
+        processor: augments by the generators it is handed; a file should be decoded once (`CachedFeatures`).
+        values_key, mask_key: names under which it returns a sense's features and mask.
+    """
+
+    def __init__(self, processor: FeatureProcessor, values_key: str, mask_key: str) -> None:
+        self.processor, self.values_key, self.mask_key = processor, values_key, mask_key
+
+    def __call__(
+        self,
+        modality: str,
+        sources: Sequence[object],
+        *,
+        facts: Sequence[Mapping[str, JsonValue]],
+        rngs: Sequence[np.random.Generator] | None,
+    ) -> dict[str, Tensor]:
+        """`first`, `second` and, where lengths differ, `mask`.
+
+        Raises:
+            ConfigError: no generators, so that the views would be the same.
+            MediaError: a source cannot be used.
+        """
+        if rngs is None:
+            raise ConfigError("views are drawn at random", where="augment", fix="Use a mixture that augments.")
+        # a generator goes on where the first view left it
+        one, other = (self.processor(modality, sources, facts=facts, rngs=rngs) for _ in range(2))
+        views = {FIRST: one[self.values_key], SECOND: other[self.values_key]}
+        return views | ({MASK: one[self.mask_key]} if self.mask_key in one else {})
+
+
+class TwoViewsObjective:
+    """InfoNCE between two views of every step, the steps of all samples being negatives (SimCLR, Chen et al. 2020).
+
+    Steps of one sample are negatives of one another too: what a whole sample has in common does not tell them apart.
+
+    Args:
+        encoder: a `ModalityEncoder` that trains; the head on top of it is only needed here.
+        modality: the sense.
+        temperature: what cosines are divided by.
+    """
+
+    weights: Mapping[str, float] = {"two_views": 1.0}
+
+    def __init__(self, encoder: Any, modality: str, temperature: float = 0.1) -> None:
+        width = encoder.token_spec(modality).dim
+        head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.module = nn.ModuleDict({"encoder": encoder, "head": head})
+        self.modalities, self.temperature = (modality,), temperature
+
+    def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
+        features = batch.features[modality]
+        first, second = (self._steps(modality, features[view], features.get(MASK)) for view in (FIRST, SECOND))
+        return {"two_views": info_nce(first, second, 1 / self.temperature, gather=gather_with_grad)}
+
+    def dummy(self, modality: str) -> Tensor:
+        return zero_touch(self.module)
+
+    def _steps(
+        self, modality: str, values: Tensor, mask: Bool[Tensor, "batch frames"] | None
+    ) -> Float[Tensor, "steps dim"]:
+        """Unit vectors of all real steps."""
+        encoded = self.module["encoder"].encode_tokens(modality, values, mask=mask)
+        return F.normalize(self.module["head"](encoded.tokens.mean(dim=2)[encoded.mask]), dim=-1)
