@@ -14,6 +14,8 @@ from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.recipes import anchors, unialign
 from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.config import read_config, recipe_folder
+from polysense.recipes.feature_pairs import PairRecipe
+from polysense.recipes.features import FeatureRecipe
 from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.mera import MeraRecipe
 from polysense.recipes.unialign import UniAlignRecipe
@@ -25,6 +27,9 @@ CONFIGS: dict[str, type] = {
     "anchors/clip.yaml": AnchorRecipe,
     "anchors/clip-demo.yaml": AnchorRecipe,
     "anchors/llama.yaml": LlamaRecipe,
+    "comet/features.yaml": FeatureRecipe,
+    "comet/pairs.yaml": PairRecipe,
+    "comet/pairs-paper.yaml": PairRecipe,
     "mera/demo.yaml": MeraRecipe,
     "mera/paper.yaml": MeraRecipe,
     "mera/world.yaml": MeraRecipe,

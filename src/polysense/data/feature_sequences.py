@@ -174,7 +174,11 @@ class SequenceBatches:
         Raises:
             FeatureShapeError: sequences that are longer, or differ in more than their length.
         """
-        drawn = [0] * len(sources) if rngs is None else [int(r.integers(len(s))) for s, r in zip(sources, rngs, strict=True)]
+        drawn = (
+            [0] * len(sources)
+            if rngs is None
+            else [int(r.integers(len(s))) for s, r in zip(sources, rngs, strict=True)]
+        )
         chosen = [source[place] for source, place in zip(sources, drawn, strict=True)]
         shapes = {tuple(sequence.shape[1:]) for sequence in chosen}
         longest = max(map(len, chosen), default=0)

@@ -1,4 +1,4 @@
-"""Feature sequences of one sense on disk: computed once, resumed where a run stopped, bad files skipped and counted."""
+"""Feature sequences of one sense on disk: computed once, resumed after a stop, unusable files skipped and counted."""
 
 from __future__ import annotations
 

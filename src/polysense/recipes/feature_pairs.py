@@ -28,7 +28,7 @@ from polysense.models.encoders.extraction import (
 )
 from polysense.models.unialign import UniAlignProcessor
 from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, processor_for
-from polysense.recipes.config import build, place
+from polysense.recipes.config import place
 from polysense.recipes.sources import DatasetSettings, WorldSettings
 from polysense.storage import digest
 from polysense.trainer.distributed import on_main
@@ -78,10 +78,9 @@ class ExtractorSettings:
             tokenizer = AutoTokenizer.from_pretrained(folder)
             return TextExtractor(model=model, tokenizer=tokenizer, steps=steps, fit=self.fit or "cut")
         encoder = AutoModel.from_pretrained(folder).eval()
-        part = replace(_part(encoder, folder, sense), **build(dict[str, Any], self.processor, "processor"))
-        return EncoderExtractor(
-            encoder=encoder, part=part, steps=steps, fit=self.fit or "repeat", raster=self.raster
-        )
+        part = _part(encoder, folder, sense)
+        part = part.from_dict({**part.to_dict(), **self.processor})
+        return EncoderExtractor(encoder=encoder, part=part, steps=steps, fit=self.fit or "repeat", raster=self.raster)
 
 
 def _folder(name: str, nets: Path) -> Path:
@@ -219,8 +218,7 @@ class PairStages:
             pairs.close()
         self._current = {}
         for name in names:
-            with place(f"pairs: {name}"):
-                self._current[name] = self._opened(self.recipe.pairs[name])
+            self._current[name] = self._opened(name)
         return dict(self._current)
 
     def mixture(self, names: Sequence[str], seed: int) -> Mixture:
@@ -237,10 +235,12 @@ class PairStages:
         ]  # fmt: skip
         return Mixture(sources, SequenceBatches(steps=self.recipe.steps), seed=seed)
 
-    def _opened(self, settings: PairSettings) -> FeatureSequences:
+    def _opened(self, name: str) -> FeatureSequences:
+        settings = self.recipe.pairs[name]
         root = Path(settings.root) if settings.root else self._root
-        dataset = settings.data.open(root)
-        texts = settings.texts(dataset)
+        with place(f"pairs: {name}"):
+            dataset = settings.data.open(root)
+            texts = settings.texts(dataset)
         known = settings.data.key(root)
         known = {key: value for key, value in known.items() if key in ("content_hash", "columns")}
         stores = {

@@ -60,8 +60,8 @@ def probe_features(recipe: PairRecipe, output: Path) -> list[ProbeResult]:
     """
     stages, results = PairStages(recipe), []
     for number, settings in enumerate(recipe.probes):
+        opened = stages.begin(list(dict.fromkeys((settings.train, settings.test))))
         with place(f"probes[{number}]"):
-            opened = stages.begin(list(dict.fromkeys((settings.train, settings.test))))
             results.append(_result(settings, opened[settings.train], opened[settings.test]))
         logger.info("probe of %s: %s", settings.sense, _told(results[-1]))
     content = {"command": command(), "commit": commit(), "results": [asdict(result) for result in results]}
@@ -113,5 +113,5 @@ def _table(settings: ProbeSettings, pairs: FeatureSequences) -> tuple[Float[Tens
 
 def _told(result: ProbeResult) -> str:
     inner = "" if result.foreground is None else f", without background {100 * result.foreground:.1f} %"
-    return (f"{result.target} of {result.of} {100 * result.accuracy:.1f} %{inner} (chance {100 * result.chance:.1f} %, "
-            f"{result.classes} classes, {result.count} rows of {result.test})")  # fmt: skip
+    figures = f"{100 * result.accuracy:.1f} %{inner} (chance {100 * result.chance:.1f} %"
+    return f"{result.target} of {result.of} {figures}, {result.classes} classes, {result.count} rows of {result.test})"

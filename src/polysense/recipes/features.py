@@ -52,6 +52,7 @@ class NetSettings:
         processor: options of the sense's processor, which also draws the views.
         batch_size: samples per process and micro-batch.
         temperature: of the contrast.
+        shift: steps between the two views, see `TwoViewsObjective`.
         steps: of its training, if not the recipe's.
     """
 
@@ -62,6 +63,7 @@ class NetSettings:
     processor: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 16
     temperature: float = 0.1
+    shift: int = 0
     steps: int = 0
 
     def part(self, sense: str) -> ModalityProcessor:
@@ -117,7 +119,9 @@ class FeatureRecipe:
 
     def __post_init__(self) -> None:
         if TEXT_NET in self.nets:
-            raise ConfigError(f"a net is called {TEXT_NET!r}", where="nets", fix="Describe the language model in text.")
+            raise ConfigError(
+                f"a net is called {TEXT_NET!r}", where="nets", fix="Describe the language model in text."
+            )
 
 
 def build_net(name: str, settings: NetSettings, seed: int) -> tuple[PreTrainedModel, ModalityProcessor]:
@@ -161,7 +165,7 @@ def train_net(recipe: FeatureRecipe, name: str, output: Path) -> Path:
     source = Source(name=name, modality=part.modality, dataset=dataset, batch_size=settings.batch_size)
     mixture = Mixture([source], views, seed=recipe.seed)
     with named_draws(f"{recipe.seed}/{name}/head"):
-        objective = TwoViewsObjective(model, part.modality, settings.temperature)
+        objective = TwoViewsObjective(model, part.modality, settings.temperature, settings.shift)
     loop = _loop(recipe, settings.steps).in_steps(mixture.steps_per_epoch(world_size()))
     train(objective, mixture, loop, output / "training" / name, hooks=saving(folder, model))
     return folder
