@@ -15,6 +15,7 @@ from polysense.models.encoders import PointBertEncoder, StepNet
 from polysense.recipes.config import read_config
 from polysense.recipes.feature_pairs import PairRecipe
 from polysense.recipes.features import FeatureRecipe, NetSettings, build_net, train_features, train_net
+from polysense.recipes.sources import DatasetSettings
 from tests.recipes.features import feature_recipe, trained_nets
 from tests.recipes.fixtures import Parts
 
@@ -81,6 +82,6 @@ def test_the_shipped_nets_are_small_and_fit_their_processors() -> None:
 
 def test_another_sense_can_borrow_a_net_with_its_processor() -> None:
     options = {"windows": 2, "seconds": 1.0, "mel_bins": 16, "picture": False}
-    settings = NetSettings(data=None, processor=options, model={"channels": 1, "height": 16, "width": 98})  # type: ignore[arg-type]
+    settings = NetSettings(data=DatasetSettings(), processor=options, model={"height": 16, "width": 98})
     spec = build_net("audio", settings, 0)[0].config.senses["audio"]
     assert spec.processor["mean"] == -4.2677 and "size" not in spec.processor

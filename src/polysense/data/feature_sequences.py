@@ -141,7 +141,8 @@ class FeatureSequences:
 
     def _keys(self, index: int, texts: Sequence[tuple[Phrases, ...]] | None) -> dict[str, tuple[str, ...]]:
         """Under which names the sequences of a sample are kept, by sense; none where there is no sequence."""
-        sample_id, found = self._open[index].id, {}
+        sample_id = self._open[index].id
+        found: dict[str, tuple[str, ...]] = {}
         for sense, store in self._stores.items():
             told = texts is not None and sense == TEXT
             names = [phrases_key(text) for text in texts[index]] if told and texts is not None else [sample_id]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -81,7 +81,7 @@ class FeatureStore:
             reason = self.skipped.get(sample, "it was not extracted")
             raise ManifestError(f"there are no features of the sample ({reason})", where=sample,
                                 fix="Extract the data set's features first, or leave the sample out.")  # fmt: skip
-        return _opened(self._shards[sample]).get_tensor(sample).float()
+        return cast(Tensor, _opened(self._shards[sample]).get_tensor(sample).float())
 
     def fill(
         self,

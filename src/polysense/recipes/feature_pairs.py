@@ -66,12 +66,13 @@ class ExtractorSettings:
         """The extractor.
 
         Raises:
-            ConfigError: options that do not fit, or an encoder that was not made for any known sense.
+            ConfigError: options that do not fit, or an encoder that does not say what it is made for.
             CheckpointError: a folder that is damaged or holds something else.
         """
         if self.stored:
-            options = {**self.stored, "modality": sense}
-            return StoredExtractor(part=SequenceProcessor.from_dict(options), steps=steps, fit=self.fit or "repeat")
+            with place(f"extractors: {sense}: stored"):
+                reader = SequenceProcessor.from_dict({**self.stored, "modality": sense})
+            return StoredExtractor(part=reader, steps=steps, fit=self.fit or "repeat")
         folder = _folder(str(self.encoder or self.language_model), nets)
         if self.language_model:
             model = load_foreign(AutoModel, folder, may_lack=r"pooler\..*").eval()
@@ -79,7 +80,8 @@ class ExtractorSettings:
             return TextExtractor(model=model, tokenizer=tokenizer, steps=steps, fit=self.fit or "cut")
         encoder = AutoModel.from_pretrained(folder).eval()
         part = _part(encoder, folder, sense)
-        part = part.from_dict({**part.to_dict(), **self.processor})
+        with place(f"extractors: {sense}: processor"):
+            part = part.from_dict({**part.to_dict(), **self.processor})
         return EncoderExtractor(encoder=encoder, part=part, steps=steps, fit=self.fit or "repeat", raster=self.raster)
 
 
@@ -279,9 +281,8 @@ class PairStages:
 
     def _extractor(self, sense: str) -> SequenceExtractor:
         if sense not in self._extractors:
-            with place(f"extractors: {sense}"):
-                opened = self.recipe.extractors[sense].open(sense, self.recipe.steps, Path(self.recipe.nets))
-            self._extractors[sense] = opened
+            settings = self.recipe.extractors[sense]
+            self._extractors[sense] = settings.open(sense, self.recipe.steps, Path(self.recipe.nets))
         return self._extractors[sense]
 
 

@@ -75,6 +75,7 @@ class TwoViewsObjective:
                               fix="Give a positive temperature, and a shift of 0 or more steps.")  # fmt: skip
         width = encoder.token_spec(modality).dim
         head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.encoder, self.head = encoder, head
         self.module = nn.ModuleDict({"encoder": encoder, "head": head})
         self.modalities, self.temperature, self.shift = (modality,), temperature, shift
 
@@ -102,5 +103,5 @@ class TwoViewsObjective:
         self, modality: str, values: Tensor, mask: Bool[Tensor, "batch frames"] | None
     ) -> tuple[Float[Tensor, "batch steps dim"], Bool[Tensor, "batch steps"]]:
         """Unit vectors of all steps, and which are real."""
-        encoded = self.module["encoder"].encode_tokens(modality, values, mask=mask)
-        return F.normalize(self.module["head"](encoded.tokens.mean(dim=2)), dim=-1), encoded.mask
+        encoded = self.encoder.encode_tokens(modality, values, mask=mask)
+        return F.normalize(self.head(encoded.tokens.mean(dim=2)), dim=-1), encoded.mask

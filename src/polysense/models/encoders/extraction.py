@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ Steps = Float[Tensor, "time ..."]
 _INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 
 
+@runtime_checkable
 class SequenceExtractor(Protocol):
     """Turns one file, array or text into the real steps of its sequence, `time dim` or `time height width dim`."""
 
