@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from polysense import UniAlignModel, UniAlignProcessor
 from polysense.errors import ConfigError, ManifestError, QuotaExceededError
 from polysense.recipes.config import build
 from polysense.recipes.feature_pairs import ExtractorSettings, PairRecipe, PairSettings, PairStages
@@ -94,6 +95,20 @@ def test_speech_borrows_the_net_of_sounds(recipe: PairRecipe, nets: Path, tmp_pa
     speech, words = (pairs[0].media[sense].source for sense in ("speech", "text"))
     assert isinstance(speech, tuple) and speech[0].shape == (10, 8) and torch.equal(speech[0][-1], speech[0][-2])
     assert isinstance(words, tuple) and 1 <= len(words[0]) <= 10
+
+
+def test_a_unialign_checkpoint_makes_sequences_too(parts: Parts, tmp_path: Path) -> None:
+    UniAlignModel.from_clip(parts.anchor, ["audio"]).save_pretrained(tmp_path / "unialign")
+    UniAlignProcessor.from_clip(parts.anchor, ["audio"]).save_pretrained(tmp_path / "unialign")
+    windows = {"windows": 10, "seconds": 1.0, "layout": "consecutive"}
+    extractor = ExtractorSettings(encoder=str(tmp_path / "unialign"), processor=windows).open("audio", 10, tmp_path)
+    sound = next((parts.world / "media" / "audio").iterdir())
+    steps = extractor(sound)
+    assert steps.ndim == 4 and len(steps) == 10
+    averaged = ExtractorSettings(encoder=str(tmp_path / "unialign"), processor=windows, raster=False)
+    assert torch.allclose(averaged.open("audio", 10, tmp_path)(sound), steps.mean(dim=(1, 2)), atol=1e-5)
+    with pytest.raises(ConfigError, match="extractors: audio: processor"):
+        ExtractorSettings(encoder=str(tmp_path / "unialign"), processor={"window": 1}).open("audio", 10, tmp_path)
 
 
 def test_mistakes_are_named_with_their_place(recipe: PairRecipe) -> None:
