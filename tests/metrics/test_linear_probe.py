@@ -32,7 +32,7 @@ def test_a_constant_feature_and_a_larger_scale_change_nothing() -> None:
     assert sum(guess == label for guess, label in zip(found, labels, strict=True)) >= 57
 
 
-@pytest.mark.parametrize(("labels", "width"), [(["a", "b", "a"], 2), (["a", "a"], 2), (["a", "b"], 3)])
-def test_what_cannot_be_probed_is_refused(labels: list[str], width: int) -> None:
+@pytest.mark.parametrize("labels", [["a", "b", "a"], ["a", "a"]])
+def test_what_cannot_be_probed_is_refused(labels: list[str]) -> None:
     with pytest.raises(FeatureShapeError, match="cannot be probed"):
-        linear_probe(torch.zeros(2, 2), labels, torch.zeros(1, width))
+        linear_probe(torch.zeros(2, 2), labels, torch.zeros(1, 2))

@@ -27,13 +27,13 @@ def linear_probe(
         penalty: factor on the squared weights beside the mean cross-entropy.
 
     Raises:
-        FeatureShapeError: numbers of samples or widths that differ, or fewer than two classes.
+        FeatureShapeError: numbers of samples that differ, or fewer than two classes.
     """
     names = sorted(set(labels))
-    if len(features) != len(labels) or features.shape[1] != tested.shape[1] or len(names) < 2:
+    if len(features) != len(labels) or len(names) < 2:
         raise FeatureShapeError(
-            f"{tuple(features.shape)} features with {len(labels)} labels of {len(names)} classes cannot be probed on "
-            f"{tuple(tested.shape)}", fix="Give a label per row, two classes at least, and rows of one width.",
+            f"{tuple(features.shape)} features with {len(labels)} labels of {len(names)} classes cannot be probed",
+            fix="Give a label per row, and two classes at least.",
         )  # fmt: skip
     mean, scale = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
     known, asked = (features - mean) / scale, (tested - mean) / scale
@@ -55,7 +55,7 @@ def _fitted(
         optimizer.zero_grad()
         value = F.cross_entropy(rows @ weight[:-1] + weight[-1], targets) + penalty * weight[:-1].square().sum()
         value.backward()
-        return float(value)
+        return value.item()
 
     with torch.enable_grad():
         optimizer.step(loss)
