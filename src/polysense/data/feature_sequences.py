@@ -63,9 +63,9 @@ class TextChoice:
                 where="narrated", fix="Give a smaller share, or narrations in the data set.",
             )  # fmt: skip
         ranked = sorted(narrations, key=lambda sample: keyed_int("narrated", sample))
-        told = set(ranked[:wanted])
+        chosen = set(ranked[:wanted])
         return [
-            (narrations[sample.id],) if sample.id in told
+            (narrations[sample.id],) if sample.id in chosen
             else tuple((sentence,) for sentence in sample.captions.get(self.captions, ()))
             for sample in samples
         ]  # fmt: skip
