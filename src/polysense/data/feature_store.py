@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _KEY_LENGTH = 24
 _SKIPPED = "skipped"
-_OPEN_SHARDS = 64
+_OPEN_SHARDS = 256
 
 Extract = Callable[[], Tensor]
 """Computes the sequence of one sample; `MediaError` where the sample cannot be used."""
@@ -176,13 +177,20 @@ def _checked(sequence: Tensor, sample: str) -> Tensor:
 
 @lru_cache(maxsize=_OPEN_SHARDS)
 def _opened(path: Path) -> Any:
-    """A file of a store, compared with its name once."""
+    """A file of a store, mapped into memory."""
     try:
-        if digest(path.read_bytes()) != path.stem:
-            raise _damaged(path, "has another content than when it was written (SHA-256 differs)")
+        _verify(path)
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
         raise _damaged(path, f"cannot be read ({error})") from error
+
+
+@cache
+def _verify(path: Path) -> None:
+    """Compare a file with its name, once in a process however often it is opened."""
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
+            raise _damaged(path, "has another content than when it was written (SHA-256 differs)")
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
