@@ -76,6 +76,7 @@ SURFACE = {
         "contour_accuracy",
         "event_score",
         "f1_interval",
+        "linear_probe",
         "match_ranks",
         "mean_average_precision",
         "mean_interval",

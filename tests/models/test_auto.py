@@ -6,7 +6,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from polysense import UniAlignConfig, UniAlignModel
 from polysense.models.auto import register_auto_classes
-from polysense.models.encoders import BeatsEncoder, HFEncoder, PointBertEncoder
+from polysense.models.encoders import BeatsEncoder, HFEncoder, PointBertEncoder, StepNet
 from polysense.models.mera import MeraForConditionalGeneration, MeraModel
 from polysense.testing import tiny_clip, tiny_llama
 
@@ -18,7 +18,12 @@ def test_importing_the_package_registers_its_models() -> None:
 
 
 def test_encoders_are_found_by_their_types() -> None:
-    kinds = {"hf_encoder": HFEncoder, "beats": BeatsEncoder, "point_bert": PointBertEncoder}
+    kinds: dict[str, type] = {
+        "hf_encoder": HFEncoder,
+        "beats": BeatsEncoder,
+        "point_bert": PointBertEncoder,
+        "step_net": StepNet,
+    }
     for kind, encoder in kinds.items():
         with torch.device("meta"):
             assert type(AutoModel.from_config(AutoConfig.for_model(kind))) is encoder

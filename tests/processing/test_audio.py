@@ -139,3 +139,14 @@ def test_options_are_checked() -> None:
     for option, value in (("windows", 0), ("seconds", 0.01), ("std", 0.0), ("sampling_rate", 3), ("noise", -1.0)):
         with pytest.raises(ConfigError, match=option if option != "noise" else "augmentation"):
             _processor(**{option: value})
+
+
+def test_a_sound_that_never_changes_is_taken_off() -> None:
+    hum = _noise(3)
+    strike = hum.copy()
+    strike[20_000:24_000] *= 20
+    processor = _processor(windows=3, seconds=1.0, layout="consecutive", picture=False, mel_bins=16, mean=0.0, std=1.0,
+                           subtract_background=True)  # fmt: skip
+    steady, struck = processor.features(hum), processor.features(strike)
+    assert abs(float(steady.median())) < 0.05 and abs(float(struck[2].median())) < 0.2
+    assert float(struck[1].max()) > 5  # twice the logarithm of 20

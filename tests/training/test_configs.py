@@ -16,6 +16,8 @@ from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.comet_downstream import DownstreamSettings
 from polysense.recipes.comet_segmentation import SegmentationSettings
 from polysense.recipes.config import read_config, recipe_folder
+from polysense.recipes.feature_pairs import PairRecipe
+from polysense.recipes.features import FeatureRecipe
 from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.mera import MeraRecipe
 from polysense.recipes.unialign import UniAlignRecipe
@@ -31,6 +33,9 @@ CONFIGS: dict[str, type] = {
     "comet/downstream-paper.yaml": DownstreamSettings,
     "comet/downstream-world.yaml": DownstreamSettings,
     "comet/segmentation-world.yaml": SegmentationSettings,
+    "comet/features.yaml": FeatureRecipe,
+    "comet/pairs.yaml": PairRecipe,
+    "comet/pairs-paper.yaml": PairRecipe,
     "mera/demo.yaml": MeraRecipe,
     "mera/paper.yaml": MeraRecipe,
     "mera/smollm.yaml": MeraRecipe,

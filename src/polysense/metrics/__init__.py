@@ -5,6 +5,7 @@ from polysense.metrics.codebook_usage import CodeActivation, code_activation, co
 from polysense.metrics.forgetting import Memory, memories, plasticity
 from polysense.metrics.gains import RelativeGains, relative_gain, relative_gains
 from polysense.metrics.intervals import UNDECIDED, mean_interval, proportion_interval, verdict
+from polysense.metrics.linear_probe import linear_probe
 from polysense.metrics.localisation import EventScore, constant_f1, event_score, f1_interval
 from polysense.metrics.retrieval import best_match_ranks, composed, match_ranks, recall_at
 from polysense.metrics.segmentation import contour_accuracy, region_similarity
@@ -28,6 +29,7 @@ __all__ = [
     "contour_accuracy",
     "event_score",
     "f1_interval",
+    "linear_probe",
     "match_ranks",
     "mean_average_precision",
     "mean_interval",

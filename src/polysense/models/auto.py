@@ -11,6 +11,8 @@ from polysense.models.encoders import (
     HFEncoderConfig,
     PointBertConfig,
     PointBertEncoder,
+    StepNet,
+    StepNetConfig,
 )
 from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraModel, MeraProcessor
 from polysense.models.referring import ReferringSegmenter, ReferringSegmenterConfig
@@ -27,6 +29,7 @@ def register_auto_classes() -> None:
         (HFEncoderConfig, HFEncoder),
         (BeatsConfig, BeatsEncoder),
         (PointBertConfig, PointBertEncoder),
+        (StepNetConfig, StepNet),
         (MeraConfig, MeraModel),
         (ReferringSegmenterConfig, ReferringSegmenter),
     )

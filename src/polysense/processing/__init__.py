@@ -13,6 +13,7 @@ from polysense.processing.collate import MixedBatch, collate
 from polysense.processing.depth import DepthProcessor
 from polysense.processing.image import GridProcessor, ImageProcessor
 from polysense.processing.point_cloud import PointCloudProcessor
+from polysense.processing.sequence import Fit, SequenceProcessor, fit_steps
 from polysense.processing.speech import SpeechProcessor
 from polysense.processing.text import TextProcessor
 from polysense.processing.video import VideoProcessor
@@ -22,16 +23,19 @@ __all__ = [
     "CachedFeatures",
     "DepthProcessor",
     "Facts",
+    "Fit",
     "GridProcessor",
     "ImageProcessor",
     "Memory",
     "MixedBatch",
     "ModalityProcessor",
     "PointCloudProcessor",
+    "SequenceProcessor",
     "SpeechProcessor",
     "TextProcessor",
     "VideoProcessor",
     "collate",
+    "fit_steps",
     "processor_for",
 ]
 

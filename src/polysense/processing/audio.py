@@ -40,6 +40,8 @@ class AudioProcessor(ModalityProcessor):
             so that clips shorter than all windows give fewer of them (and a mask in a batch).
         mel_bins: filters between 20 Hz and half the sampling rate.
         picture: resize each window to `size` x `size` (bilinear with anti-aliasing); else `mel_bins` x frames.
+        subtract_background: whether the median over a clip is taken off each mel bin: before a microphone that hears
+            the same hum and hiss all the time this leaves what happens. Give `mean` as 0 then.
         mean: subtracted from the log energies.
         std: what they are divided by (ViT-Lens: the standard deviation; Meta-Transformer: twice that).
         freq_mask: in training, largest number of mel bins masked.
@@ -60,6 +62,7 @@ class AudioProcessor(ModalityProcessor):
     layout: Literal["spread", "consecutive"] = "spread"
     mel_bins: int = 128
     picture: bool = True
+    subtract_background: bool = False
     mean: float = -4.2677
     std: float = 4.5690
     freq_mask: int = 12
@@ -117,6 +120,8 @@ class AudioProcessor(ModalityProcessor):
         starts = self._starts(len(centred), length, rng)
         pieces = [centred[start : start + length] for start in starts]
         banks = np.stack([self._bank(piece, length) for piece in pieces])
+        if self.subtract_background:
+            banks = banks - np.median(banks, axis=(0, 2), keepdims=True)
         if rng is not None:
             banks = np.stack([self._masked(bank, rng) for bank in banks])
         values = (banks - self.mean) / self.std

@@ -1,0 +1,166 @@
+"""Frozen encoders as extractors of feature sequences: one file or text in, its steps out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polysense.errors import MediaError
+from polysense.modality import JsonValue
+from polysense.models.base import weights_digest
+from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps
+from polysense.storage import digest
+
+Steps = Float[Tensor, "time ..."]
+
+_INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
+
+
+@runtime_checkable
+class SequenceExtractor(Protocol):
+    """Turns one file, array or text into the real steps of its sequence, `time dim` or `time height width dim`."""
+
+    @property
+    def key(self) -> dict[str, JsonValue]:
+        """All that a sequence depends on beside the sample; equal keys mean equal sequences."""
+
+    def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """The sequence; `MediaError` where the source cannot be used."""
+
+
+def extractor_digest(extractor: SequenceExtractor) -> str:
+    """SHA-256 of an extractor's key."""
+    return digest(json.dumps(extractor.key, sort_keys=True, default=str).encode())
+
+
+def _model_key(model: PreTrainedModel) -> dict[str, JsonValue]:
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL}
+    return {"weights": weights_digest(model.state_dict()), "config": config}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderExtractor:
+    """Tokens of a `ModalityEncoder`, sample by sample, so that they depend on nothing else.
+
+    Attributes:
+        encoder: in eval mode; also a `PreTrainedModel`.
+        part: the processor of the sense, whose windows or frames are the steps.
+        steps: of every sequence.
+        fit: see `fit_steps`; "repeat" makes a sequence of a still.
+        raster: keep height and width where tokens have them; without it, they are averaged.
+    """
+
+    encoder: Any
+    part: ModalityProcessor
+    steps: int
+    fit: Fit = "repeat"
+    raster: bool = True
+
+    @cached_property
+    def _model(self) -> dict[str, JsonValue]:
+        return _model_key(self.encoder)
+
+    @property
+    def key(self) -> dict[str, JsonValue]:
+        how = {"steps": self.steps, "fit": self.fit, "raster": self.raster}
+        return {**self._model, **how, "processor": self.part.to_dict()}
+
+    @torch.no_grad()
+    def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """Raises: MediaError, FeatureShapeError."""
+        values = self.part([source], facts=[facts])[self.part.spec.values_key]
+        encoded = self.encoder.encode_tokens(self.part.modality, values.to(self.encoder.device))
+        _, height, width = encoded.grid
+        tokens = encoded.tokens[0]
+        if self.raster and height > 1 and width > 1:
+            steps = tokens.unflatten(1, (height, width))
+        else:
+            steps = tokens.mean(dim=1)
+        return fit_steps(steps.float().cpu(), self.steps, self.fit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextExtractor:
+    """Hidden states of a language model: of a sentence one step per token, of a narration one per phrase.
+
+    Attributes:
+        model: any of transformers' with `last_hidden_state`, in eval mode.
+        tokenizer: its tokenizer; tokens that it adds are no steps.
+        steps: most steps of a sequence.
+        fit: see `fit_steps`; "cut" keeps the first words.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    steps: int
+    fit: Fit = "cut"
+
+    @cached_property
+    def _model(self) -> dict[str, JsonValue]:
+        vocabulary = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        return {**_model_key(self.model), "vocabulary": digest(vocabulary.encode())}
+
+    @property
+    def key(self) -> dict[str, JsonValue]:
+        return {**self._model, "steps": self.steps, "fit": self.fit}
+
+    @torch.no_grad()
+    def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """The steps of a text.
+
+        Args:
+            source: phrases; one is a sentence, several are a narration.
+            facts: not used.
+
+        Raises:
+            MediaError: a phrase without a word.
+        """
+        phrases = tuple(map(str, source))
+        told = [self._words(phrase) for phrase in phrases]
+        steps = told[0] if len(told) == 1 else torch.stack([words.mean(dim=0) for words in told])
+        return fit_steps(steps, self.steps, self.fit)
+
+    def _words(self, phrase: str) -> Float[Tensor, "tokens dim"]:
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        inputs = self.tokenizer(phrase, return_special_tokens_mask=True, truncation=longest is not None,
+                                max_length=longest)  # fmt: skip
+        words = [place for place, special in enumerate(inputs["special_tokens_mask"]) if not special]
+        if not words:
+            raise MediaError("is a text without words", where=f"text {phrase[:40]!r}", fix="Leave it out.")
+        ids = torch.tensor([inputs["input_ids"]], device=self.model.device)
+        hidden = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+        return cast(Tensor, hidden[words].float().cpu())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredExtractor:
+    """Sequences that were computed elsewhere, brought to a fixed number of steps.
+
+    Attributes:
+        part: reads them.
+        steps: of every sequence.
+        fit: see `fit_steps`.
+    """
+
+    part: SequenceProcessor
+    steps: int
+    fit: Fit = "repeat"
+
+    @property
+    def key(self) -> dict[str, JsonValue]:
+        return {"processor": self.part.to_dict(), "steps": self.steps, "fit": self.fit}
+
+    def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """Raises: MediaError."""
+        return fit_steps(self.part.features(self.part.load(source, facts)), self.steps, self.fit)
+
+
+__all__ = ["EncoderExtractor", "SequenceExtractor", "StoredExtractor", "TextExtractor", "extractor_digest"]
