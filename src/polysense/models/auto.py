@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 
+from polysense.models.comet import CometConfig, CometModel
 from polysense.models.encoders import (
     BeatsConfig,
     BeatsEncoder,
@@ -27,6 +28,7 @@ def register_auto_classes() -> None:
         (BeatsConfig, BeatsEncoder),
         (PointBertConfig, PointBertEncoder),
         (MeraConfig, MeraModel),
+        (CometConfig, CometModel),
     )
     for config, model in models:
         AutoConfig.register(config.model_type, config, exist_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -337,7 +336,9 @@ def perplexity(usage: Int[Tensor, " size"]) -> Float[Tensor, ""]:
     return torch.where(usage.sum() > 0, torch.exp(torch.special.entr(share).sum()), 0.0)
 
 
-def real_masks(features: Sequences, masks: Masks | None) -> dict[str, Bool[Tensor, "batch _steps"]]:
+def real_masks(
+    features: Mapping[str, Float[Tensor, "batch _steps *_sizes"]], masks: Masks | None
+) -> dict[str, Bool[Tensor, "batch _steps"]]:
     """The mask of every sense, all true where none is given.
 
     Raises:
@@ -378,7 +379,7 @@ def check_spread(vectors: Float[Tensor, "rows dim"]) -> None:
 def _finite_samples(features: Sequences, real: Mapping[str, Tensor]) -> Bool[Tensor, " batch"]:
     """Samples whose real steps are finite in every sense; a sum shows it in one pass."""
     sums = [torch.where(real[name][..., None], each.detach(), 0.0).sum(dim=(1, 2)) for name, each in features.items()]
-    return cast(Tensor, torch.stack(sums).isfinite().all(dim=0))
+    return torch.stack(sums).isfinite().all(dim=0)
 
 
 def _with_rows(table: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ class CommonSpecificExperts(nn.Module):
 
     def _outputs(self, sense: str, rows: Tensor) -> Float[Tensor, "rows experts dim"]:
         """Every expert's answer to every row; a sum of two linear layers is one, so "sum" costs one product."""
-        weight, bias = self.common.weight, self.common.bias
+        weight: Tensor = self.common.weight
+        bias: Tensor = self.common.bias
         own = cast(ExpertLinears, self.specific[sense]) if self.with_specific else None
         if own is not None and self.combine == "sum":
             weight, bias = weight + own.weight, bias + own.bias

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,4 +29,4 @@ class ContextPredictor(nn.Module):
     def forward(self, past: Float[Tensor, "batch steps dim"]) -> Float[Tensor, "horizon batch dim"]:
         """Predictions of the steps 1..K after the end of `past`."""
         context = self.recurrent(past)[0][:, -1]
-        return cast(Tensor, torch.stack([predict(context) for predict in self.ahead]))
+        return torch.stack([predict(context) for predict in self.ahead])

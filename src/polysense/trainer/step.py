@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.distributed import attendance, rank, sum_ranks, world_size
-from polysense.trainer.objective import Objective
+from polysense.trainer.objective import Objective, StatefulObjective
 from polysense.trainer.optimizer import set_learning_rate
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class StepRunner:
             set_learning_rate(self.optimizer, self.config.learning_rate_at(step))
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.objective, StatefulObjective):
+            self.objective.after_step(applied)
         report = StepReport(applied, loss, norm, self._samples)
         self._loss, self._samples = torch.zeros(()), 0
         return report
