@@ -39,8 +39,8 @@ class UniAlignOutput(ModelOutput):
     logit_scale: Float[Tensor, ""] | None = None
 
 
-@dataclass
-class CometEncoding(ModelOutput):
+@dataclass(frozen=True)
+class CometEncoding:
     """One sense as codes: what `CometModel.encode` returns and everything downstream reads.
 
     Attributes:
@@ -50,7 +50,7 @@ class CometEncoding(ModelOutput):
         mask: `batch time`, true where the step is real.
     """
 
-    indices: Int[Tensor, "batch time"] | None = None
-    quantized: Float[Tensor, "batch time dim"] | None = None
-    continuous: Float[Tensor, "batch time dim"] | None = None
-    mask: Bool[Tensor, "batch time"] | None = None
+    indices: Int[Tensor, "batch time"]
+    quantized: Float[Tensor, "batch time dim"]
+    continuous: Float[Tensor, "batch time dim"]
+    mask: Bool[Tensor, "batch time"]

@@ -30,7 +30,7 @@ def test_a_later_stage_adds_the_sense_keeps_the_codes_and_grows() -> None:
     replay = begin_stage(model, stage, {"audio": SENSES["audio"]}, batch("audio", "text"), first=False)
     assert model.modalities == ("video", "text", "audio") and model.config.codebook_sizes == [7, 4]
     assert replay is not None and replay.mediator == "text" and torch.equal(replay.codes.embedding, before)
-    vectors = first_vectors(model, ["text"], batch("text"))
+    vectors = first_vectors(model, ["text"], batch("audio", "text"))
     assert (model.codebook.embedding[7:, None] == vectors).all(dim=-1).any(dim=1).all()
 
 

@@ -91,7 +91,7 @@ class SemanticEncoder(nn.Module):
         Padding enters the bi-LSTM as zeros, as in CMG's release.
         """
         if self.recurrent is None:
-            return features
+            return cast(Tensor, features)
         real = features if mask is None else torch.where(mask[..., None], features, 0.0)
         return cast(Tensor, self.recurrent(real)[0])
 

@@ -214,7 +214,7 @@ class CometObjective:
         if not settings.contrast and replay is None:
             return {}
         ahead = predict(module.model, out, earliest=settings.earliest, key=self._key())
-        options = {"axis": settings.axis, "self_weight": settings.self_weight}
+        options: dict[str, Any] = {"axis": settings.axis, "self_weight": settings.self_weight}
         if settings.contrast:
             found["contrast"] = contrast(ahead, **options)
         if replay is not None:
@@ -263,7 +263,8 @@ class CometObjective:
         network, inner = self.module.model.approximation(name), self.module.inner[self.module.model.branch(name)]
         with torch.enable_grad():
             for _ in range(self.settings.inner_steps):
-                cast(InnerAdam, inner).step(network, negative_log_likelihood(*network(x), y))
+                mean, log_variance = network(x)
+                cast(InnerAdam, inner).step(network, negative_log_likelihood(mean, log_variance, y))
 
     def _gate(self, out: CometOutput) -> Tensor:
         balances = [gate_balance(gather_with_grad(gates[out.masks[name]])) for name, gates in out.gates.items()]

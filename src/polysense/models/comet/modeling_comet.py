@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AutoModel
-from transformers.utils import ModelOutput
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.base import PolysenseModel, Source, checked_encoder, load_encoder
@@ -28,8 +27,8 @@ from polysense.outputs import CometEncoding
 _PARTS = ("semantic", "specific", "decoders", "contexts", "approximations")
 
 
-@dataclass
-class CometOutput(ModelOutput):
+@dataclass(frozen=True)
+class CometOutput:
     """Everything that the training objectives need of one batch of aligned sequences; all dictionaries by sense.
 
     Attributes:
@@ -42,14 +41,14 @@ class CometOutput(ModelOutput):
         masks: `batch time`, real steps.
     """
 
-    continuous: dict[str, Tensor] | None = None
-    gates: dict[str, Tensor] | None = None
-    codebook: CodebookOutput | None = None
-    quantized: dict[str, Tensor] | None = None
-    summaries: dict[str, Tensor] | None = None
-    reconstructions: dict[str, Tensor] | None = None
-    targets: dict[str, Tensor] | None = None
-    masks: dict[str, Tensor] | None = None
+    continuous: dict[str, Tensor]
+    gates: dict[str, Tensor]
+    codebook: CodebookOutput
+    quantized: dict[str, Tensor]
+    summaries: dict[str, Tensor]
+    reconstructions: dict[str, Tensor]
+    targets: dict[str, Tensor]
+    masks: dict[str, Tensor]
 
 
 class CometModel(PolysenseModel):
@@ -71,8 +70,8 @@ class CometModel(PolysenseModel):
             self.encoder.requires_grad_(False)
         for part in _PARTS:
             setattr(self, part, nn.ModuleDict())
-        adapter = {"combine": config.expert_combine, "specific": config.expert_specific,
-                   "residual": config.expert_residual}  # fmt: skip
+        adapter: dict[str, Any] = {"combine": config.expert_combine, "specific": config.expert_specific,
+                                   "residual": config.expert_residual}  # fmt: skip
         self.adapter = (
             CommonSpecificExperts(config.hidden_size, config.num_experts, **adapter) if config.num_experts else None
         )
