@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, PseudoModality, Teacher
+from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, TEACHERS, PseudoModality
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.models.comet import CometModel
 
@@ -43,7 +43,7 @@ class CodebookStage:
     pair: Sequence[str]
     mediator: str | None = None
     rows: int = 0
-    pmr_teacher: Teacher | None = None
+    pmr_teacher: str | None = None
     new_code_weight: float = NEW_CODE_WEIGHT
 
     def __post_init__(self) -> None:
@@ -54,6 +54,9 @@ class CodebookStage:
                               where="mediator", fix="Name a sense of the pair.")  # fmt: skip
         if self.rows < 0:
             raise ConfigError(f"a codebook cannot grow by {self.rows} codes", where="rows", fix="Give 0 or more.")
+        if self.pmr_teacher not in (None, *TEACHERS):
+            raise ConfigError(f"pmr_teacher is {self.pmr_teacher!r}", where="pmr_teacher",
+                              fix=f"Choose one of {', '.join(TEACHERS)}, or leave it out.")  # fmt: skip
 
     def mediator_in(self, known: Sequence[str]) -> str:
         """The mediator, given the senses of the stages before.

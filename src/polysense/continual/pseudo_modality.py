@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +21,7 @@ from polysense.nn.prediction import ContextPredictor
 from polysense.nn.starts import start_anew
 
 NEW_CODE_WEIGHT = math.exp(-6)
-Teacher = Literal["live", "frozen"]
+TEACHERS = ("live", "frozen")
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class PseudoModality(nn.Module):
         model: CometModel,
         mediator: str,
         *,
-        teacher: Teacher = "live",
+        teacher: str = "live",
         new_weight: float = NEW_CODE_WEIGHT,
         seed: int = 0,
     ) -> None:
         super().__init__()
         model.branch(mediator)
-        if teacher not in ("live", "frozen") or not 0 <= new_weight <= 1:
+        if teacher not in TEACHERS or not 0 <= new_weight <= 1:
             raise ConfigError(f"a {teacher!r} teacher with new codes of weight {new_weight}", where="pmr",
                               fix="Use live or frozen, and a weight from 0 to 1.")  # fmt: skip
         self.mediator, self.new_weight = mediator, new_weight

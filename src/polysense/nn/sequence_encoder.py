@@ -56,7 +56,7 @@ class MapPooling(nn.Module):
         gate = self.excite(self.squeeze(cells.mean(dim=2)).relu()).sigmoid()
         cells = cells * (1 + gate[:, :, None])
         weights = self.score(self.position(cells).tanh()).softmax(dim=2)
-        return (weights * cells).sum(dim=2)
+        return cast(Tensor, (weights * cells).sum(dim=2))
 
 
 class SemanticEncoder(nn.Module):
@@ -91,7 +91,7 @@ class SemanticEncoder(nn.Module):
         Padding enters the bi-LSTM as zeros, as in CMG's release.
         """
         if self.recurrent is None:
-            return cast(Tensor, features)
+            return features
         real = features if mask is None else torch.where(mask[..., None], features, 0.0)
         return cast(Tensor, self.recurrent(real)[0])
 

@@ -27,7 +27,6 @@ from polysense.losses import (
     step_error,
     vclub,
 )
-from polysense.losses.cross_cpc import Axis
 from polysense.models.comet import CometModel
 from polysense.models.comet.modeling_comet import CometOutput
 from polysense.nn.alignment import ALIGNMENTS
@@ -73,7 +72,7 @@ class CometSettings:
     sequence: float = 0.0
     beta: float = 0.25
     cross_commitment: bool = True
-    axis: Axis = "both"
+    axis: str = "both"
     self_weight: float = 0.1
     earliest: int = 1
     scale: float = 1 / 0.07

@@ -175,7 +175,7 @@ def test_senses_of_an_encoder_are_read_from_raw_features(tmp_path: Path) -> None
     assert (image.indices == image.indices[:, :1]).all(), "a still is repeated"
     sequence, mask = model.extract("video", raw["video_values"])
     assert torch.equal(model.encode_sequence("video", sequence, mask).quantized, video.quantized)
-    tokens = unialign.encode_tokens("video", raw["video_values"]).tokens
+    tokens: Any = unialign.encode_tokens("video", raw["video_values"]).tokens
     torch.testing.assert_close(sequence, tokens.mean(dim=2))
     model.add_modality("depth")
     model.save_pretrained(tmp_path)

@@ -14,8 +14,10 @@ SENSES: dict[str, dict[str, Any]] = {
     "text": {"feature_dim": 5, "recurrent": True},
     "audio": {"feature_dim": 6},
 }
-SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "dropout": 0.0,
-         "codebook_sizes": [7], "num_experts": 2, "context_layers": 1}  # fmt: skip
+SIZES: dict[str, Any] = {
+    "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "dropout": 0.0,
+    "codebook_sizes": [7], "num_experts": 2, "context_layers": 1,
+}  # fmt: skip
 
 
 def tiny_comet(*senses: str, seed: int = 0, **config: Any) -> CometModel:
