@@ -2,8 +2,8 @@
 
     python -m eval.performance.codebook [--repeats 9] [--threads 2] [--out eval/reports/performance]
 
-16,384 vectors of width 256, 400 and 2,048 codes, decay 0.99, forward pass with the moving averages and without restarts,
-float32. Codes and averages are compared with the peer's first, faiss's neighbours with ours. The exit code is 1 when a
+16,384 vectors of width 256, 400 and 2,048 codes, decay 0.99, forward pass with the moving averages and without
+restarts, float32. Codes and averages are compared with the peer's first, faiss's neighbours with ours. The exit code is 1 when a
 gate is missed.
 """
 
@@ -26,7 +26,7 @@ ROWS, DIM, SIZES = 16_384, 256, (400, 2_048)
 
 def ours(codes: Tensor) -> Codebook:
     """In training mode, with the given codes."""
-    made = Codebook(*codes.shape, CodebookOptions(restart_after=0))
+    made = Codebook(len(codes), codes.shape[1], CodebookOptions(restart_after=0))
     made.put(slice(None), codes)
     return made
 
@@ -45,7 +45,7 @@ def peer(codes: Tensor) -> Any:
 
 
 def compare(codes: Tensor, vectors: Tensor) -> dict[str, float]:
-    """Share of different codes among all vectors, and the largest relative difference of the averages of used codes."""
+    """Share of vectors with other codes, and the largest relative difference of the averages of used codes."""
     mine, other = ours(codes), peer(codes)
     out = mine({"a": vectors})
     _, indices, _ = other(vectors)
