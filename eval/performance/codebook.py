@@ -3,8 +3,8 @@
     python -m eval.performance.codebook [--repeats 9] [--threads 2] [--out eval/reports/performance]
 
 16,384 vectors of width 256, 400 and 2,048 codes, decay 0.99, forward pass with the moving averages and without
-restarts, float32. Codes and averages are compared with the peer's first, faiss's neighbours with ours. The exit code is
-1 when a gate is missed.
+restarts, float32. Codes and averages are compared with the peer's first, faiss's neighbours with ours. The exit code
+is 1 when a gate is missed.
 """
 
 from __future__ import annotations

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from polysense.errors import ConfigError, FeatureShapeError
-from polysense.nn.codebook import Codebook, CodebookOptions, nearest, perplexity
+from polysense.nn.codebook import Codebook, CodebookOptions, perplexity
 
 
 def codebook(codes: list[list[float]], *, protected: int = 0, **options: Any) -> Codebook:
@@ -34,16 +32,6 @@ def test_every_step_gets_its_nearest_code_and_of_equal_ones_the_first() -> None:
     assert torch.equal(made.lookup(torch.tensor([2, 0])), torch.tensor([[0.0, 4.0], [0.0, 0.0]]))
     with pytest.raises(FeatureShapeError, match="indices from -1 to 4 in a codebook of 4"):
         made.lookup(torch.tensor([-1, 4]))
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 9), st.integers(1, 5), st.integers(0, 10_000))
-def test_the_flat_search_agrees_with_all_distances(rows: int, size: int, dim: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    vectors, codes = torch.randn(rows, dim, generator=generator), torch.randn(size, dim, generator=generator)
-    distances = torch.cdist(vectors.double(), codes.double())
-    found = distances.gather(1, nearest(vectors, codes)[:, None])[:, 0]
-    torch.testing.assert_close(found, distances.min(dim=1).values, atol=1e-5, rtol=1e-5)
 
 
 def test_one_step_of_the_multi_modal_average_by_hand() -> None:

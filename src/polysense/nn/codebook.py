@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,12 +17,11 @@ from torch.nn import functional as F
 
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.nn.alignment import ALIGNMENTS
+from polysense.nn.nearest import nearest
 from polysense.nn.starts import named_draws
 
 Sequences = Mapping[str, Float[Tensor, "batch _steps dim"]]
 Masks = Mapping[str, Bool[Tensor, "batch _steps"]]
-
-_ROWS_AT_ONCE = 4_096  # of scores that stay in a processor's cache while the largest is looked for
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Codebook(nn.Module):
         restarts = self.update(statistics) if update and statistics is not None else 0
         return CodebookOutput(
             indices=indices,
-            quantized={name: features[name] + (codes[name] - features[name]).detach() for name in features},
+            quantized={name: straight_through(features[name], codes[name]) for name in features},
             codes=codes,
             perplexity=perplexity(torch.stack(list(usage.values())).sum(dim=0)),
             usage=usage,
@@ -318,16 +318,22 @@ class Codebook(nn.Module):
         return f"{self.size}, {self.embedding.shape[1]}, protected={self.protected}"
 
 
-def nearest(rows: Float[Tensor, "rows dim"], codes: Float[Tensor, "size dim"]) -> Int[Tensor, " rows"]:
-    """Index of the nearest code for every row: one matrix product per few rows, never all scores at once.
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, codes: Tensor) -> Tensor:
+        return codes.view_as(codes)
 
-    Least squared distance is the largest z e - |e|^2 / 2, so the rows' own lengths are not needed.
-    """
-    half = codes.square().sum(dim=1) / 2
-    with torch.autocast(rows.device.type, enabled=False):
-        pieces = rows.to(codes.dtype).split(max(1, _ROWS_AT_ONCE * 64 // max(64, len(codes))))
-        found = [torch.addmm(half, piece, codes.t(), beta=-1).argmax(dim=1) for piece in pieces]
-    return torch.cat(found) if found else rows.new_zeros(0, dtype=torch.int64)
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def straight_through(
+    z: Float[Tensor, "*steps dim"], codes: Float[Tensor, "*steps dim"]
+) -> Float[Tensor, "*steps dim"]:
+    """The codes, to the last bit, with the gradient of `z`: z + sg(codes - z) without its rounding and its passes."""
+    quantized: Tensor = _StraightThrough.apply(z, codes)
+    return quantized
 
 
 def perplexity(usage: Int[Tensor, " size"]) -> Float[Tensor, ""]:

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from polysense.errors import ConfigError
-from polysense.nn.codebook import Codebook, check_spread, nearest
+from polysense.nn.codebook import Codebook, check_spread
+from polysense.nn.nearest import nearest
 from polysense.nn.starts import named_draws
 
 
