@@ -13,6 +13,8 @@ from polysense.modality import Modality
 
 SURFACE = {
     "polysense": [
+        "CometConfig",
+        "CometModel",
         "MeraConfig",
         "MeraForConditionalGeneration",
         "MeraProcessor",
@@ -25,6 +27,13 @@ SURFACE = {
     ],
     "polysense.nn": [
         "BlockExperts",
+        "CodeStatistics",
+        "Codebook",
+        "CodebookOptions",
+        "CodebookOutput",
+        "CommonSpecificExperts",
+        "FrozenCodes",
+        "grow",
         "ExpertOptions",
         "ExpertSite",
         "ExpertTransformer",
@@ -51,12 +60,20 @@ SURFACE = {
     "polysense.nn.heads": ["EventClassifier", "EventLocaliser"],
     "polysense.losses": [
         "LocalisationLoss",
+        "code_distribution",
+        "commitment",
+        "cross_cpc",
+        "cross_modal_code",
         "dice",
         "exp_log",
+        "gate_balance",
         "info_nce",
         "label_similarity",
         "mask_loss",
+        "negative_log_likelihood",
         "soft_binding",
+        "step_error",
+        "vclub",
     ],
     "polysense.metrics": [
         "CaptionScore",
@@ -121,6 +138,11 @@ SURFACE = {
         "ties",
     ],
     "polysense.continual": [
+        "CodebookStage",
+        "EWC_SCOPES",
+        "PseudoModality",
+        "begin_stage",
+        "ewc_pattern",
         "OnlineEwc",
         "Phase",
         "Stage",
@@ -140,6 +162,30 @@ SURFACE = {
 }
 
 CONFIG_FIELDS = {
+    "CometConfig": [
+        "assignment",
+        "codebook_decay",
+        "codebook_epsilon",
+        "codebook_sizes",
+        "context_layers",
+        "dropout",
+        "encoder_config",
+        "expert_combine",
+        "expert_residual",
+        "expert_specific",
+        "hidden_size",
+        "horizon",
+        "information",
+        "intermediate_size",
+        "mixing",
+        "modalities",
+        "num_attention_heads",
+        "num_experts",
+        "num_hidden_layers",
+        "protect_old_codes",
+        "restart_after",
+        "steps",
+    ],
     "MeraConfig": ["adapters", "encoder_configs", "modalities", "text_config", "tie_word_embeddings"],
     "UniAlignConfig": [
         "clip_config",
@@ -160,6 +206,25 @@ CONFIG_FIELDS = {
 }
 
 METHODS = {
+    "CometModel": [
+        "add_modality",
+        "decode",
+        "encode",
+        "encode_sequence",
+        "extract",
+        "forward",
+        "freezing",
+        "from_encoder",
+        "from_features",
+        "from_pretrained",
+        "grow_codebook",
+        "modalities",
+        "push_to_hub",
+        "save_pretrained",
+        "snapshot",
+        "specifics",
+        "start_codebook",
+    ],
     "MeraForConditionalGeneration": [
         "add_modality",
         "encode",

@@ -5,6 +5,7 @@ Importing the package registers its models with the Auto classes of transformers
 
 from polysense.modality import Modality, register_modality
 from polysense.models.auto import register_auto_classes
+from polysense.models.comet import CometConfig, CometModel
 from polysense.models.mera import MeraConfig, MeraForConditionalGeneration, MeraProcessor
 from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 from polysense.version import __version__
@@ -12,6 +13,8 @@ from polysense.version import __version__
 register_auto_classes()
 
 __all__ = [
+    "CometConfig",
+    "CometModel",
     "MeraConfig",
     "MeraForConditionalGeneration",
     "MeraProcessor",

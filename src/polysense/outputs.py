@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.utils import ModelOutput
 
@@ -37,3 +37,20 @@ class UniAlignOutput(ModelOutput):
 
     embeddings: dict[str, Float[Tensor, "batch embed"]] | None = None
     logit_scale: Float[Tensor, ""] | None = None
+
+
+@dataclass(frozen=True)
+class CometEncoding:
+    """One sense as codes: what `CometModel.encode` returns and everything downstream reads.
+
+    Attributes:
+        indices: `batch time`, the code of every step.
+        quantized: `batch time dim`, the codes' vectors.
+        continuous: `batch time dim`, the semantic features before they were quantised.
+        mask: `batch time`, true where the step is real.
+    """
+
+    indices: Int[Tensor, "batch time"]
+    quantized: Float[Tensor, "batch time dim"]
+    continuous: Float[Tensor, "batch time dim"]
+    mask: Bool[Tensor, "batch time"]

@@ -6,6 +6,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from polysense import UniAlignConfig, UniAlignModel
 from polysense.models.auto import register_auto_classes
+from polysense.models.comet import CometModel
 from polysense.models.encoders import BeatsEncoder, HFEncoder, PointBertEncoder, StepNet
 from polysense.models.mera import MeraForConditionalGeneration, MeraModel
 from polysense.testing import tiny_clip, tiny_llama
@@ -34,6 +35,10 @@ def test_mera_is_found_with_its_head_and_without() -> None:
     assert type(AutoModelForImageTextToText.from_config(config)) is MeraForConditionalGeneration
     assert type(AutoModelForMultimodalLM.from_config(config)) is MeraForConditionalGeneration
     assert type(AutoModel.from_config(config)) is MeraModel
+
+
+def test_comet_is_found_by_its_type() -> None:
+    assert type(AutoModel.from_config(AutoConfig.for_model("comet"))) is CometModel
 
 
 def test_registering_again_changes_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
 
+from polysense.models.comet import CometConfig, CometModel
 from polysense.models.encoders import (
     BeatsConfig,
     BeatsEncoder,
@@ -31,6 +32,7 @@ def register_auto_classes() -> None:
         (PointBertConfig, PointBertEncoder),
         (StepNetConfig, StepNet),
         (MeraConfig, MeraModel),
+        (CometConfig, CometModel),
         (ReferringSegmenterConfig, ReferringSegmenter),
     )
     for config, model in models:

@@ -8,17 +8,21 @@ import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedModel
 
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
-from polysense.safety import check_checkpoint_folder
+from polysense.protocols import ModalityEncoder
+from polysense.safety import check_checkpoint_folder, read_json
 from polysense.storage import MANIFEST, verify_folder
+
+Source: TypeAlias = str | Path | PreTrainedModel
+"""Where a model comes from: a folder, a name on the Hub, or a model at hand."""
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
 _HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
@@ -78,6 +82,31 @@ def load_foreign(kind: Any, source: str | Path, *, may_lack: str = r"(?!)") -> P
         raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
                               fix="Use a folder that save_pretrained wrote.")  # fmt: skip
     return cast(PreTrainedModel, model)
+
+
+def load_encoder(source: Source) -> PreTrainedModel:
+    """A frozen encoder: one of ours as it is, any other wrapped as an `hf_encoder`.
+
+    Raises:
+        UnsafeFileError, CheckpointError: see `load_foreign`.
+        ConfigError: a model that cannot be wrapped.
+    """
+    wrapper: Any = MODEL_MAPPING[CONFIG_MAPPING["hf_encoder"]]
+    if isinstance(source, PreTrainedModel):
+        own = isinstance(source, ModalityEncoder)
+        return cast(PreTrainedModel, copy.deepcopy(source) if own else wrapper.from_model(source))
+    kind = read_json(local_folder(source, {}) / "config.json").get("model_type")
+    known = kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in MODEL_MAPPING
+    own = known and hasattr(MODEL_MAPPING[CONFIG_MAPPING[kind]], "encode_tokens")
+    return cast(PreTrainedModel, AutoModel.from_pretrained(source) if own else wrapper.from_base(source))
+
+
+def checked_encoder(encoder: Any, key: str) -> nn.Module:
+    """The encoder itself, if it has the protocol's methods; `ConfigError` otherwise."""
+    if not isinstance(encoder, ModalityEncoder):
+        raise ConfigError(f"a {type(encoder).__name__} is no ModalityEncoder", where=f"encoder {key}",
+                          fix="Wrap it: model_type hf_encoder, with its config as base_config.")  # fmt: skip
+    return cast(nn.Module, encoder)
 
 
 def _check_size(model: PreTrainedModel, folder: Path) -> None:

@@ -53,6 +53,13 @@ def nested_config(value: Mapping[str, Any] | PreTrainedConfig, *, where: str) ->
                           fix="Use the config that was saved with that model.") from error  # fmt: skip
 
 
+def nested_values(config: PreTrainedConfig) -> dict[str, Any]:
+    """What of a nested config is written into a file: its type, and the values that are not the type's own."""
+    values = config.to_diff_dict()
+    values.pop("transformers_version", None)
+    return {"model_type": config.model_type, **values}
+
+
 def check_sizes(values: Mapping[str, Any], *, where: str) -> None:
     """Refuse sizes that no model has, at any level: a hostile config must not make us allocate.
 

@@ -6,7 +6,7 @@ from polysense.trainer.distributed import any_rank, gather_with_grad, rank, worl
 from polysense.trainer.hooks import Hooks, LoopState, TrainingResult
 from polysense.trainer.lock import FolderLock
 from polysense.trainer.loop import train
-from polysense.trainer.objective import Feed, Objective, TrainingBatch, zero_touch
+from polysense.trainer.objective import Feed, Objective, StatefulObjective, TrainingBatch, zero_touch
 
 __all__ = [
     "Feed",
@@ -16,6 +16,7 @@ __all__ = [
     "LoopConfig",
     "LoopState",
     "Objective",
+    "StatefulObjective",
     "TrainingBatch",
     "TrainingResult",
     "any_rank",

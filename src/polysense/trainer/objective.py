@@ -82,6 +82,22 @@ class Objective(Protocol):
         """A scalar 0 that depends on the parameters of `modality`, for a rank that has no sample of it."""
 
 
+@runtime_checkable
+class StatefulObjective(Objective, Protocol):
+    """An objective with state that a step changes beside the parameters, such as the codes of a codebook.
+
+    `losses` may not change such state itself: a rank without samples does not run it, several micro-batches belong to
+    one step, and a step that is not finite must leave nothing behind.
+    """
+
+    def after_step(self, applied: bool) -> None:
+        """Called on every rank at the end of every optimiser step; all may take part in collectives here.
+
+        Args:
+            applied: whether the parameters were updated. If not, what the step has gathered is to be dropped.
+        """
+
+
 def zero_touch(module: nn.Module) -> Tensor:
     """The usual `Objective.dummy`: 0 times the sum of the trainable parameters of `module`."""
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from polysense.trainer.objective import Objective
+from polysense.trainer.objective import Objective, StatefulObjective
 
 
 class PenalisedObjective:
@@ -47,3 +47,8 @@ class PenalisedObjective:
 
     def dummy(self, modality: str) -> Tensor:
         return self.objective.dummy(modality)
+
+    def after_step(self, applied: bool) -> None:
+        """Handed on to an objective that has state."""
+        if isinstance(self.objective, StatefulObjective):
+            self.objective.after_step(applied)

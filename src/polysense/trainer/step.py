@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from polysense.errors import ConfigError
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.distributed import attendance, rank, sum_ranks, world_size
-from polysense.trainer.objective import Objective
+from polysense.trainer.objective import Objective, StatefulObjective
 from polysense.trainer.optimizer import set_learning_rate
 from polysense.trainer.sharding import is_sharded, whole_value
 
@@ -113,6 +113,8 @@ class StepRunner:
             set_learning_rate(self.optimizer, self.config.learning_rate_at(step))
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(self.objective, StatefulObjective):
+            self.objective.after_step(applied)
         report = StepReport(applied, loss, norm, self._samples)
         self._loss, self._samples = torch.zeros(()), 0
         return report

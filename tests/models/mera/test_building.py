@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, CLIPVisionModel, GemmaConfig, GPT
 
 from polysense import UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
+from polysense.models.base import checked_encoder, load_encoder
 from polysense.models.encoders import HFEncoder
 from polysense.models.mera import MeraForConditionalGeneration
-from polysense.models.mera.building import checked_encoder, load_encoder, load_language_model, placeholder_id
+from polysense.models.mera.building import load_language_model, placeholder_id
 from polysense.testing import tiny_clip, tiny_llama, tiny_mera
 
 SIZES: dict[str, Any] = {

@@ -1,30 +1,23 @@
-"""Parts of a MERA model from folders, the Hub or models at hand: judged, copied, wrapped where they are foreign."""
+"""A language model from a folder, the Hub or at hand, taken apart for MERA."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 from torch import nn
 from transformers import (
-    CONFIG_MAPPING,
     MODEL_MAPPING,
-    AutoModel,
     AutoModelForCausalLM,
     GenerationConfig,
     PreTrainedModel,
 )
 
 from polysense.errors import ConfigError
-from polysense.models.base import load_foreign, local_folder
+from polysense.models.base import Source, load_foreign
 from polysense.models.mera.configuration_mera import MeraSense
-from polysense.protocols import ModalityEncoder
-from polysense.safety import read_json
-
-Source: TypeAlias = str | Path | PreTrainedModel
 
 # a head that does more than one matrix product would be lost: only the matrix is taken over
 _HEAD_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
@@ -69,31 +62,6 @@ def split_language_model(llm: PreTrainedModel) -> LanguageModelParts:
         raise ConfigError(f"the body of a {kind} is not what AutoModel builds from its config",
                           fix="Use a causal language model such as Llama.")  # fmt: skip
     return LanguageModelParts(base, head, llm.generation_config or GenerationConfig.from_model_config(config))
-
-
-def load_encoder(source: Source) -> PreTrainedModel:
-    """A frozen encoder: one of ours as it is, any other wrapped as an `hf_encoder`.
-
-    Raises:
-        UnsafeFileError, CheckpointError: see `load_language_model`.
-        ConfigError: a model that cannot be wrapped.
-    """
-    wrapper: Any = MODEL_MAPPING[CONFIG_MAPPING["hf_encoder"]]
-    if isinstance(source, PreTrainedModel):
-        own = isinstance(source, ModalityEncoder)
-        return cast(PreTrainedModel, copy.deepcopy(source) if own else wrapper.from_model(source))
-    kind = read_json(local_folder(source, {}) / "config.json").get("model_type")
-    known = kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in MODEL_MAPPING
-    own = known and hasattr(MODEL_MAPPING[CONFIG_MAPPING[kind]], "encode_tokens")
-    return cast(PreTrainedModel, AutoModel.from_pretrained(source) if own else wrapper.from_base(source))
-
-
-def checked_encoder(encoder: Any, key: str) -> nn.Module:
-    """The encoder itself, if it has the protocol's methods; `ConfigError` otherwise."""
-    if not isinstance(encoder, ModalityEncoder):
-        raise ConfigError(f"a {type(encoder).__name__} is no ModalityEncoder", where=f"encoder {key}",
-                          fix="Wrap it: model_type hf_encoder, with its config as base_config.")  # fmt: skip
-    return cast(nn.Module, encoder)
 
 
 def placeholder_id(token: str, senses: Iterable[MeraSense], vocabulary: int, tokenizer: Any = None) -> int:

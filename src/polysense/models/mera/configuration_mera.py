@@ -15,7 +15,7 @@ from transformers.configuration_utils import SubConfigSpec
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.mera.adapters import MeraAdapters
-from polysense.models.nested import nested_config
+from polysense.models.nested import nested_config, nested_values
 from polysense.nn.connectors import connector_options
 from polysense.safety import check_config
 
@@ -173,14 +173,8 @@ class MeraConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """All values as JSON, the encoders' configs included."""
         values: dict[str, Any] = super().to_dict()
-        values["encoder_configs"] = {key: _own_values(config) for key, config in self.encoder_configs.items()}
+        values["encoder_configs"] = {key: nested_values(config) for key, config in self.encoder_configs.items()}
         return values
-
-
-def _own_values(config: PreTrainedConfig) -> dict[str, Any]:
-    values = config.to_diff_dict()
-    values.pop("transformers_version", None)
-    return {"model_type": config.model_type, **values}
 
 
 __all__ = ["MeraConfig", "MeraSense"]

@@ -11,9 +11,9 @@ from transformers import AutoModel, LlavaForConditionalGeneration, PreTrainedMod
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality, get_modality
-from polysense.models.base import load_foreign
+from polysense.models.base import load_encoder, load_foreign
 from polysense.models.mera.adapters import MeraAdapters
-from polysense.models.mera.building import LanguageModelParts, load_encoder, load_language_model, placeholder_id
+from polysense.models.mera.building import LanguageModelParts, load_language_model, placeholder_id
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.layout import token_layout
 from polysense.models.mera.llava import llava_of, parts_of_llava

@@ -17,9 +17,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.models.base import PolysenseModel
+from polysense.models.base import PolysenseModel, checked_encoder
 from polysense.models.mera.adapters import MeraAdapters
-from polysense.models.mera.building import checked_encoder
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
 from polysense.models.mera.inputs import SenseInputs, split_inputs

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from polysense.continual.codebook_stage import CodebookStage, begin_stage, ewc_pattern, first_vectors
+from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
+from tests.models.comet.tiny import SENSES, tiny_comet, tiny_sequences
+
+
+def batch(*senses: str) -> dict[str, dict[str, Any]]:
+    return {name: {"sequence": each} for name, each in tiny_sequences(*senses, batch=9).items()}
+
+
+def test_the_first_stage_places_its_codes_on_features() -> None:
+    model = tiny_comet("video", "text")
+    assert begin_stage(model, CodebookStage(pair=("video", "text")), {}, batch("video", "text"), first=True) is None
+    vectors = first_vectors(model, ["video", "text"], batch("video", "text"))
+    assert len(vectors) == 2 * 9 * 4
+    assert (model.codebook.embedding[:, None] == vectors).all(dim=-1).any(dim=1).all()
+
+
+def test_a_later_stage_adds_the_sense_keeps_the_codes_and_grows() -> None:
+    model = tiny_comet("video", "text")
+    before = model.codebook.embedding.clone()
+    stage = CodebookStage(pair=("audio", "text"), rows=4, pmr_teacher="live")
+    replay = begin_stage(model, stage, {"audio": SENSES["audio"]}, batch("audio", "text"), first=False)
+    assert model.modalities == ("video", "text", "audio") and model.config.codebook_sizes == [7, 4]
+    assert replay is not None and replay.mediator == "text" and torch.equal(replay.codes.embedding, before)
+    vectors = first_vectors(model, ["text"], batch("audio", "text"))
+    assert (model.codebook.embedding[7:, None] == vectors).all(dim=-1).any(dim=1).all()
+
+
+def test_a_pair_of_known_senses_needs_neither_text_nor_growth() -> None:
+    model = tiny_comet("video", "audio")
+    stage = CodebookStage(pair=("video", "audio"), mediator="audio")
+    assert begin_stage(model, stage, {}, batch("video", "audio"), first=False) is None
+    assert model.config.codebook_sizes == [7]
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "what"),
+    [
+        (CodebookStage(pair=("audio", "depth"), rows=2), ConfigError, "shares no sense with the stages before"),
+        (CodebookStage(pair=("audio", "text"), mediator="audio"), UnknownModalityError, "unknown modality 'audio'"),
+        (CodebookStage(pair=("smell", "text"), rows=2), UnknownModalityError, "unknown modality 'smell'"),
+    ],
+)
+def test_a_stage_that_cannot_begin_changes_nothing(stage: CodebookStage, error: Any, what: str) -> None:
+    model = tiny_comet("video", "text")
+    keys = set(model.state_dict())
+    with pytest.raises(error, match=what):
+        begin_stage(model, stage, {"audio": SENSES["audio"]}, batch(), first=False)
+    assert set(model.state_dict()) == keys and model.config.codebook_sizes == [7]
+
+
+def test_constant_features_start_no_codebook() -> None:
+    model = tiny_comet("video", "text")
+    before = model.codebook.embedding
+    same = {name: {"sequence": torch.ones_like(each["sequence"])} for name, each in batch("text").items()}
+    with pytest.raises(FeatureShapeError, match="all the same"):
+        model.start_codebook(torch.ones(5, 8))
+    with pytest.raises(FeatureShapeError, match="not finite"):
+        first_vectors(model, ["text"], {"text": {"sequence": same["text"]["sequence"] * float("nan")}})
+    assert model.codebook.embedding is before
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"pair": ("text",)}, "a stage of the senses"),
+        ({"pair": ("text", "text")}, "a stage of the senses"),
+        ({"pair": ("text", "audio"), "mediator": "video"}, "the mediator 'video' is not one of text, audio"),
+        ({"pair": ("text", "audio"), "rows": -1}, "cannot grow by -1"),
+        ({"pair": ("text", "audio"), "pmr_teacher": "dead"}, "pmr_teacher is 'dead'"),
+    ],
+)
+def test_a_stage_that_makes_no_sense_is_refused(values: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        CodebookStage(**values)
+
+
+def test_the_scopes_of_ewc_hold_what_they_say() -> None:
+    names = [name for name, _ in tiny_comet().named_parameters()]
+
+    def held(scope: str) -> set[str]:
+        return {".".join(name.split(".")[:2]) for name in names if re.fullmatch(ewc_pattern(scope, "text"), name)}
+
+    assert held("adapter") == {"adapter.common", "adapter.specific"}
+    assert held("adapter+encoder") == {"adapter.common", "adapter.specific", "adapter.gate", "semantic.text"}
+    assert held("encoder") == {"semantic.text"}
+    with pytest.raises(ConfigError, match="no ewc_scope 'all'"):
+        ewc_pattern("all", "text")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from polysense.losses import code_distribution, cross_modal_code
+
+
+def test_the_distribution_is_the_mean_softmax_of_plain_distances() -> None:
+    features, codes = torch.randn(3, 4, 2), torch.randn(5, 2)
+    expected = (-torch.cdist(features, codes.expand(3, 5, 2))).softmax(dim=-1)
+    torch.testing.assert_close(code_distribution(features, codes), expected.mean(dim=1))
+    mask = torch.tensor([[True, True, False, False]]).expand(3, 4)
+    torch.testing.assert_close(code_distribution(features, codes, mask), expected[:, :2].mean(dim=1))
+
+
+def test_a_feature_on_its_code_has_a_finite_gradient() -> None:
+    features = torch.zeros(1, 1, 2, requires_grad=True)
+    code_distribution(features, torch.zeros(2, 2)).sum().backward()
+    assert features.grad is not None and features.grad.isfinite().all()
+
+
+def test_equal_distributions_cost_the_logarithm_of_the_batch() -> None:
+    same = torch.full((7, 4), 0.25)
+    assert cross_modal_code({"a": same, "b": same}).item() == pytest.approx(math.log(7), rel=1e-6)
+    assert cross_modal_code({"a": same, "b": same, "c": same}).item() == pytest.approx(3 * math.log(7), rel=1e-6)
+
+
+def test_two_samples_by_hand() -> None:
+    a = torch.tensor([[0.8, 0.2], [0.3, 0.7]])
+    score = 2 * (a @ a.log().t())
+    expected = -(score.log_softmax(dim=1)[0, 0] + score.log_softmax(dim=1)[1, 1]) / 2
+    assert cross_modal_code({"a": a, "b": a}).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_code_that_nobody_uses_stays_finite() -> None:
+    a = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    loss = cross_modal_code({"a": a, "b": a})
+    loss.backward()
+    assert loss.item() == pytest.approx(0.0, abs=1e-6) and a.grad is not None and a.grad.isfinite().all()
+
+
+def test_one_sense_has_nothing_to_match() -> None:
+    assert cross_modal_code({"a": torch.full((2, 2), 0.5)}).item() == 0
