@@ -226,7 +226,7 @@ class Setting:
             f"sources={{thermal: {source}}}", "stages=[{name: thermal, trains: [thermal]}]",
         ], ["thermal"])  # fmt: skip
         whole = str(encoder.resolve())
-        senses = {sense: replace(base.senses.get(sense, like), encoder=whole) for sense in ORDERS[SIX]}
+        senses = {sense: replace(base.senses.get(sense, like), encoder=whole, processor={}) for sense in ORDERS[SIX]}
         more = [sense for sense in ORDERS[SIX] if sense not in base.senses]
         scenes, asked = base.sources["image"], base.evaluation.tests["image"]  # the same ones, by another sense
         tests = {**base.evaluation.tests, **{sense: replace(asked, modality=sense) for sense in more}}
