@@ -148,7 +148,7 @@ class CometRun:
         recipe = self.recipe
         ewc = {"lambda": recipe.strength, "scope": recipe.ewc_scope, "batches": recipe.fisher_batches}
         values = {
-            "method": recipe.method, "comet": recipe.comet, "codes": recipe.codes, "model": self._model_options(),
+            "learning": {"method": recipe.method, "comet": recipe.comet}, "codes": recipe.codes, "model": self._model_options(),
             "objective": asdict(recipe.objective_settings), "ewc": ewc if recipe.strength else None,
             "frozen": recipe.frozen, "recurrent": recipe.recurrent, "image_branch": recipe.image_branch,
             "steps": recipe.data.steps, "half": recipe.data.half, "seed": recipe.seed,
@@ -205,9 +205,7 @@ class CometRun:
             )
         table = model.freezing(self._trained(number))
         apply_freezing(model, table)
-        objective = CometObjective(
-            model, modalities=stage.pair, settings=recipe.objective_settings, replay=replay
-        )
+        objective = CometObjective(model, modalities=stage.pair, settings=recipe.objective_settings, replay=replay)
         ewc = OnlineEwc(recipe.strength)
         if recipe.strength and start is not None:
             ewc.load_state_dict(_read_ewc(start))
