@@ -41,10 +41,8 @@ class Arrays:
 class Reading:
     """An extractor that counts what it reads."""
 
-    key: dict[str, Any] = {"name": "reading"}
-
     def __init__(self) -> None:
-        self.calls = 0
+        self.key, self.calls = {"name": "reading"}, 0
 
     def __call__(self, source: Any, facts: Any = None) -> torch.Tensor:
         self.calls += 1

@@ -12,7 +12,7 @@ from polysense.errors import ConfigError
 from polysense.hub import card_of_folder
 from polysense.recipes import comet_evaluation
 from polysense.recipes.comet import CometRun
-from polysense.report import read_run, snippet, usage, write_report
+from polysense.report import method_name, read_run, snippet, usage, write_report
 from tests.recipes.comet_parts import comet_recipe, stage_folders
 from tests.recipes.features import trained_nets
 from tests.recipes.fixtures import Parts
@@ -61,7 +61,9 @@ def test_methods_in_one_folder_are_drawn_beside_one_another(output: Path) -> Non
     assert set(drawn) == {"Codes by the senses that share them", "Map of the codes"}
     assert all(picture.startswith(b"\x89PNG") for picture in drawn.values())
     page = write_report(output, drawn).read_text()
-    assert "Map of the codes" in page and "DCID" in page
+    assert "Map of the codes" in page
+    methods = {method_name(chain[-1]) for chain in read_run(output).chains}
+    assert methods == {"DCID", "DCID + COMET, frozen teacher"}
 
 
 def test_the_report_says_how_to_read_the_codes_of_a_file(output: Path) -> None:

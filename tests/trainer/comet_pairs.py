@@ -28,8 +28,8 @@ from polysense.trainer.comet import CometObjective, CometSettings
 from polysense.trainer.distributed import exchange
 from polysense.trainer.optimizer import build_optimizer, trainable_parameters
 from polysense.trainer.step import StepRunner
-from tests.distributed.cases import Plain, Sparse
-from tests.distributed.harness import run_ranks
+from tests.distributed.cases import Sparse
+from tests.distributed.harness import Plain, run_ranks
 from tests.models.comet.tiny import SENSES, tiny_comet
 
 STEPS = 5

@@ -17,8 +17,8 @@ def add(commands: Commands) -> None:
         commands, "evaluate", "score a checkpoint on manifests", run=_evaluate,
         about="""
             Zero-shot classification, and retrieval both ways, of every sense that the checkpoint has and the manifest
-            holds; each figure with its interval, beside chance. A manifest is a JSONL file with one sample a line. Of a
-            COMET checkpoint: retrieval by codes between all senses that the manifest holds; with --protocols, the
+            holds; each figure with its interval, beside chance. A manifest is a JSONL file with one sample a line. Of
+            a COMET checkpoint: retrieval by codes between all senses that the manifest holds; with --protocols, the
             transfer of heads from sense to sense, too.""",
         examples="""
             polysense evaluate runs/x/stages/stage-2-depth --manifest runs/world/manifests/stills-test.jsonl

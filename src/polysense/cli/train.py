@@ -79,7 +79,6 @@ def _report(run: Path) -> None:
     from polysense.trainer.distributed import on_main
 
     done = read_run(run)
-    drawn = on_main(lambda: pictures(run)) if done.system == "comet" else None
-    page = on_main(lambda: write_report(run, drawn))
+    page = on_main(lambda: write_report(run, pictures(run)) if done.system == "comet" else write_report(run))
     show_run(done)
     console.say(f"report: {page}")

@@ -148,7 +148,8 @@ class CometRun:
         recipe = self.recipe
         ewc = {"lambda": recipe.strength, "scope": recipe.ewc_scope, "batches": recipe.fisher_batches}
         values = {
-            "learning": {"method": recipe.method, "comet": recipe.comet}, "codes": recipe.codes, "model": self._model_options(),
+            "learning": {"method": recipe.method, "comet": recipe.comet},
+            "codes": recipe.codes, "model": self._model_options(),
             "objective": asdict(recipe.objective_settings), "ewc": ewc if recipe.strength else None,
             "frozen": recipe.frozen, "recurrent": recipe.recurrent, "image_branch": recipe.image_branch,
             "steps": recipe.data.steps, "half": recipe.data.half, "seed": recipe.seed,

@@ -70,7 +70,8 @@ def save_extractors(saved: SavedExtractors, nets: Path, folder: Path) -> None:
             copied[source] = taken
             shutil.copytree(source, folder / _NETS / taken)
         field = "encoder" if settings.encoder else "language_model"
-        written[sense] = replace(settings, **{field: copied[source]})
+        change: dict[str, Any] = {field: copied[source]}
+        written[sense] = replace(settings, **change)
     content = asdict(replace(saved, extractors=written))
     write_whole(folder / _FILE, json.dumps(content, indent=1) + "\n")
 
@@ -121,7 +122,7 @@ class CometReader:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The model's senses."""
-        return self.model.modalities
+        return tuple(self.model.modalities)
 
     @property
     def size(self) -> int:
@@ -162,7 +163,8 @@ class CometReader:
     @torch.no_grad()
     def _encode(self, sense: str, sequences: list[Tensor]) -> CometEncoding:
         stacked = {name: each.to(self.model.device) for name, each in stack_sequences(sequences, self.steps).items()}
-        return self.model.encode_sequence(sense, stacked["sequence"], stacked["mask"])
+        encoding: CometEncoding = self.model.encode_sequence(sense, stacked["sequence"], stacked["mask"])
+        return encoding
 
     def _extract(self, sense: str, ref: MediaRef) -> Tensor:
         if sense == TEXT:

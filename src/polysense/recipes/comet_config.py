@@ -159,8 +159,8 @@ class CometRecipe:
         stages = self.codebook_stages
         own = stages[number - 1]
         following = stages[number].mediator if number < len(stages) else own.mediator
-        names = [name for name in (following, own.mediator, TEXT) if name in own.pair]
-        return names[0] if names else own.pair[-1]
+        named = (following, own.mediator, TEXT, own.pair[-1])
+        return next(name for name in named if name is not None and name in own.pair)
 
     def branch(self, sense: str) -> str | None:
         """The sense whose parts `sense` uses, if not its own."""

@@ -84,7 +84,7 @@ def pictures(output: Path) -> dict[str, bytes]:
 
     Methods whose last stages have no common analysis of their codes are left out.
     """
-    found = {}
+    found: dict[str, tuple[str, CodeActivation]] = {}
     for chain in read_run(output).chains:
         last = chain[-1]
         if isinstance(codes := last.metrics.get("codes"), dict):

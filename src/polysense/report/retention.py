@@ -44,7 +44,7 @@ class Table:
 
 
 def method_name(stage: StageResults) -> str:
-    """How a stage past the first learned: a method's name, "MERA" with the share that it replays, or what COMET adds."""
+    """How a stage past the first learned: a method's name, with what COMET adds; "MERA" with the share it replays."""
     if learning := dict(stage.record.get("hyperparameters") or {}).get("learning"):
         return _codebook_method(stage, learning)
     options, phases = dict(stage.method.get("options") or {}), {str(each["name"]): each for each in stage.phases}
