@@ -15,7 +15,7 @@ TORCH_VERSION := 2.13.0
 INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-mera demo-smollm test test-slow faults quality format speech clean
+.PHONY: help install demo demo-comet demo-mera demo-smollm test test-slow faults quality format speech clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'

@@ -24,7 +24,7 @@ def test_it_compares_the_method_alone_with_comet_and_ends_with_a_command(
     tiny = comet_recipe(parts.world, nets, tmp_path / "sequences")
     monkeypatch.setattr(demo_comet, "read_config", lambda *_: tiny)
     monkeypatch.setattr(demo_comet, "_in", lambda output, root, recipe: recipe)
-    monkeypatch.setattr(demo_comet.demo, "world_of", lambda output: parts.world)
+    monkeypatch.setattr("polysense.recipes.demo.world_of", lambda output: parts.world)
     said: list[str] = []
     shown: list[Table] = []
     page = demo_comet.run(tmp_path, said.append, shown.extend)

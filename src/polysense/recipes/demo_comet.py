@@ -1,4 +1,4 @@
-"""`make demo-comet`: films and sounds come to share one codebook, each paired with text alone, with COMET and without."""
+"""`make demo-comet`: films and sounds share one codebook, each paired with text alone, with COMET and without it."""
 
 from __future__ import annotations
 
