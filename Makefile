@@ -15,7 +15,7 @@ TORCH_VERSION := 2.13.0
 INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-mera demo-smollm test test-slow faults quality format speech clean
+.PHONY: help install demo demo-comet demo-mera demo-smollm test test-slow faults quality format speech clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ install: $(VENV)/.installed ## make the virtual environment and install polysens
 
 demo: install ## give a small CLIP depth, points, video and audio on real files (about ten minutes)
 	$(BIN)/polysense demo runs/demo
+
+demo-comet: install ## let films and sounds of that world share one codebook (meant for ten minutes)
+	$(BIN)/polysense demo runs/demo --system comet
 
 demo-mera: install ## then let a small Llama speak of its pictures, sounds and points (at most ten minutes)
 	$(BIN)/polysense demo runs/demo --system mera

@@ -43,7 +43,14 @@ def test_the_demonstration_of_mera_has_its_own_recipe_and_tables(
     assert (output, config) == (tmp_path, "smollm") and out.startswith("Ask [it] something\n") and "a cup" in out
 
 
+def test_the_demonstration_of_comet_has_its_own_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = stand_in(monkeypatch, "polysense.recipes.demo_comet.run")
+    assert main(["demo", str(tmp_path), "--system", "comet"]) == 0
+    output, _, _, config = recipe.call_args.args
+    assert (output, config) == (tmp_path, "demo")
+
+
 def test_there_is_no_demonstration_of_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "--system", "comet"])
-    assert ended.value.code == 2 and "invalid choice: 'comet'" in capsys.readouterr().err
+        main(["demo", "--system", "clip"])
+    assert ended.value.code == 2 and "invalid choice: 'clip'" in capsys.readouterr().err

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from polysense.cli import main
 from tests.cli.stand_ins import stand_in
 from tests.hub.stages import metrics_record, result
+
+
+@pytest.fixture(autouse=True)
+def kind(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Whether the checkpoint is one of COMET's: not, unless a test says so."""
+    return stand_in(monkeypatch, "polysense.cli.evaluate.is_comet", False)
 
 
 def test_every_headline_is_shown_with_its_interval(
@@ -30,3 +37,14 @@ def test_manifests_may_be_named_one_by_one_and_nothing_need_be_written(
     assert main(words) == 0
     recipe.assert_called_once_with("x", [Path("a.jsonl"), Path("b.jsonl")], None, ["json"])
     assert "None" not in capsys.readouterr().out
+
+
+def test_codes_are_scored_by_protocols_or_on_manifests(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    recipe = stand_in(monkeypatch, "polysense.recipes.comet_evaluation.run", metrics_record())
+    words = ["evaluate", "x", "--protocols", "downstream-world", "--data-root", "world"]
+    assert main(words) == 1 and "--protocols: these protocols score codes" in capsys.readouterr().err
+    kind.return_value = True
+    assert main(words) == 0
+    recipe.assert_called_once_with("x", [], None, [], protocols="downstream-world", root=Path("world"))

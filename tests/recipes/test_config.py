@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -111,3 +111,15 @@ def test_a_place_names_what_goes_wrong_in_it_once() -> None:
         raise ConfigError("broken", where="loop")
     assert build(Inner, {"rate": 1}, "here") == Inner(rate=1.0)
     check_keys(["a"], ["a", "b"], "here")
+
+
+def test_a_section_can_refine_another_config_and_drop_parts_of_it(tmp_path: Path) -> None:
+    (tmp_path / "inner.yaml").write_text("a: {x: 1, y: {z: 2}}\nb: {w: 3}\n")
+    (tmp_path / "outer.yaml").write_text("parts: {first: {base: inner.yaml, a: {x: 5}, b: null}}\n")
+
+    @dataclass(frozen=True)
+    class Outer:
+        parts: dict[str, Any]
+
+    read = read_config(Outer, "comet", tmp_path / "outer.yaml")
+    assert read.parts == {"first": {"a": {"x": 5, "y": {"z": 2}}}}

@@ -13,6 +13,7 @@ from transformers import AutoModel, CLIPConfig
 from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.recipes import anchors, unialign
 from polysense.recipes.anchors import AnchorRecipe
+from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.comet_downstream import DownstreamSettings
 from polysense.recipes.comet_segmentation import SegmentationSettings
 from polysense.recipes.config import read_config, recipe_folder
@@ -30,6 +31,10 @@ CONFIGS: dict[str, type] = {
     "anchors/clip-demo.yaml": AnchorRecipe,
     "anchors/llama.yaml": LlamaRecipe,
     "anchors/llama-demo.yaml": LlamaRecipe,
+    "comet/demo.yaml": CometRecipe,
+    "comet/paper.yaml": CometRecipe,
+    "comet/world.yaml": CometRecipe,
+    "comet/world-unialign.yaml": CometRecipe,
     "comet/downstream-paper.yaml": DownstreamSettings,
     "comet/downstream-world.yaml": DownstreamSettings,
     "comet/segmentation-world.yaml": SegmentationSettings,

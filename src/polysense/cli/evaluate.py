@@ -7,6 +7,8 @@ from pathlib import Path
 
 from polysense.cli.arguments import Commands, add_command, add_imports
 from polysense.cli.console import console
+from polysense.cli.loading import fetched
+from polysense.errors import ConfigError
 
 
 def add(commands: Commands) -> None:
@@ -15,26 +17,47 @@ def add(commands: Commands) -> None:
         commands, "evaluate", "score a checkpoint on manifests", run=_evaluate,
         about="""
             Zero-shot classification, and retrieval both ways, of every sense that the checkpoint has and the manifest
-            holds; each figure with its interval, beside chance. A manifest is a JSONL file with one sample a line.""",
+            holds; each figure with its interval, beside chance. A manifest is a JSONL file with one sample a line. Of
+            a COMET checkpoint: retrieval by codes between all senses that the manifest holds; with --protocols, the
+            transfer of heads from sense to sense, too.""",
         examples="""
             polysense evaluate runs/x/stages/stage-2-depth --manifest runs/world/manifests/stills-test.jsonl
-            polysense evaluate me/my-model --manifest a.jsonl b.jsonl --output scores.json""",
+            polysense evaluate me/my-model --manifest a.jsonl b.jsonl --output scores.json
+            polysense evaluate runs/comet/stages/stage-2-* --protocols downstream-world --data-root runs/world""",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a stage's folder, or owner/name on the Hub")
-    parser.add_argument("--manifest", required=True, nargs="+", action="extend", type=Path, metavar="FILE",
+    parser.add_argument("--manifest", default=[], nargs="+", action="extend", type=Path, metavar="FILE",
                         help="JSONL manifests to score it on")  # fmt: skip
+    parser.add_argument("--protocols", metavar="CONFIG", help="COMET: a YAML file or a shipped config of protocols")
+    parser.add_argument("--data-root", type=Path, default=Path(), metavar="DIR",
+                        help="folder of the protocols' data sets (default: here)")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
     add_imports(parser)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    # the recipe imports every part of the library, which --help does not need
+    # the recipes import every part of the library, which --help does not need
     from polysense.cli.results import show_results
-    from polysense.recipes.evaluation import run
+    from polysense.recipes import comet_evaluation, evaluation
     from polysense.report import StageResults
 
-    record = run(arguments.checkpoint, arguments.manifest, arguments.output, arguments.imports)
+    given = (arguments.checkpoint, arguments.manifest, arguments.output, arguments.imports)
+    if is_comet(arguments.checkpoint):
+        asked = {"protocols": arguments.protocols, "root": arguments.data_root}
+        record = comet_evaluation.run(*given, **asked)
+    elif arguments.protocols is not None:
+        raise ConfigError("these protocols score codes, which the checkpoint has not", where="--protocols",
+                          fix="Give --manifest.")  # fmt: skip
+    else:
+        record = evaluation.run(*given)
     show_results([StageResults(number=1, name="value", metrics=record)])
     if arguments.output is not None:
         console.say(str(arguments.output))
     return 0
+
+
+def is_comet(checkpoint: str) -> bool:
+    """Whether a checkpoint (folder or Hub name) is one of COMET's."""
+    from polysense.safety import read_json
+
+    return bool(read_json(fetched(checkpoint) / "config.json").get("model_type") == "comet")

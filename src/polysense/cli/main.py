@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from polysense.cli import chat, demo, embed, evaluate, extend, merge, publish, train, world
+from polysense.cli import chat, codes, demo, embed, evaluate, extend, merge, publish, train, world
 from polysense.cli.arguments import HelpFormatter
 from polysense.cli.console import console
 from polysense.errors import PolysenseError
@@ -22,17 +22,19 @@ Grow a multimodal model one sense at a time.
 From nothing to a published checkpoint:
   polysense demo runs/demo                     see everything once, in about ten minutes
   polysense demo runs/demo --system mera       then a language model that learns those senses
+  polysense demo runs/demo --system comet      or one codebook that films and sounds share
   polysense world build runs/world             build the embedded world: real media files, no download
   polysense train unialign --config world --output runs/x
   polysense embed photo.jpg sound.flac --model runs/x/stages/stage-2-depth --compare
+  polysense codes clip.mp4 sound.flac --model runs/comet/stages/stage-2-audio-text-*
   polysense chat runs/mera/stages/stage-2-audio-* sound.flac --ask "what is it ?"
   polysense push runs/x me/my-model            one commit and one tag per stage
 """
 _CODES = """\
 exit codes:
   0    done
-  1    an error that the message explains; also when some of the files given to `embed`, or lines
-       given to `chat`, could not be used
+  1    an error that the message explains; also when some of the files given to `embed` or `codes`,
+       or lines given to `chat`, could not be used
   2    the command line itself is wrong
   130  interrupted (Ctrl-C); `train` has saved its state: the same command goes on from there
   143  terminated (SIGTERM); `train` has saved its state
@@ -47,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"polysense {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what is being done")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (world, train, extend, embed, chat, evaluate, merge, publish, demo):
+    for part in (world, train, extend, embed, codes, chat, evaluate, merge, publish, demo):
         part.add(commands)
     return parser
 

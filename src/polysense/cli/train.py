@@ -11,7 +11,7 @@ from polysense.cli.console import console
 from polysense.cli.loading import fetched
 from polysense.errors import ConfigError
 
-SYSTEMS = ("unialign", "mera", "anchors")
+SYSTEMS = ("unialign", "comet", "mera", "anchors")
 """Modules of `polysense.recipes` that can be run; the folder of their shipped configs has the same name."""
 
 
@@ -27,6 +27,8 @@ def add(commands: Commands) -> None:
             polysense train unialign --config world --output runs/x
             polysense train unialign --config world-incremental --output runs/y seed=1 loop.learning_rate=1.0e-3
             polysense train unialign --config my.yaml --output runs/z --imports my_senses
+            polysense train comet --config world --output runs/comet
+            polysense train comet --config world --output runs/dcid comet=false seed=1
             polysense train mera --config world --output runs/mera
             polysense train mera --start me/my-mera --revision stage-2 --config my.yaml --output runs/more
             polysense train anchors --config clip --output runs/anchor""",
@@ -72,9 +74,11 @@ def train(arguments: argparse.Namespace) -> int:
 
 def _report(run: Path) -> None:
     from polysense.cli.results import show_run
+    from polysense.recipes.comet_evaluation import pictures
     from polysense.report import read_run, write_report
     from polysense.trainer.distributed import on_main
 
-    page = on_main(lambda: write_report(run))
-    show_run(read_run(run))
+    done = read_run(run)
+    page = on_main(lambda: write_report(run, pictures(run)) if done.system == "comet" else write_report(run))
+    show_run(done)
     console.say(f"report: {page}")

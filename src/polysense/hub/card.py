@@ -64,6 +64,7 @@ def render_card(
         bounded=any(each.get("upper_bound") is not None for each in results),
         hundredths=any(each["metric"].startswith(_HUNDREDTHS) for each in results),
         judgements=_judgements(metrics),
+        codebook=_codebook(metrics),
         parameters={"total": total, "trainable": trainable, "share": f"{100 * trainable / max(total, 1):.1f} %"},
         hyperparameters=_flat(stage["hyperparameters"]),
         duration=_duration(stage["seconds"]),
@@ -124,6 +125,8 @@ def _summary(stage: Mapping[str, Any]) -> str:
     what = f"{counted} in one embedding space, grown one at a time"
     if stage["system"] == "mera":
         what = f"a language model that answers about files of {counted} ({', '.join(senses)}), learned one at a time"
+    if stage["system"] == "comet":
+        what = f"one discrete codebook that {counted} share ({', '.join(senses)}), grown one pair at a time"
     return (
         f"A polysense checkpoint: {what}. Stage {stage['stage']} ({stage['name']}) trained {trained}, on "
         f"{stage['parent'] or stage['base_model']['name']}."
@@ -139,6 +142,20 @@ def _judgements(metrics: Mapping[str, Any] | None) -> list[dict[str, str]]:
          "complete": "yes" if each.get("complete") else "no: it is not among the figures"}
         for name, each in found.items()
     ]  # fmt: skip
+
+
+def _codebook(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How large a codebook is, and how its codes were used on the samples that have all senses."""
+    sizes = list(((metrics or {}).get("codebook") or {}).get("sizes") or [])
+    codes = (metrics or {}).get("codes") or {}
+    used = [
+        {"sense": sense, "active": f"{100 * sum(hit > 0 for hit in hits) / max(len(hits), 1):.1f}",
+         "perplexity": f"{codes['perplexity'][sense]:.1f}"}
+        for sense, hits in (codes.get("hits") or {}).items()
+    ]  # fmt: skip
+    shared = [f"{number}: {100 * share:.1f} %" for number, share in (codes.get("active_in") or {}).items()]
+    dead = f"{100 * codes['dead']:.1f}" if "dead" in codes else ""
+    return {"sizes": sizes, "total": sum(sizes), "used": used, "shared": ", ".join(shared), "dead": dead}
 
 
 def _built_in(modality: str) -> bool:

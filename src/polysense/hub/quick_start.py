@@ -52,11 +52,20 @@ output = model.generate(**inputs, max_new_tokens={_TOKENS}, do_sample=False)
 answer = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)"""
 
 
+def _codes(stage: Stage, place: str) -> str:
+    modality = [*stage["modalities"], *(sense for sense in stage["trained"] if sense != "text")][-1]
+    return f"""\
+from polysense.recipes.comet_codes import CometReader
+
+reader = CometReader.from_pretrained({place})
+codes = reader.codes("{modality}", "{_example(modality)}").indices"""
+
+
 def _example(modality: str) -> str:
     return _EXAMPLES.get(modality, f"your-{modality}-file")
 
 
-_CODE: Mapping[str, Callable[[Stage, str], str]] = {"mera": _answer}
+_CODE: Mapping[str, Callable[[Stage, str], str]] = {"mera": _answer, "comet": _codes}
 _VECTORS = (
     "Each row of `embedding` is a unit vector; the cosine of two of them, of whatever senses, says how well they "
     "match."
@@ -64,6 +73,8 @@ _VECTORS = (
 _OUTCOMES = {
     "mera": "`answer` is what the model says about the file. A prompt may show several files, of different senses "
     "too; `polysense chat` holds a conversation about them.",
+    "comet": "`codes` has the number of one code for every second of the file. The same number means the same in "
+    "every sense: what is learned from the codes of one sense works on another. `polysense codes` shows them.",
 }
 
 

@@ -30,8 +30,8 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
     Args:
         kind: the dataclass it becomes.
         system: folder of the shipped configs, such as "unialign".
-        source: a YAML file, or the name of a shipped one ("world"). Its key `base` names another, beside it or
-            shipped, whose values it refines.
+        source: a YAML file, or the name of a shipped one ("world"). The key `base`, of the whole or of a section,
+            names another, beside it or shipped, whose values it refines; null in place of a section drops that.
         overrides: `key.subkey=value`, the value in YAML.
 
     Raises:
@@ -111,10 +111,16 @@ def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
     data = _yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError("the config is not a mapping of keys", where=path, fix="Write `key: value` lines.")
-    base = data.pop("base", None)
-    if base is None:
-        return data
-    return _merged(_read(_locate(str(base), path.parent, shipped), shipped, depth + 1), data)
+    return _refined(data, path, shipped, depth)
+
+
+def _refined(data: dict[str, Any], path: Path, shipped: Path, depth: int) -> dict[str, Any]:
+    """The mapping, and every section in it, as a refinement of the config that its `base` names, if it has one."""
+    own = {key: _refined(value, path, shipped, depth) if isinstance(value, dict) else value
+           for key, value in data.items() if key != "base"}  # fmt: skip
+    if "base" not in data:
+        return own
+    return _merged(_read(_locate(str(data["base"]), path.parent, shipped), shipped, depth + 1), own)
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -128,6 +134,9 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in over.items():
         old = out.get(key)
+        if value is None and isinstance(old, dict):
+            del out[key]
+            continue
         out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return out
 

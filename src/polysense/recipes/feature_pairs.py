@@ -253,12 +253,12 @@ class PairStages:
 
     def _text_store(self, texts: Sequence[tuple[Phrases, ...]]) -> FeatureStore:
         """Texts are kept by their words, whichever data set they come from."""
-        extractor = self._extractor(TEXT)
+        extractor = self.extractor(TEXT)
         every = dict.fromkeys(text for told in texts for text in told)
         return self._filled(TEXT, {}, {phrases_key(text): partial(extractor, text) for text in every})
 
     def _store(self, sense: str, dataset: SampleDataset, known: Mapping[str, JsonValue]) -> FeatureStore:
-        extractor, ids = self._extractor(sense), [dataset[index].id for index in range(len(dataset))]
+        extractor, ids = self.extractor(sense), [dataset[index].id for index in range(len(dataset))]
         wanted = {
             sample: partial(_extract, extractor, dataset, index, sense) for index, sample in enumerate(ids)
         }  # fmt: skip
@@ -266,20 +266,27 @@ class PairStages:
 
     def _filled(self, sense: str, known: Mapping[str, JsonValue], wanted: Mapping[str, Extract]) -> FeatureStore:
         """The store of a sense and of what is known of its data set, with all that is wanted."""
-        about = {"sense": sense, "extractor": extractor_digest(self._extractor(sense)), "half": self.recipe.half,
-                 **known}  # fmt: skip
-        folder = Path(self.recipe.store) / sense
-        key = digest(json.dumps(about, sort_keys=True, default=str).encode())
 
         def fill() -> int:
             share = self.recipe.max_skipped_share
-            return FeatureStore(folder, key, about).fill(wanted, half=self.recipe.half, max_skipped_share=share)
+            return self.store(sense, known).fill(wanted, half=self.recipe.half, max_skipped_share=share)
 
         if added := on_main(fill):
             logger.info("extracted %d sequences of %s", added, sense)
-        return FeatureStore(folder, key)
+        return self.store(sense, known)
 
-    def _extractor(self, sense: str) -> SequenceExtractor:
+    def store(self, sense: str, known: Mapping[str, JsonValue]) -> FeatureStore:
+        """Where the sequences are kept that the sense's extractor makes of a data set, of which this is known."""
+        about = {"sense": sense, "extractor": extractor_digest(self.extractor(sense)), "half": self.recipe.half,
+                 **known}  # fmt: skip
+        key = digest(json.dumps(about, sort_keys=True, default=str).encode())
+        return FeatureStore(Path(self.recipe.store) / sense, key, about)
+
+    def extractor(self, sense: str) -> SequenceExtractor:
+        """What makes the sequences of a sense.
+
+        Raises: see `ExtractorSettings.open`.
+        """
         if sense not in self._extractors:
             settings = self.recipe.extractors[sense]
             self._extractors[sense] = settings.open(sense, self.recipe.steps, Path(self.recipe.nets))

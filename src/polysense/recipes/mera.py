@@ -19,8 +19,9 @@ from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
-from polysense.recipes import anchors, llama_anchor, packaged_llm, unialign
-from polysense.recipes.config import import_modules, place, read_config, recipe_folder
+from polysense.recipes import llama_anchor, packaged_llm
+from polysense.recipes.config import import_modules, place, read_config
+from polysense.recipes.encoders import encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_stage import StageTraining
@@ -129,21 +130,9 @@ class MeraRun:
 
     def encoder(self, name: str) -> Path:
         """The folder of an encoder, which is trained if it is the name of a config."""
-        system, colon, config = name.rpartition(":")
-        if colon and system == "unialign":
-            world = self.recipe.world
-            built = [] if world is None else [f"world.{key}={value}" for key, value in asdict(world).items()]
-            overrides = [f"data_root={self.root}", "bounds=0", *built]  # nobody asks here how good it is
-            return unialign.run(config, self.output / f"unialign-{config}", overrides)
-        if self.elsewhere(name):
-            return local_folder(name, {})
-        recipe = read_config(anchors.AnchorRecipe, "anchors", name)
-        return anchors.train_anchor(replace(recipe, data_root=str(self.root), world=self.recipe.world), self.output)
+        return encoder_folder(name, self.output, self.root, self.recipe.world)
 
-    @staticmethod
-    def elsewhere(name: str) -> bool:
-        """Whether a name is a folder or a repository, not a config of `training/anchors`."""
-        return Path(name).exists() or not (recipe_folder() / "anchors" / f"{name}.yaml").exists()
+    elsewhere = staticmethod(is_elsewhere)
 
     def begin(self, start: Path | None, sense: str) -> tuple[MeraForConditionalGeneration, MeraProcessor]:
         """Model and processor of the stage before, or the bare language model, with one more sense."""

@@ -23,7 +23,7 @@ from polysense.report.tables import (
     to_json,
     to_markdown,
 )
-from polysense.report.usage import chat_line, snippet, usage
+from polysense.report.usage import chat_line, codes_line, snippet, usage
 
 __all__ = [
     "Cell",
@@ -39,6 +39,7 @@ __all__ = [
     "Told",
     "activation_rows",
     "chat_line",
+    "codes_line",
     "draw_answers",
     "draw_gallery",
     "draw_sense",

@@ -44,7 +44,9 @@ class Table:
 
 
 def method_name(stage: StageResults) -> str:
-    """How a stage past the first learned: a method's name, or "MERA" with the share that it replays."""
+    """How a stage past the first learned: a method's name, with what COMET adds; "MERA" with the share it replays."""
+    if learning := dict(stage.record.get("hyperparameters") or {}).get("learning"):
+        return _codebook_method(stage, learning)
     options, phases = dict(stage.method.get("options") or {}), {str(each["name"]): each for each in stage.phases}
     realigned = phases.get("realign")
     replay, merge = (phases.get("joint") or {}).get("replay", 0), options.get("merge")
@@ -57,6 +59,12 @@ def method_name(stage: StageResults) -> str:
     else:
         name = f"replay {100 * replay:g} %" if replay else "fine-tuning"
     return f"{name} and realigning" if realigned else name
+
+
+def _codebook_method(stage: StageResults, learning: Mapping[str, Any]) -> str:
+    name = str(learning["method"]).upper()
+    teacher = dict(stage.method.get("options") or {}).get("pmr_teacher")
+    return " + COMET".join([name, f", {teacher} teacher" if teacher else ""]) if learning["comet"] else name
 
 
 class Retention:

@@ -12,7 +12,9 @@ from polysense.report.run import Run, StageResults
 _ARGUMENTS = {"image": "images", "video": "videos"}
 _PROMPT = "Describe it briefly."
 _EMBEDDING = "Three lines embed a file of your own; the cosine of two embeddings says how well they match."
-_USAGE = {"mera": "Three lines ask about a file of your own; on the command line, polysense chat does."}
+_USAGE = {"mera": "Three lines ask about a file of your own; on the command line, polysense chat does.",
+          "comet": "Two lines give the codes of a file of your own, second by second; on the command line, polysense "
+                   "codes does."}  # fmt: skip
 
 
 def usage(run: Run) -> str:
@@ -21,11 +23,18 @@ def usage(run: Run) -> str:
 
 
 def snippet(run: Run) -> str:
-    """The Python that uses the last stage of a run on a user's file: asks about it (MERA), or embeds it."""
+    """The Python that uses the last stage of a run on a user's file: asks about it (MERA), reads its codes
+    (COMET), or embeds it."""
     last = final_stage(run)
     place = stage_place(run, last)
     if run.system == "mera":
         return _asking(place, last.trained[-1], instruction(last))
+    if run.system == "comet":
+        modality = [*last.trained, *(sense for sense in last.trained if sense != "text")][-1]
+        return (
+            "from polysense.recipes.comet_codes import CometReader\n"
+            f'codes = CometReader.from_pretrained("{place}").codes("{modality}", "your-file").indices'
+        )
     modality = [*last.record.get("modalities", ["image"])][-1]
     argument = _ARGUMENTS.get(modality, modality)
     return (
@@ -40,6 +49,12 @@ def chat_line(run: Run, file: str | Path, question: str) -> str:
     """The command that asks a run's last stage about a file."""
     words = ["polysense", "chat", stage_place(run, final_stage(run)), Path(file).as_posix(), "--ask", question]
     return shlex.join(words)
+
+
+def codes_line(run: Run, *files: str | Path) -> str:
+    """The command that shows files' codes by a run's last stage."""
+    names = [Path(file).as_posix() for file in files]
+    return shlex.join(["polysense", "codes", *names, "--model", stage_place(run, final_stage(run))])
 
 
 def stage_place(run: Run, stage: StageResults) -> str:

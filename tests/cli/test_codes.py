@@ -1,0 +1,68 @@
+"""`polysense codes` shows the codes of every file that can be used, and says why of the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from polysense.cli import main
+from polysense.errors import MediaError
+from tests.cli.stand_ins import stand_in, write_media
+
+CODES = {"audio": [[7, 7, 3, 1]], "image": [[5, 5, 3, 5]], "text": [[3, 9, 0, 0]]}
+
+
+class Reader:
+    modalities = ("audio", "image", "text")
+
+    def codes(self, sense: str, source: Any) -> Any:
+        if Path(source).suffix == ".wav" and Path(source).name == "photo.wav":
+            raise MediaError("is a picture", where=str(source), fix="Give a sound.")
+        indices = torch.tensor(CODES[sense])
+        mask = torch.ones_like(indices, dtype=torch.bool)
+        mask[:, 2:] = sense != "text"
+        return SimpleNamespace(indices=indices, mask=mask)
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return stand_in(monkeypatch, "polysense.cli.codes._reader", Reader())
+
+
+def test_every_file_is_a_row_of_codes_with_what_it_shares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reader: Any
+) -> None:
+    media, out = write_media(tmp_path), tmp_path / "codes.json"
+    words = ["codes", str(media / "sound.wav"), str(media / "photo.png"), "--text", "a bell", "--model", "me/x"]
+    assert main([*words, "--revision", "stage-2", "--output", str(out)]) == 0
+    reader.assert_called_once_with("me/x", "stage-2")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "%" in line]
+    assert [row[1:] for row in rows[:2]] == [
+        ["audio", "7", "7", "3", "1", "25", "%"], ["image", "5", "5", "3", "5", "25", "%"],
+    ]  # fmt: skip
+    assert rows[2][-4:] == ["3", "9", "50", "%"], "steps that a text lacks have no code"
+    items = json.loads(out.read_text())["items"]
+    assert [each["codes"] for each in items] == [[7, 7, 3, 1], [5, 5, 3, 5], [3, 9]]
+
+
+def test_a_file_that_cannot_be_used_is_one_line_and_the_others_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    media = write_media(tmp_path)
+    assert main(["codes", f"{media / 'photo.wav'}:audio", str(media / "sound.wav"), "--model", "x"]) == 1
+    said = capsys.readouterr()
+    assert "is a picture" in said.err and "1 of 2 have no codes" in said.err
+    assert "7 7 3 1" in said.out and "shared" not in said.out
+
+
+def test_there_must_be_something_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["codes", "--model", "x"]) == 1
+    assert "nothing to show" in capsys.readouterr().err
+    missing = str(tmp_path / "no" / "codes.json")
+    assert main(["codes", "--text", "a", "--model", "x", "--output", missing]) == 1
+    assert "the file cannot be written" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""Files and data sets as codes, and the extractors beside a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from polysense.data import MediaRef, Sample
+from polysense.data.feature_store import FeatureStore
+from polysense.errors import CheckpointError, ConfigError, ManifestError, MediaError, UnknownModalityError
+from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
+from polysense.recipes.feature_pairs import ExtractorSettings
+from tests.models.comet.tiny import SENSES, tiny_comet
+
+DIM = SENSES["audio"]["feature_dim"]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Sounds as files with a sequence each, under one id."""
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample("the same id", {"audio": MediaRef(self.paths[index])})
+
+    def labels(self, modality: str) -> Sequence[str | None]:
+        return [None] * len(self)
+
+
+class Reading:
+    """An extractor that counts what it reads."""
+
+    def __init__(self) -> None:
+        self.key, self.calls = {"name": "reading"}, 0
+
+    def __call__(self, source: Any, facts: Any = None) -> torch.Tensor:
+        self.calls += 1
+        return torch.from_numpy(np.load(source)).float()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Arrays:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{number}.npy" for number in range(3)]
+    for number, path in enumerate(paths):
+        np.save(path, rng.normal(size=(3 + number, DIM)).astype(np.float32))
+    return Arrays(paths)
+
+
+def reader(extractor: Any, folder: Path | None = None) -> CometReader:
+    store = None if folder is None else lambda sense: FeatureStore(folder, sense * 8)
+    return CometReader(tiny_comet("audio", "text"), lambda sense: extractor, 5, store)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_data_set_is_read_once_in_its_order(files: Arrays, tmp_path: Path, kept: bool) -> None:
+    extractor = Reading()
+    made = reader(extractor, tmp_path / "store" if kept else None)
+    codes = made("audio", files)
+    assert len(codes) == 3 and codes.steps.sum(dim=1).tolist() == [3, 4, 5]
+    one = made.codes("audio", files.paths[1])
+    assert codes.indices is not None and torch.equal(codes.indices[1, :4], one.indices[0, :4])
+    assert extractor.calls == 4
+    made("audio", files)
+    (reader(extractor, tmp_path / "store") if kept else made)("audio", files)
+    assert extractor.calls == 4
+
+
+def test_a_file_that_changed_is_read_again(files: Arrays, tmp_path: Path) -> None:
+    extractor = Reading()
+    made = reader(extractor, tmp_path / "store")
+    made("audio", files)
+    np.save(files.paths[0], np.ones((5, DIM), dtype=np.float32))
+    assert made("audio", files).steps.sum(dim=1).tolist() == [5, 4, 5] and extractor.calls == 4
+
+
+def test_what_cannot_be_read_is_named(files: Arrays, tmp_path: Path) -> None:
+    made = reader(Reading())
+    with pytest.raises(UnknownModalityError, match="smell"):
+        made.codes("smell", files.paths[0])
+    with pytest.raises(ManifestError, match="no media of modality 'text'"):
+        made("text", files)
+    with pytest.raises(MediaError, match="cannot be read"):
+        made("audio", Arrays([tmp_path / "absent.npy"]))
+
+
+def test_nets_are_copied_once_and_those_of_the_hub_are_named(tmp_path: Path) -> None:
+    for name in ("nets/ear", "elsewhere/ear"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(json.dumps({"name": name}))
+    other = str(tmp_path / "elsewhere/ear")
+    saved = SavedExtractors(steps=4, extractors={
+        "audio": ExtractorSettings(encoder="ear"), "speech": ExtractorSettings(encoder="ear", fit="cut"),
+        "video": ExtractorSettings(encoder=other), "text": ExtractorSettings(language_model="me/words"),
+        "depth": ExtractorSettings(stored={"channels": 3}),
+    })  # fmt: skip
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    save_extractors(saved, tmp_path / "nets", folder)
+    written = json.loads((folder / "extractors.json").read_text())
+    named = {sense: each["encoder"] or each["language_model"] for sense, each in written["extractors"].items()}
+    assert named == {"audio": "ear", "speech": "ear", "video": "ear-1", "text": "me/words", "depth": None}
+    assert json.loads((folder / "nets/ear-1/config.json").read_text()) == {"name": "elsewhere/ear"}
+    assert written["steps"] == 4 and len(list((folder / "nets").iterdir())) == 2
+
+
+def test_a_damaged_list_of_extractors_is_refused(tmp_path: Path) -> None:
+    tiny_comet("audio", "text").save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="no COMET model with extractors"):
+        CometReader.from_pretrained(tmp_path)
+    (tmp_path / "extractors.json").write_text(json.dumps({"steps": 5, "extractors": {"audio": {"net": "x"}}}))
+    with pytest.raises(ConfigError, match="unknown key 'net'"):
+        CometReader.from_pretrained(tmp_path)

@@ -1,0 +1,57 @@
+"""What a COMET recipe may say, and which stages it means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysense.errors import ConfigError
+from polysense.recipes.comet_config import CometRecipe
+from tests.recipes.comet_parts import comet_recipe
+
+
+def tiny(**changes: Any) -> CometRecipe:
+    return comet_recipe(Path("world"), Path("nets"), Path("store"), **changes)
+
+
+def test_growth_replay_and_a_mediator_begin_with_the_second_stage() -> None:
+    first, second = tiny().codebook_stages
+    assert (first.rows, first.pmr_teacher, first.mediator) == (0, None, None)
+    assert (second.rows, second.pmr_teacher, second.mediator) == (4, "frozen", "text")
+
+
+def test_without_comet_nothing_grows_and_nothing_is_held() -> None:
+    recipe = tiny(comet=False)
+    assert all((stage.rows, stage.pmr_teacher) == (0, None) for stage in recipe.codebook_stages)
+    assert recipe.strength == 0 and recipe.switches.config["num_experts"] == 0
+
+
+def test_ewc_holds_the_mediator_of_the_next_stage() -> None:
+    assert [tiny().held(number) for number in (1, 2)] == ["text", "text"]
+    chain = tiny(stages=[{"pairs": ["video-text"]}, {"pairs": ["audio-video"]}, {"pairs": ["audio-text"]}])
+    assert [stage.mediator for stage in chain.codebook_stages] == [None, "video", "audio"]
+    assert [chain.held(number) for number in (1, 2, 3)] == ["video", "audio", "audio"]
+
+
+def test_images_need_the_branch_that_they_are_to_use() -> None:
+    values: dict[str, Any] = {"image_branch": "video"}
+    assert tiny(**values).branch("image") == "video" and tiny(**values).branch("audio") is None
+    assert tiny().branch("image") is None
+
+
+def test_mistakes_are_named_as_the_config_is_read() -> None:
+    recipe = tiny()
+    stage = recipe.stages[0]
+    for changes, message in (
+        ({"stages": [replace(stage, pairs=["depth-text"])]}, "there are no pairs"),
+        ({"stages": [stage, replace(stage, pairs=["lonely"])]}, "shares no sense"),
+        ({"stages": [stage, replace(recipe.stages[1], mediator="audio")]}, "audio"),
+        ({"stages": []}, "0 stages"), ({"rows": -1}, "cannot grow by -1"), ({"codes": 0}, "0 codes"),
+        ({"method": "clip"}, "no method 'clip'"), ({"ewc_scope": "all"}, "no ewc_scope"), ({"ewc": -1.0}, "lambda"),
+        ({"pmr_teacher": "old"}, "pmr_teacher"), ({"model": {"codebook_sizes": [4]}}, "codebook_sizes"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            replace(recipe, **changes)

@@ -1,0 +1,33 @@
+"""Encoders by folder or by the config that trains them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polysense.recipes.encoders import encoder_folder, is_elsewhere
+from polysense.recipes.sources import WorldSettings
+from polysense.testing.anchors import tiny_anchor
+from tests.cli.stand_ins import stand_in
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    folder = tiny_anchor(tmp_path / "anchor")
+    assert encoder_folder(str(folder), tmp_path, tmp_path, None) == folder
+
+
+def test_a_config_of_unialign_is_trained_on_the_same_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = stand_in(monkeypatch, "polysense.recipes.unialign.run", tmp_path / "stage")
+    world = WorldSettings(size="tiny", seed=3)
+    assert encoder_folder("unialign:world", tmp_path, tmp_path / "data", world) == tmp_path / "stage"
+    config, output, overrides = recipe.call_args.args
+    assert (config, output) == ("world", tmp_path / "unialign-world")
+    assert {f"data_root={tmp_path / 'data'}", "world.size=tiny", "world.seed=3", "bounds=0"} <= set(overrides)
+
+
+def test_a_name_is_that_of_a_config_unless_it_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_elsewhere(str(tmp_path)) and is_elsewhere("me/encoder") and not is_elsewhere("clip")
+    train = stand_in(monkeypatch, "polysense.recipes.anchors.train_anchor", tmp_path / "anchor")
+    assert encoder_folder("clip", tmp_path, tmp_path / "data", None) == tmp_path / "anchor"
+    assert train.call_args.args[0].data_root == str(tmp_path / "data")
