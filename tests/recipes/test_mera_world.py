@@ -274,7 +274,7 @@ def test_the_report_has_tables_claims_and_figures_of_all_cells(
     numbers = {int(name.split()[0].removeprefix("ME")) for name in report["claims"]}
     assert numbers == set(range(1, 22))
     text = (tmp_path / "mera-world.md").read_text()
-    assert "MERA (10 %)" in text and "Encoders: clip" in text
+    assert "MERA (10 %)" in text and "video clip" in text
     assert (tmp_path / "mera-world.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "mera-world" / found.key).is_dir()
 

@@ -57,7 +57,8 @@ def _opening(report: Mapping[str, Any]) -> list[str]:
     ]
     if encoders := report.get("encoders"):
         one = len(set(encoders.values())) == 1
-        lines.append(f"Encoders: {'one UniAlign checkpoint for every sense' if one else encoders}.")
+        each = ", ".join(f"{sense} {name}" for sense, name in encoders.items())
+        lines.append(f"Encoders: {'one UniAlign checkpoint for every sense' if one else each}.")
     return lines
 
 
