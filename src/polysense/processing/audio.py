@@ -30,6 +30,7 @@ class AudioProcessor(ModalityProcessor):
 
     One window of the default ten seconds is the whole clip of AudioSet or VGGSound as one picture. `windows=3,
     seconds=5` are ViT-Lens's evaluation clips; `windows=10, seconds=1, layout="consecutive"` are COMET's ten steps.
+    With `context=1` each of these steps is heard between the second before and the second after it.
 
     Attributes:
         sampling_rate: Hz that files must have.
@@ -38,6 +39,8 @@ class AudioProcessor(ModalityProcessor):
         seconds: length of a window; shorter clips are padded with silence after the filter bank.
         layout: "spread" puts the windows evenly over the clip; "consecutive" lays them end to end from its beginning,
             so that clips shorter than all windows give fewer of them (and a mask in a batch).
+        context: seconds before and after a window that belong to its picture, so that neighbours overlap; at its ends
+            the clip is mirrored, which keeps its background and, backwards, its rhythm.
         mel_bins: filters between 20 Hz and half the sampling rate.
         picture: resize each window to `size` x `size` (bilinear with anti-aliasing); else `mel_bins` x frames.
         subtract_background: whether the median over a clip is taken off each mel bin: before a microphone that hears
@@ -48,6 +51,8 @@ class AudioProcessor(ModalityProcessor):
         time_mask: in training, largest number of frames masked (10 ms each).
         noise: in training, largest amplitude of uniform noise added to the normalised picture.
         roll: in training, largest number of frames by which a picture is rolled.
+        mel_shift: in training, largest number of mel bins by which the pictures of a clip are moved up or down: the
+            same happens to a larger or smaller thing.
         allow_silence: accept clips in which every sample is the same.
     """
 
@@ -60,6 +65,7 @@ class AudioProcessor(ModalityProcessor):
     windows: int = 1
     seconds: float = 10.0
     layout: Literal["spread", "consecutive"] = "spread"
+    context: float = 0.0
     mel_bins: int = 128
     picture: bool = True
     subtract_background: bool = False
@@ -69,6 +75,7 @@ class AudioProcessor(ModalityProcessor):
     time_mask: int = 48
     noise: float = 0.1
     roll: int = 10
+    mel_shift: int = 0
     allow_silence: bool = False
 
     def __post_init__(self) -> None:
@@ -77,8 +84,10 @@ class AudioProcessor(ModalityProcessor):
         self._require(_RATES[0] <= self.sampling_rate <= _RATES[1], "sampling_rate", f"within {_RATES} Hz")
         self._require(self.windows >= 1 and self.mel_bins >= 1, "windows and mel_bins", "at least 1")
         self._require(0.025 <= self.seconds <= 3600, "seconds", "between 0.025 and 3600")
+        self._require(0 <= self.context <= 3600, "context", "between 0 and 3600")
         self._require(self.std > 0, "std", "above 0")
         self._require(min(self.freq_mask, self.time_mask, self.noise, self.roll) >= 0, "augmentation", "0 or more")
+        self._require(0 <= self.mel_shift < self.mel_bins, "mel_shift", "0 or more, and below mel_bins")
 
     def load(self, source: Any, facts: Facts | None = None) -> Float[np.ndarray, " samples"]:
         """Mono waveform in -1 to 1 at `sampling_rate`; several channels are averaged.
@@ -114,12 +123,12 @@ class AudioProcessor(ModalityProcessor):
     def features(
         self, raw: Float[np.ndarray, " samples"], rng: np.random.Generator | None = None
     ) -> Float[Tensor, "windows 1 mel frames"]:
-        """Filter banks of each window, normalised; with `rng`, masked, noisy and rolled."""
+        """Filter banks of each window, normalised; with `rng`, masked, noisy, rolled and shifted."""
         centred = raw - raw.mean()
-        length = round(self.seconds * self.sampling_rate)
-        starts = self._starts(len(centred), length, rng)
-        pieces = [centred[start : start + length] for start in starts]
-        banks = np.stack([self._bank(piece, length) for piece in pieces])
+        length, beside = (round(seconds * self.sampling_rate) for seconds in (self.seconds, self.context))
+        starts, whole = self._starts(len(centred), length, rng), length + 2 * beside
+        mirrored = np.pad(centred, beside, mode="reflect") if beside else centred
+        banks = np.stack([self._bank(mirrored[start : start + whole], whole) for start in starts])
         if self.subtract_background:
             banks = banks - np.median(banks, axis=(0, 2), keepdims=True)
         if rng is not None:
@@ -128,6 +137,7 @@ class AudioProcessor(ModalityProcessor):
         if rng is not None:
             values = values + rng.random(values.shape, np.float32) * np.float32(rng.uniform(0, self.noise))
             values = np.roll(values, int(rng.integers(-self.roll, self.roll + 1)), axis=-1)
+            values = self._shifted(values, rng) if self.mel_shift else values
         out = torch.from_numpy(values.astype(np.float32))[:, None]
         if self.picture:
             out = interpolate(out, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
@@ -158,6 +168,16 @@ class AudioProcessor(ModalityProcessor):
             start = int(rng.integers(bank.shape[axis] - width + 1))
             bank[(slice(None),) * axis + (slice(start, start + width),)] = 0
         return bank
+
+    def _shifted(
+        self, values: Float[np.ndarray, "windows mel frames"], rng: np.random.Generator
+    ) -> Float[np.ndarray, "windows mel frames"]:
+        """What moves in at one end is 0, the mean."""
+        by = int(rng.integers(-self.mel_shift, self.mel_shift + 1))
+        kept = slice(max(by, 0), self.mel_bins + min(by, 0))
+        shifted = np.zeros_like(values)
+        shifted[:, kept] = np.roll(values, by, axis=1)[:, kept]
+        return shifted
 
     def _at_own_rate(
         self, wave: Float[np.ndarray, " samples"], rate: Any, name: str
