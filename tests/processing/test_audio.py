@@ -152,18 +152,6 @@ def test_a_sound_that_never_changes_is_taken_off() -> None:
     assert float(struck[1].max()) > 5  # twice the logarithm of 20
 
 
-def test_a_window_can_be_heard_between_its_neighbours() -> None:
-    options = {"windows": 3, "seconds": 1.0, "layout": "consecutive", "picture": False, "mel_bins": 16}
-    wave = _noise(3)
-    wave -= wave.mean()
-    alone, between = (_processor(**options, context=beside).features(wave) for beside in (0.0, 0.5))
-    assert alone.shape == (3, 1, 16, 98) and between.shape == (3, 1, 16, 198)
-    torch.testing.assert_close(between[1, :, :, 50:148], alone[1])
-    # the first window begins with the mirrored half second, whose bank ends where the clip begins
-    mirrored = fbank.log_mel(wave[None, RATE // 2 : 0 : -1], RATE, 16)[0]
-    torch.testing.assert_close(between[0, 0, :, :48], torch.from_numpy((mirrored + 4.2677) / 4.5690))
-
-
 def test_pitch_is_moved_in_training_by_whole_bins() -> None:
     options = {"seconds": 1.0, "picture": False, "mel_bins": 16, "freq_mask": 0, "time_mask": 0, "noise": 0, "roll": 0}
     wave = _noise(1)

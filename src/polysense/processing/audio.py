@@ -30,7 +30,6 @@ class AudioProcessor(ModalityProcessor):
 
     One window of the default ten seconds is the whole clip of AudioSet or VGGSound as one picture. `windows=3,
     seconds=5` are ViT-Lens's evaluation clips; `windows=10, seconds=1, layout="consecutive"` are COMET's ten steps.
-    With `context=1` each of these steps is heard between the second before and the second after it.
 
     Attributes:
         sampling_rate: Hz that files must have.
@@ -39,8 +38,6 @@ class AudioProcessor(ModalityProcessor):
         seconds: length of a window; shorter clips are padded with silence after the filter bank.
         layout: "spread" puts the windows evenly over the clip; "consecutive" lays them end to end from its beginning,
             so that clips shorter than all windows give fewer of them (and a mask in a batch).
-        context: seconds before and after a window that belong to its picture, so that neighbours overlap; at its ends
-            the clip is mirrored, which keeps its background and, backwards, its rhythm.
         mel_bins: filters between 20 Hz and half the sampling rate.
         picture: resize each window to `size` x `size` (bilinear with anti-aliasing); else `mel_bins` x frames.
         subtract_background: whether the median over a clip is taken off each mel bin: before a microphone that hears
@@ -65,7 +62,6 @@ class AudioProcessor(ModalityProcessor):
     windows: int = 1
     seconds: float = 10.0
     layout: Literal["spread", "consecutive"] = "spread"
-    context: float = 0.0
     mel_bins: int = 128
     picture: bool = True
     subtract_background: bool = False
@@ -84,7 +80,6 @@ class AudioProcessor(ModalityProcessor):
         self._require(_RATES[0] <= self.sampling_rate <= _RATES[1], "sampling_rate", f"within {_RATES} Hz")
         self._require(self.windows >= 1 and self.mel_bins >= 1, "windows and mel_bins", "at least 1")
         self._require(0.025 <= self.seconds <= 3600, "seconds", "between 0.025 and 3600")
-        self._require(0 <= self.context <= 3600, "context", "between 0 and 3600")
         self._require(self.std > 0, "std", "above 0")
         self._require(min(self.freq_mask, self.time_mask, self.noise, self.roll) >= 0, "augmentation", "0 or more")
         self._require(0 <= self.mel_shift < self.mel_bins, "mel_shift", "0 or more, and below mel_bins")
@@ -125,10 +120,10 @@ class AudioProcessor(ModalityProcessor):
     ) -> Float[Tensor, "windows 1 mel frames"]:
         """Filter banks of each window, normalised; with `rng`, masked, noisy, rolled and shifted."""
         centred = raw - raw.mean()
-        length, beside = (round(seconds * self.sampling_rate) for seconds in (self.seconds, self.context))
-        starts, whole = self._starts(len(centred), length, rng), length + 2 * beside
-        mirrored = np.pad(centred, beside, mode="reflect") if beside else centred
-        banks = np.stack([self._bank(mirrored[start : start + whole], whole) for start in starts])
+        length = round(self.seconds * self.sampling_rate)
+        starts = self._starts(len(centred), length, rng)
+        pieces = [centred[start : start + length] for start in starts]
+        banks = np.stack([self._bank(piece, length) for piece in pieces])
         if self.subtract_background:
             banks = banks - np.median(banks, axis=(0, 2), keepdims=True)
         if rng is not None:

@@ -28,14 +28,15 @@ class StepNetConfig(PreTrainedConfig):
         channels: values per pixel, or 1 for a spectrogram.
         frames_per_step: pictures that one step sees together; two a second show motion.
         height, width: of one picture, or mel bins and frames of one window of a spectrogram.
-        widths: channels after each stage; every stage halves height and width. The last is the width of a token.
-        halvings: stages, from the first on, that halve the width of a picture as well as its height; all by default.
-            A spectrogram's width is time: with 2, a frame of the raster is 40 ms.
+        widths: channels after each stage, which halves height and width. The last is the width of a token.
+        halvings: stages, from the first on, that halve the width; all by default. A spectrogram's width is time, and
+            after 2 a column of the raster is 40 ms.
         groups: groups of the norms, a divisor of every width.
         vector: whether a step becomes one vector through a linear layer, as VGGish's does, or keeps its raster.
-        parts: of a vector's step; mean and maximum over each are what the linear layer sees, and with 0 all of the
-            raster in its order.
-        frequencies: numbers of `TimePooling`, which are seen beside them: rhythm, whenever it begins.
+        parts: of the raster's width, over each of which the linear layer sees mean and maximum (`TimePooling`); with
+            0 it sees the raster itself.
+        frequencies: lowest ones of the raster's course over its width, whose amplitudes are seen beside them: rhythm,
+            whenever it begins.
     """
 
     model_type = "step_net"
