@@ -150,3 +150,20 @@ def test_a_sound_that_never_changes_is_taken_off() -> None:
     steady, struck = processor.features(hum), processor.features(strike)
     assert abs(float(steady.median())) < 0.05 and abs(float(struck[2].median())) < 0.2
     assert float(struck[1].max()) > 5  # twice the logarithm of 20
+
+
+def test_pitch_is_moved_in_training_by_whole_bins() -> None:
+    options = {"seconds": 1.0, "picture": False, "mel_bins": 16, "freq_mask": 0, "time_mask": 0, "noise": 0, "roll": 0}
+    wave = _noise(1)
+    plain = _processor(**options).features(wave)
+    seen = set()
+    for seed in range(30):
+        moved = _processor(**options, mel_shift=2).features(wave, np.random.default_rng(seed))
+        by = next(by for by in range(-2, 3) if torch.equal(moved[0, 0, 5], plain[0, 0, 5 - by]))
+        seen.add(by)
+        inside = slice(max(by, 0), 16 + min(by, 0))
+        assert torch.equal(moved[:, :, inside], plain.roll(by, dims=2)[:, :, inside])
+        assert moved.abs().sum(dim=(0, 1, 3)).eq(0).sum() == abs(by)  # what came in is empty
+    assert seen == {-2, -1, 0, 1, 2}
+    with pytest.raises(ConfigError, match="mel_shift"):
+        _processor(mel_bins=16, mel_shift=16)

@@ -48,6 +48,8 @@ class AudioProcessor(ModalityProcessor):
         time_mask: in training, largest number of frames masked (10 ms each).
         noise: in training, largest amplitude of uniform noise added to the normalised picture.
         roll: in training, largest number of frames by which a picture is rolled.
+        mel_shift: in training, largest number of mel bins by which the pictures of a clip are moved up or down: the
+            same happens to a larger or smaller thing.
         allow_silence: accept clips in which every sample is the same.
     """
 
@@ -69,6 +71,7 @@ class AudioProcessor(ModalityProcessor):
     time_mask: int = 48
     noise: float = 0.1
     roll: int = 10
+    mel_shift: int = 0
     allow_silence: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +82,7 @@ class AudioProcessor(ModalityProcessor):
         self._require(0.025 <= self.seconds <= 3600, "seconds", "between 0.025 and 3600")
         self._require(self.std > 0, "std", "above 0")
         self._require(min(self.freq_mask, self.time_mask, self.noise, self.roll) >= 0, "augmentation", "0 or more")
+        self._require(0 <= self.mel_shift < self.mel_bins, "mel_shift", "0 or more, and below mel_bins")
 
     def load(self, source: Any, facts: Facts | None = None) -> Float[np.ndarray, " samples"]:
         """Mono waveform in -1 to 1 at `sampling_rate`; several channels are averaged.
@@ -114,7 +118,7 @@ class AudioProcessor(ModalityProcessor):
     def features(
         self, raw: Float[np.ndarray, " samples"], rng: np.random.Generator | None = None
     ) -> Float[Tensor, "windows 1 mel frames"]:
-        """Filter banks of each window, normalised; with `rng`, masked, noisy and rolled."""
+        """Filter banks of each window, normalised; with `rng`, masked, noisy, rolled and shifted."""
         centred = raw - raw.mean()
         length = round(self.seconds * self.sampling_rate)
         starts = self._starts(len(centred), length, rng)
@@ -128,6 +132,7 @@ class AudioProcessor(ModalityProcessor):
         if rng is not None:
             values = values + rng.random(values.shape, np.float32) * np.float32(rng.uniform(0, self.noise))
             values = np.roll(values, int(rng.integers(-self.roll, self.roll + 1)), axis=-1)
+            values = self._shifted(values, rng) if self.mel_shift else values
         out = torch.from_numpy(values.astype(np.float32))[:, None]
         if self.picture:
             out = interpolate(out, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
@@ -158,6 +163,16 @@ class AudioProcessor(ModalityProcessor):
             start = int(rng.integers(bank.shape[axis] - width + 1))
             bank[(slice(None),) * axis + (slice(start, start + width),)] = 0
         return bank
+
+    def _shifted(
+        self, values: Float[np.ndarray, "windows mel frames"], rng: np.random.Generator
+    ) -> Float[np.ndarray, "windows mel frames"]:
+        """What moves in at one end is 0, the mean."""
+        by = int(rng.integers(-self.mel_shift, self.mel_shift + 1))
+        kept = slice(max(by, 0), self.mel_bins + min(by, 0))
+        shifted = np.zeros_like(values)
+        shifted[:, kept] = np.roll(values, by, axis=1)[:, kept]
+        return shifted
 
     def _at_own_rate(
         self, wave: Float[np.ndarray, " samples"], rate: Any, name: str

@@ -144,8 +144,9 @@ class ProbeSettings:
     Attributes:
         sense: whose features.
         train, test: names of pairs.
-        target: "seconds" are labels of every step, in the row's `seconds`; "label" is the sample's class, to be read
-            from the mean of its steps.
+        target: "seconds" are labels of every step, in the row's `seconds`; an attribute of the events in the row's
+            `scene`, such as "material", is that of every step's event; "label" is the sample's class, to be read from
+            the mean of its steps.
         of: the sense whose labels they are, if not the same.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,8 @@ def _result(settings: ProbeSettings, train: FeatureSequences, test: FeatureSeque
 
 def _table(settings: ProbeSettings, pairs: FeatureSequences) -> tuple[Float[Tensor, "rows dim"], list[str]]:
     """Features and labels of every step, or of every sample."""
-    if settings.sense not in pairs.senses or settings.target not in ("seconds", "label"):
-        raise ConfigError(f"there is no {settings.target!r} of {settings.sense!r} to probe",
-                          fix="Name a sense of the pairs, and seconds or label.")  # fmt: skip
+    if settings.sense not in pairs.senses:
+        raise ConfigError(f"there are no features of {settings.sense!r} to probe", fix="Name a sense of the pairs.")
     rows, labels = [], []
     of = settings.of or settings.sense
     for index in range(len(pairs)):
@@ -100,15 +99,25 @@ def _table(settings: ProbeSettings, pairs: FeatureSequences) -> tuple[Float[Tens
                 rows.append(steps.mean(dim=0, keepdim=True))
                 labels.append(sample.labels[of])
             continue
-        seconds = sample.extra.get("seconds", {})
-        told: Sequence[str] = seconds.get(of, ()) if isinstance(seconds, dict) else ()
+        told = _told_seconds(sample.extra, settings.target, of)
         if len(told) == len(steps):
             rows.append(steps)
-            labels += map(str, told)
+            labels += told
     if not rows:
         raise ConfigError(f"no sample has {settings.target} of {of!r} for every step",
                           fix="Probe a data set with such labels.")  # fmt: skip
     return torch.cat(rows), labels
+
+
+def _told_seconds(row: Mapping[str, Any], target: str, of: str) -> list[str]:
+    """The event of every second as a sense has it, or an attribute of the event; empty where the row has none."""
+    seconds, scene = (row.get(key) for key in ("seconds", "scene"))
+    events = [str(event) for event in seconds.get(of, ())] if isinstance(seconds, Mapping) else []
+    if target == "seconds":
+        return events
+    told = scene.get("events", ()) if isinstance(scene, Mapping) else ()
+    known = {str(event["event"]): str(event[target]) for event in told if target in event}
+    return [known.get(event, event) for event in events] if known else []
 
 
 def _told(result: ProbeResult) -> str:

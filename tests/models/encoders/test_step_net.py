@@ -72,3 +72,28 @@ def test_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 def test_there_is_one_layer() -> None:
     with pytest.raises(ConfigError, match="no layer 1"):
         StepNet(FILM).encode_tokens("video", torch.zeros(1, 2, 3, 16, 16), layer=1)
+
+
+def test_a_vector_can_be_made_of_statistics_over_time() -> None:
+    pooled = StepNetConfig(
+        channels=1, height=16, width=20, widths=[8, 16], halvings=1, vector=True, parts=2, frequencies=5
+    )
+    assert pooled.raster == (4, 10) and pooled.strides == [(2, 2), (2, 1)]
+    net = StepNet(pooled)
+    assert net.head.in_features == 16 * (2 * 4 * 2 + 5)
+    assert net(torch.randn(2, 3, 1, 16, 20)).tokens.shape == (2, 3, 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"halvings": 3}, "halvings"),
+        ({"vector": True, "parts": 4}, "a raster 3 wide"),
+        ({"vector": True, "parts": 1, "frequencies": 2}, "a raster 3 wide"),
+        ({"parts": 1}, "only vectors have parts"),
+        ({"vector": True, "frequencies": 1}, "only vectors have parts"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(options: dict[str, int], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        StepNetConfig(channels=1, height=16, width=10, widths=[8, 16], **options)

@@ -28,9 +28,15 @@ class StepNetConfig(PreTrainedConfig):
         channels: values per pixel, or 1 for a spectrogram.
         frames_per_step: pictures that one step sees together; two a second show motion.
         height, width: of one picture, or mel bins and frames of one window of a spectrogram.
-        widths: channels after each stage; every stage halves height and width. The last is the width of a token.
+        widths: channels after each stage, which halves height and width. The last is the width of a token.
+        halvings: stages, from the first on, that halve the width; all by default. A spectrogram's width is time, and
+            after 2 a column of the raster is 40 ms.
         groups: groups of the norms, a divisor of every width.
         vector: whether a step becomes one vector through a linear layer, as VGGish's does, or keeps its raster.
+        parts: of the raster's width, over each of which the linear layer sees mean and maximum (`TimePooling`); with
+            0 it sees the raster itself.
+        frequencies: lowest ones of the raster's course over its width, whose amplitudes are seen beside them: rhythm,
+            whenever it begins.
     """
 
     model_type = "step_net"
@@ -41,8 +47,11 @@ class StepNetConfig(PreTrainedConfig):
     height: int = 64
     width: int = 64
     widths: list[int] | tuple[int, ...] = (16, 32, 64, 64)
+    halvings: int | None = None
     groups: int = 4
     vector: bool = False
+    parts: int = 0
+    frequencies: int = 0
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -55,15 +64,41 @@ class StepNetConfig(PreTrainedConfig):
                 f"widths {self.widths} fit no net with norms of {self.groups} groups", where="StepNetConfig: widths",
                 fix=f"Give 1 to {_MAX_STAGES} multiples of it, up to {_MAX_WIDTH}.",
             )  # fmt: skip
+        self._check_pooling()
         if self.sense is not None:
             Modality.from_dict(self.sense)
+
+    def _check_pooling(self) -> None:
+        if self.halvings is not None and not 0 <= self.halvings <= len(self.widths):
+            raise ConfigError(
+                f"{self.halvings} of {len(self.widths)} stages cannot halve the width",
+                where="StepNetConfig: halvings", fix="Give 0 to as many as there are widths, or leave it out.",
+            )  # fmt: skip
+        width = self.raster[1]
+        if not 0 <= self.parts <= width or not 0 <= self.frequencies <= width // 2:
+            raise ConfigError(
+                f"{self.parts} parts and {self.frequencies} frequencies do not fit a raster {width} wide",
+                where="StepNetConfig: parts, frequencies",
+                fix="Give at most a part per column and half as many frequencies.",
+            )  # fmt: skip
+        if (self.parts and not self.vector) or (self.frequencies and not self.parts):
+            raise ConfigError(
+                "only vectors have parts, and only parts have frequencies beside them",
+                where="StepNetConfig: parts, frequencies", fix="Set vector: true, and parts: 1 or more.",
+            )  # fmt: skip
+
+    @property
+    def strides(self) -> list[tuple[int, int]]:
+        """(height, width) by which each stage shortens a picture."""
+        halvings = len(self.widths) if self.halvings is None else self.halvings
+        return [(2, 2 if number < halvings else 1) for number in range(len(self.widths))]
 
     @property
     def raster(self) -> tuple[int, int]:
         """(height, width) after the last stage."""
         height, width = self.height, self.width
-        for _ in self.widths:
-            height, width = -(-height // 2), -(-width // 2)
+        for down, along in self.strides:
+            height, width = -(-height // down), -(-width // along)
         return height, width
 
     @property

@@ -9,6 +9,7 @@ from polysense.errors import FeatureShapeError
 from polysense.models.base import PolysenseModel
 from polysense.models.encoders.configuration_step_net import StepNetConfig
 from polysense.nn.masks import Mask, masked_mean, real_steps
+from polysense.nn.time_pooling import TimePooling
 from polysense.outputs import EncodedTokens
 from polysense.protocols import TokenSpec, check_layer
 
@@ -29,12 +30,16 @@ class StepNet(PolysenseModel):
         super().__init__(config)
         stages: list[nn.Module] = []
         before = config.channels * config.frames_per_step
-        for width in config.widths:
-            stages += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.GroupNorm(config.groups, width), nn.GELU()]
+        for width, stride in zip(config.widths, config.strides, strict=True):
+            convolution = nn.Conv2d(before, width, 3, stride=stride, padding=1)
+            stages += [convolution, nn.GroupNorm(config.groups, width), nn.GELU()]
             before = width
         self.stages = nn.Sequential(*stages)
         height, width = config.raster
-        self.head = nn.Linear(before * height * width, before) if config.vector else nn.Identity()
+        pooling = TimePooling(config.parts, config.frequencies) if config.parts else None
+        self.pool = pooling or nn.Flatten()
+        size = pooling.size(before, height) if pooling else before * height * width
+        self.head = nn.Linear(size, before) if config.vector else nn.Identity()
         self.norm = nn.LayerNorm(before, config.layer_norm_eps)
         self.post_init()
 
@@ -66,7 +71,7 @@ class StepNet(PolysenseModel):
         pictures = self._steps(modality, features)
         batch, steps = pictures.shape[:2]
         maps = self.stages(pictures.flatten(0, 1).to(self.norm.weight.dtype))
-        rows = self.head(maps.flatten(1)).unsqueeze(1) if self.config.vector else maps.flatten(2).transpose(1, 2)
+        rows = self.head(self.pool(maps)).unsqueeze(1) if self.config.vector else maps.flatten(2).transpose(1, 2)
         tokens = self.norm(rows).unflatten(0, (batch, steps))
         real = real_steps(mask, batch, steps, tokens.device)
         return EncodedTokens(
