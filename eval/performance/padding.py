@@ -41,6 +41,7 @@ def lengths(mixture: Mixture, objective: MeraObjective) -> Lengths:
         objective.inputs(batch.modality, batch)["attention_mask"].sum(dim=1)
         for step in range(mixture.steps_per_epoch())
         for batch in mixture.build(step)
+        if len(batch)
     ]
 
 
@@ -64,7 +65,7 @@ def ungrouped(mixture: Mixture) -> Mixture:
 def check_equality(grouped: Mixture, plain: Mixture) -> None:
     """Stop unless both have the same samples in an epoch of every data set, and a step drawn again is the same."""
     for slot, source in enumerate(grouped.sources):
-        steps = range(-(-len(source.dataset) // source.batch_size))
+        steps = range(-(-len(source.dataset) // source.batch_size) * source.every)
         drawn = [[batches[slot].ids for batches in map(mixture.build, steps)] for mixture in (grouped, plain)]
         again = [batches[slot].ids for batches in map(grouped.build, steps)]
         first, second = (Counter(name for ids in each for name in ids) for each in drawn)
