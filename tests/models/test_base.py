@@ -21,7 +21,7 @@ from transformers import AutoModel, CLIPModel
 
 from polysense import UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
-from polysense.models.base import load_foreign, local_folder, weights_digest
+from polysense.models.base import count_parameters, load_foreign, local_folder, weights_digest
 from polysense.testing import tiny_clip, tiny_senses
 
 KEY = "tokenizers.depth.position"
@@ -430,3 +430,10 @@ def test_a_digest_of_weights_tells_names_types_shapes_and_bits() -> None:
     assert len(digests) == 1 + len(others)
     turned = {"b": weights["b"], "a": torch.ones(3, 2).t()}  # another layout in memory, in another order
     assert weights_digest(turned) == weights_digest(weights)
+
+
+def test_parameters_are_counted_by_part() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1, bias=False), torch.nn.Linear(1, 4))
+    model[0].weight.requires_grad_(False)
+    table = count_parameters(model, lambda name: "last" if name.startswith("2.") else "first")
+    assert table == {"first": (6 + 3 + 3, 3 + 3), "last": (8, 8)}

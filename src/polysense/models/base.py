@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeAlias, cast
@@ -27,6 +27,20 @@ Source: TypeAlias = str | Path | PreTrainedModel
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
 _HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+
+
+def count_parameters(model: nn.Module, part_of: Callable[[str], str]) -> dict[str, tuple[int, int]]:
+    """(all, trainable) parameters of every part of a model.
+
+    Args:
+        part_of: name of a parameter to the name of its part.
+    """
+    table: dict[str, tuple[int, int]] = {}
+    for name, parameter in model.named_parameters():
+        total, trainable = table.get(part := part_of(name), (0, 0))
+        size = parameter.numel()
+        table[part] = (total + size, trainable + size * parameter.requires_grad)
+    return table
 
 
 def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:

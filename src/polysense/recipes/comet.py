@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors.torch import load, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from polysense.continual import (
     CodebookStage,
@@ -28,12 +27,13 @@ from polysense.continual import (
 )
 from polysense.data import Batch, Mixture
 from polysense.errors import CheckpointError, ConfigError
+from polysense.models.base import count_parameters
 from polysense.models.comet import CometModel
 from polysense.models.encoders.extraction import extractor_digest
 from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
 from polysense.recipes.comet_downstream import Downstream, score_codes
-from polysense.recipes.config import import_modules, place, read_config
+from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.encoders import encoder_folder
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
 from polysense.recipes.features import train_features
@@ -76,7 +76,7 @@ class CometRun:
         self.pairs = PairStages(self.recipe.data)
         on_main(self._copy_spoken)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
-        on_main(self._write_config)
+        on_main(lambda: write_config(self.recipe, output))
 
     def _with_nets(self, recipe: CometRecipe) -> Any:
         """The recipe's data, once everything that makes their sequences is trained."""
@@ -102,11 +102,6 @@ class CometRun:
             temporary = target.with_name(f".{_SPOKEN}")
             shutil.copytree(source, temporary, dirs_exist_ok=True)
             temporary.rename(target)
-
-    def _write_config(self) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(json.dumps(asdict(self.recipe)))
-        (self.output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
     # ---- what the stages are ------------------------------------------------------------------------------------
 
@@ -269,7 +264,8 @@ class CometRun:
             parent=start.name if start else None, trained=self._trained(self.stages.index(stage) + 1),
             modalities=list(trained.model.modalities), data=data, frozen=trained.frozen,
             base_model={"name": "frozen nets of single senses", "license": recipe.features_license},
-            parameters=_parameters(trained.model), hyperparameters={"method": stage.to_dict(), **self._common()},
+            parameters=count_parameters(trained.model, lambda name: name.partition(".")[0]),
+            hyperparameters={"method": stage.to_dict(), **self._common()},
             seed=recipe.seed, steps=0, seconds=0.0,
         )  # fmt: skip
 
@@ -297,16 +293,6 @@ def _read_ewc(stage: Path) -> dict[str, Tensor]:
     if not (stage / name).exists():
         raise CheckpointError("the stage has no state of EWC", where=stage, fix="Train it with ewc above 0.")
     return dict(load(read_verified(stage)[1][name]))
-
-
-def _parameters(model: CometModel) -> dict[str, tuple[int, int]]:
-    """Part to its number of parameters, and of those that trained."""
-    table: dict[str, tuple[int, int]] = {}
-    for name, part in model.named_children():
-        own = list(part.parameters()) if isinstance(part, nn.Module) else []
-        if own:
-            table[name] = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
-    return table
 
 
 def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Path:

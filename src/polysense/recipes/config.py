@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -46,6 +47,13 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
             raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
         _set(data, key.split("."), _yaml(value, f"override {override}"), override)
     return build(kind, data, str(path))
+
+
+def write_config(recipe: Any, output: Path) -> None:
+    """`config.yaml` in the folder of a run: the recipe, all defaults included; it is made if it is not there."""
+    output.mkdir(parents=True, exist_ok=True)
+    resolved = json.loads(json.dumps(asdict(recipe)))
+    (output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
 
 def import_modules(names: Sequence[str]) -> None:

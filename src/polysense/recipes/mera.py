@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import AutoTokenizer, CLIPImageProcessorPil
 
 from polysense.continual import Phase, Stage, check_replay, run_stages, stage_folders
@@ -20,7 +19,7 @@ from polysense.errors import ConfigError
 from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.recipes import llama_anchor, packaged_llm
-from polysense.recipes.config import import_modules, place, read_config
+from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.encoders import encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
@@ -54,7 +53,7 @@ class MeraRun:
                 self.datasets[name] = source.data.open(self.root)
         self._check_replay()
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
-        on_main(self._write_config)
+        on_main(lambda: write_config(recipe, output))
         self.llm = self._llm() if start is None else None
 
     def _check_replay(self) -> None:
@@ -65,11 +64,6 @@ class MeraRun:
             if phase is not None and phase.replay and len(seen) > 1:
                 with place(f"{name}: replay"):
                     check_replay({each: self.datasets[each] for each in recipe.named_sources(senses)}, phase.replay)
-
-    def _write_config(self) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(json.dumps(asdict(self.recipe)))
-        (self.output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
     # ---- what the stages are ------------------------------------------------------------------------------------
 

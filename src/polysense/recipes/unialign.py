@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from polysense.continual import apply_freezing
@@ -24,7 +23,7 @@ from polysense.recipes import anchors
 from polysense.recipes.beside import Wait
 from polysense.recipes.bounds import supervised_accuracy
 from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
-from polysense.recipes.config import import_modules, place, read_config
+from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
 from polysense.recipes.senses import SenseSettings, check_sense
 from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, data_record, open_sources
@@ -135,7 +134,7 @@ class UniAlignRun:
             for number, settings in enumerate(datasets):
                 with place(f"evaluation: splits: {split}[{number}]"):
                     settings.open(self.root)
-        on_main(self._write_config)
+        on_main(lambda: write_config(recipe, output))
         self.anchor = self._anchor()
         check_model(local_folder(self.anchor, {}), recipe.model, added)
 
@@ -154,11 +153,6 @@ class UniAlignRun:
         check_model_options(recipe.model, added)
         self._anchor_recipe()
         return added
-
-    def _write_config(self) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(json.dumps(asdict(self.recipe)))
-        (self.output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
     def _settings(self, sense: str) -> SenseSettings:
         return self.recipe.senses.get(sense, SenseSettings())

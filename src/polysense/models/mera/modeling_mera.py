@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.models.base import PolysenseModel, checked_encoder
+from polysense.models.base import PolysenseModel, checked_encoder, count_parameters
 from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
@@ -244,14 +244,12 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
 
     def parameter_table(self) -> dict[str, tuple[int, int]]:
         """(all, trainable) parameters of every part: the language model, each encoder, each connector."""
-        table: dict[str, tuple[int, int]] = {}
-        for name, parameter in self.named_parameters():
+
+        def part_of(name: str) -> str:
             pieces = name.split(".")
-            part = f"{pieces[1][:-1]} {pieces[2]}" if pieces[1] in {"encoders", "connectors"} else "language model"
-            total, trainable = table.get(part, (0, 0))
-            size = parameter.numel()
-            table[part] = (total + size, trainable + size * parameter.requires_grad)
-        return table
+            return f"{pieces[1][:-1]} {pieces[2]}" if pieces[1] in {"encoders", "connectors"} else "language model"
+
+        return count_parameters(self, part_of)
 
     def freezing(self, trained: Sequence[str], *, language_model: bool = False) -> dict[str, bool]:
         """The freezing table (pattern to trainable) of a step that trains the connectors of the senses `trained`.

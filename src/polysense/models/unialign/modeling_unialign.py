@@ -13,7 +13,7 @@ from transformers import CLIPModel
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.modality import Modality, get_modality
-from polysense.models.base import PolysenseModel, local_folder
+from polysense.models.base import PolysenseModel, count_parameters, local_folder
 from polysense.models.unialign.configuration_unialign import UniAlignConfig
 from polysense.nn.experts import ExpertOptions
 from polysense.nn.masks import Mask, attention_mask, masked_mean, real_steps
@@ -183,19 +183,16 @@ class UniAlignModel(PolysenseModel):
 
     def parameter_table(self) -> dict[str, tuple[int, int]]:
         """(all, trainable) parameters of every part: the base, and tokenizer and experts of each sense."""
-        table: dict[str, tuple[int, int]] = {}
-        for name, parameter in self.named_parameters():
+
+        def part_of(name: str) -> str:
             pieces = name.split(".")
             if pieces[0] == "clip":
-                part = "base"
-            elif pieces[0] == "tokenizers":
-                part = f"tokenizer {pieces[1]}"
-            else:
-                part = f"experts {pieces[pieces.index('groups' if 'groups' in pieces else 'routers') + 1]}"
-            total, trainable = table.get(part, (0, 0))
-            size = parameter.numel()
-            table[part] = (total + size, trainable + size * parameter.requires_grad)
-        return table
+                return "base"
+            if pieces[0] == "tokenizers":
+                return f"tokenizer {pieces[1]}"
+            return f"experts {pieces[pieces.index('groups' if 'groups' in pieces else 'routers') + 1]}"
+
+        return count_parameters(self, part_of)
 
     def freezing(self, trained: Sequence[str]) -> dict[str, bool]:
         """The freezing table (pattern to trainable) of a stage that trains the senses `trained` and nothing else."""
