@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from polysense.errors import ConfigError
 from polysense.recipes.encoders import encoder_folder, is_elsewhere
 from polysense.recipes.sources import WorldSettings
 from polysense.testing.anchors import tiny_anchor
@@ -24,6 +25,16 @@ def test_a_config_of_unialign_is_trained_on_the_same_world(tmp_path: Path, monke
     config, output, overrides = recipe.call_args.args
     assert (config, output) == ("world", tmp_path / "unialign-world")
     assert {f"data_root={tmp_path / 'data'}", "world.size=tiny", "world.seed=3", "bounds=0"} <= set(overrides)
+
+
+def test_a_net_of_one_sense_is_trained_alone_on_its_own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = stand_in(monkeypatch, "polysense.recipes.features.train_features", tmp_path / "nets")
+    assert encoder_folder("net:audio", tmp_path, tmp_path / "data", None) == tmp_path / "nets" / "audio"
+    recipe, output = train.call_args.args
+    assert list(recipe.nets) == ["audio"] and recipe.text is None and not recipe.probes
+    assert (output, recipe.data_root) == (tmp_path / "features", str(tmp_path / "features" / "world"))
+    with pytest.raises(ConfigError, match="has no net 'smell'"):
+        encoder_folder("net:smell", tmp_path, tmp_path / "data", None)
 
 
 def test_a_name_is_that_of_a_config_unless_it_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,8 @@ def test_experts_come_first_and_every_method_runs_in_both_orders() -> None:
 
 def test_what_cells_rest_on_names_the_configs_of_language_model_and_encoders() -> None:
     found = parts_settings(BASE)
-    assert set(found) == {"llm", "clip", "unialign:world"} and found["llm"]["model"] and found["clip"]["vision"]
+    assert set(found) == {"llm", "clip", "net:audio", "unialign:world"} and list(found["net:audio"]["nets"]) == ["audio"]
+    assert found["llm"]["model"] and found["clip"]["vision"]
     assert [set(each) >= {"sources", "loop"} for each in found["unialign:world"]] == [True, True], "and of its anchor"
     assert parts_settings(replace(BASE, llm=".", senses={}))["llm"] == "."
 
@@ -265,7 +266,7 @@ def test_the_report_has_tables_claims_and_figures_of_all_cells(
     assert [len(asked) for asked in made.asked[:1]] == [3 * (4 + 2 * len(METHODS))]
     assert report["gains"]["sequential"]["mera-10"]["mean"]["mean"] == pytest.approx(0.985)
     assert report["seeds"][:3] == [0, 1, 2] and report["parts"] == dict.fromkeys(
-        ("language model", "clip", "unialign:world"), "f" * 64
+        ("language model", "clip", "net:audio", "unialign:world"), "f" * 64
     )
     assert report["cost"]["mera-10"] == dict.fromkeys(
         ("training memory", "training time", "inference memory", "latency per token"), 1.0
@@ -348,7 +349,7 @@ def test_all_cells_begin_with_the_same_parts(monkeypatch: pytest.MonkeyPatch, fo
     monkeypatch.setattr(mera_world, "MeraRun", Parts)
     base = found.base()
     assert base.world is None and Path(base.llm).name == "llama" and Path(base.llm).is_absolute()
-    assert {Path(each.encoder).name for each in base.senses.values()} == {"clip", "unialign-world"}
+    assert {Path(each.encoder).name for each in base.senses.values()} == {"clip", "net-audio", "unialign-world"}
     assert base.frozen_store is not None and Path(base.frozen_store).name == "frozen-tokens"
     assert {key for key, value in asdict(base).items() if value != asdict(found.recipe)[key]} == {
         "llm", "senses", "world", "frozen_store",

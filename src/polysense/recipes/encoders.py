@@ -5,28 +5,37 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from polysense.errors import ConfigError
 from polysense.models.base import local_folder
-from polysense.recipes import anchors, unialign
+from polysense.recipes import anchors, features, unialign
 from polysense.recipes.config import read_config, recipe_folder
 from polysense.recipes.sources import WorldSettings
 
-_UNIALIGN = "unialign:"
+_UNIALIGN, _NET = "unialign:", "net:"
 
 
 def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | None) -> Path:
     """The folder of an encoder, which is trained in `output` if its name is one of a config.
 
     Args:
-        name: a folder or a name on the Hub; a config of `training/anchors`, or `unialign:` and one of
-            `training/unialign`.
+        name: a folder or a name on the Hub; a config of `training/anchors`; `unialign:` and a config of
+            `training/unialign`; or `net:` and a net of `training/comet/features.yaml`, which learns without labels
+            from another world.
         root: folder that data sets are relative to.
         world: the embedded world there, if any.
+
+    Raises:
+        ConfigError: there is no such config or net.
     """
     if name.startswith(_UNIALIGN):
         config = name.removeprefix(_UNIALIGN)
         built = [] if world is None else [f"world.{key}={value}" for key, value in asdict(world).items()]
         overrides = [f"data_root={root}", "bounds=0", *built]  # nobody asks here how good it is
         return unialign.run(config, output / f"unialign-{config}", overrides)
+    if name.startswith(_NET):
+        folder = output / "features"
+        recipe = replace(net_recipe(name), data_root=str(folder / "world"))
+        return features.train_features(recipe, folder) / name.removeprefix(_NET)
     if is_elsewhere(name):
         return local_folder(name, {})
     recipe = read_config(anchors.AnchorRecipe, "anchors", name)
@@ -36,3 +45,15 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
 def is_elsewhere(name: str) -> bool:
     """Whether a name is a folder or a repository, not a config of `training/anchors`."""
     return Path(name).exists() or not (recipe_folder() / "anchors" / f"{name}.yaml").exists()
+
+
+def net_recipe(name: str) -> features.FeatureRecipe:
+    """What trains the net that `net:audio` names.
+
+    Raises:
+        ConfigError: there is no such net.
+    """
+    recipe, net = read_config(features.FeatureRecipe, features.FOLDER, "features"), name.removeprefix(_NET)
+    if net not in recipe.nets:
+        raise ConfigError(f"features.yaml has no net {net!r}", fix=f"Choose {', '.join(recipe.nets)}.")
+    return replace(recipe, nets={net: recipe.nets[net]}, text=None, probes="")

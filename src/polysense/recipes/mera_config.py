@@ -20,9 +20,9 @@ class MeraSenseSettings:
     """How a sense reaches the language model.
 
     Attributes:
-        encoder: folder or Hub name; or a config of `training/anchors` ("clip"), or of `training/unialign` after a
-            colon ("unialign:world"), which is trained first. Senses of one encoder share it. Where a checkpoint is
-            extended, one of its senses means that sense's encoder.
+        encoder: folder or Hub name; or what is trained first: a config of `training/anchors` ("clip") or of
+            `training/unialign` ("unialign:world"), or a net of `training/comet/features.yaml` ("net:audio"). Senses
+            of one encoder share it. Where a checkpoint is extended, one of its senses means that sense's encoder.
         connector, layer, pool: see `MeraForConditionalGeneration.add_modality`.
         bert: folder or Hub name of a BERT whose weights a Q-Former starts from.
         processor: options of the sense's processor that replace those of its encoder's spec.

@@ -1,8 +1,7 @@
 """MERA reproduced on the embedded world: rivals, ablations and MERA in two orders; claims ME1 to ME21, with verdicts.
 
-Every sense is encoded by one UniAlign checkpoint, as `training/mera/world.yaml` has it. All cells of a seed share a
-folder, so that whatever they have in common is trained once: the first stage of every order, which is the expert of
-its sense.
+The recipe is `training/mera/world.yaml`. All cells of a seed share a folder, so that whatever they have in common is
+trained once: the first stage of every order, which is the expert of its sense.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.cells import Cell, chosen, run_cells, settings_key
 from polysense.recipes.claims import undecided, write_report
 from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.encoders import net_recipe
 from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.mera import MeraRun
 from polysense.recipes.mera_claims import BOTH, COMPARED, MERA, RIVALS, gain_claims
@@ -252,10 +252,12 @@ def parts_settings(recipe: MeraRecipe) -> dict[str, Any]:
     """Configs of the language model and of the encoders; folders and repositories stand for themselves."""
     found = {"llm": _settings(LlamaRecipe, recipe.llm)}
     for name in sorted({each.encoder for each in recipe.senses.values()}):
-        system, colon, config = name.rpartition(":")
-        if colon and system == "unialign":
+        system, _, config = name.rpartition(":")
+        if system == "unialign":
             own = read_config(UniAlignRecipe, "unialign", config)
             found[name] = [chosen(own), _settings(AnchorRecipe, own.anchor)]
+        elif system == "net":
+            found[name] = chosen(net_recipe(name))
         else:
             found[name] = _settings(AnchorRecipe, name)
     return found
