@@ -204,8 +204,8 @@ def test_experts_come_first_and_every_method_runs_in_both_orders() -> None:
 
 def test_what_cells_rest_on_names_the_configs_of_language_model_and_encoders() -> None:
     found = parts_settings(BASE)
-    assert set(found) == {"llm", "clip", "net:audio", "unialign:world"} and list(found["net:audio"]["nets"]) == ["audio"]
-    assert found["llm"]["model"] and found["clip"]["vision"]
+    assert set(found) == {"llm", "clip", "net:audio", "unialign:world"}
+    assert list(found["net:audio"]["nets"]) == ["audio"] and found["llm"]["model"] and found["clip"]["vision"]
     assert [set(each) >= {"sources", "loop"} for each in found["unialign:world"]] == [True, True], "and of its anchor"
     assert parts_settings(replace(BASE, llm=".", senses={}))["llm"] == "."
 
