@@ -1,6 +1,7 @@
 """Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--beyond]`; finished cells are kept.
 
-`--beyond` adds a chain of six senses and other merge methods. Calibrate first: `python eval/calibrate_mera.py`.
+`--beyond` adds one encoder for all senses, a chain of six senses and other merge methods. Calibrate first:
+`python eval/calibrate_mera.py`.
 """
 
 import logging

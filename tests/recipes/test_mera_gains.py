@@ -12,6 +12,7 @@ from polysense.recipes.mera_gains import (
     gain_tables,
     gains_by_seed,
     mean_experts,
+    own_expert,
     raw_scores,
     stage_scores,
 )
@@ -32,6 +33,19 @@ def test_every_seed_has_its_own_experts() -> None:
     records = {Cell(EXPERT, seed, "image"): {"stages": [stage({"image": (1.0 + seed, 0.5)})]} for seed in (0, 1)}
     assert expert_scores(records, 1) == {"image": {"captioning": 2.0, "question answering": 0.5}}
     assert mean_experts(records) == {"image": {"captioning": 1.5, "question answering": 0.5}}
+
+
+def test_an_order_of_another_recipe_is_measured_by_its_own_experts() -> None:
+    def scored(image: float) -> dict[str, object]:
+        return {"stages": [stage({"image": (image, 0.5)})]}
+
+    records = {Cell(EXPERT, 0, "image"): scored(1.0), own_expert("six", "image", 0): scored(4.0)}
+    assert expert_scores(records, 0, "six") == {"image": {"captioning": 4.0, "question answering": 0.5}}
+    assert expert_scores(records, 0, "reverse") == expert_scores(records, 0) == mean_experts(records, "sequential")
+    own = {own_expert("six", sense, 0): {"stages": [stage({sense: (4.0, 0.5)})]} for sense in ORDERS["sequential"]}
+    records = cells(KEPT, seeds=(0,)) | own | {Cell("ewc", 0, "six"): learner("sequential", (0.4, 0.5, 0.6))}
+    (run,) = gains_by_seed(records, {**ORDERS, "six": ORDERS["sequential"]}).values()
+    assert run.mean("ewc", "six") < run.mean("fine-tuning", "sequential"), "its experts know more"
 
 
 def test_gains_of_a_seed_by_method_and_order() -> None:

@@ -199,7 +199,11 @@ def test_experts_come_first_and_every_method_runs_in_both_orders() -> None:
     assert found[:4] == [Cell(EXPERT, 5, sense) for sense in SENSES]
     assert [each.name for each in found[4:]] == [f"{method}-{order}-seed5" for order in ("sequential", "reverse")
                                                 for method in ("ewc", "mera-1")]  # fmt: skip
-    assert {each.order for each in beyond_cells(0)} == {"depth", "thermal", "six", "sequential"}
+    beyond = beyond_cells(0)
+    assert {each.order for each in beyond if each.method != EXPERT} == {"unialign", "six", "sequential"}
+    assert [each.order for each in beyond if each.method == EXPERT][3:6] == [
+        "unialign-point_cloud", "six-image", "six-video",
+    ]  # fmt: skip
 
 
 def test_what_cells_rest_on_names_the_configs_of_language_model_and_encoders() -> None:
@@ -229,12 +233,13 @@ class Made:
 
     def _record(self, cell: Cell) -> dict[str, Any]:
         if cell.method == EXPERT:
-            return expert(cell.order) if cell.order in EXPERTS else {"stages": [stage({cell.order: (1.0, 0.5)})]}
+            sense = cell.order.rpartition("-")[2]
+            return expert(sense) if sense in EXPERTS else {"stages": [stage({sense: (1.0, 0.5)})]}
         if cell.method == "cost":
             ratios = {name: {"bytes": 4.0, "flops": 2.0, "milliseconds": 1.0} for name in COMPARED}
             return {"inference": {**ratios, mera_cost.BASE: ratios["mera-10"]}}
         shift = self.noise * (-1) ** cell.seed if cell.method == "mera-1" else 0.0
-        if cell.order == "six":
+        if cell.order in ("six", "unialign"):
             return {"stages": []}
         return learner(cell.order, [each + shift for each in self.kept[cell.method]])
 
@@ -356,6 +361,11 @@ def test_all_cells_begin_with_the_same_parts(monkeypatch: pytest.MonkeyPatch, fo
     }  # fmt: skip
 
 
+def test_a_unialign_checkpoint_can_be_the_encoder_of_every_sense(found: Setting) -> None:
+    one = found.one_encoder(BASE)
+    assert {each.encoder for each in one.senses.values()} == {"unialign:world"} and set(one.senses) == set(SENSES)
+
+
 def test_six_senses_share_an_encoder_that_has_learned_the_last_one(
     monkeypatch: pytest.MonkeyPatch, found: Setting
 ) -> None:
@@ -379,5 +389,5 @@ def test_the_summary_is_json_and_says_which_methods_there_are() -> None:
     found = summary(cells({"fine-tuning": (0.4, 0.4, 0.4)}))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["methods"]["mera-10-ties"] == "MERA (10 %), ties" and found["language_model_unchanged"] is True
-    assert found["experts"]["image"] == pytest.approx({"captioning": 1.0, "question answering": 0.4})
+    assert found["experts"]["reverse"]["image"] == pytest.approx({"captioning": 1.0, "question answering": 0.4})
     assert found["cost"]["ewc"]["training time"] is None

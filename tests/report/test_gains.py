@@ -102,7 +102,8 @@ def report(**changed: Any) -> dict[str, Any]:
              "verdict": "reproduced"}  # fmt: skip
     made = {
         "command": "mera_world.py", "seeds": [0, 1, 2], "orders": PAPER["order"], "methods": LABELS,
-        "experts": {}, "raw": {"sequential": {}, "reverse": {}}, "gains": GAINS, "cost": {},
+        "experts": {"sequential": {}, "reverse": {}}, "raw": {"sequential": {}, "reverse": {}},
+        "gains": GAINS, "cost": {},
         "claims": {"ME2": claim, "ME18 (PathWeave)": claim},
         "language_model_unchanged": True, "encoders": dict.fromkeys(PAPER["experts"], "unialign:world"),
     }  # fmt: skip
@@ -111,7 +112,7 @@ def report(**changed: Any) -> dict[str, Any]:
 
 def test_the_report_says_what_it_rests_on_and_has_every_table() -> None:
     text = gains_markdown(report())
-    assert "3 at most" in text and "`mera_world.py`" in text and "one UniAlign checkpoint for every sense" in text
+    assert "3 at most" in text and "`mera_world.py`" in text and "reverse: image unialign:world, video" in text
     assert "bit for bit as it was" in text and "CHANGED" in gains_markdown(report(language_model_unchanged=False))
     for title in ("(Table 2)", "(Table 4)", "(Table 5)", "(Table 3)", "Forward gain by stage, reverse", "| ME2 |"):
         assert title in text

@@ -14,7 +14,8 @@ from polysense.recipes.cells import Cell
 from polysense.recipes.claims import interval
 
 EXPERT = "expert"
-"""Method of the cells that learn one sense alone; their order is that sense."""
+"""Method of the cells that learn one sense alone; their order is that sense, after `ORDER-` if it is of that order's
+own recipe."""
 
 Records = Mapping[Cell, Mapping[str, Any]]
 Orders = Mapping[str, Sequence[str]]
@@ -29,10 +30,20 @@ def stage_scores(stage: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def expert_scores(records: Records, seed: int) -> dict[str, Scores]:
-    """Sense to its expert's scores, for one seed."""
-    experts = [cell for cell in records if cell.method == EXPERT and cell.seed == seed]
-    return {cell.order: stage_scores(records[cell]["stages"][-1])[cell.order] for cell in sorted(experts)}
+def own_expert(order: str, sense: str, seed: int) -> Cell:
+    """The expert of a sense by the recipe of an order that has one of its own."""
+    return Cell(EXPERT, seed, f"{order}-{sense}")
+
+
+def expert_scores(records: Records, seed: int, order: str = "") -> dict[str, Scores]:
+    """Sense to its expert's scores, for one seed; of an order's own experts if it has any."""
+    experts = [cell for cell in sorted(records) if cell.method == EXPERT and cell.seed == seed]
+    own = [cell for cell in experts if order and cell.order.startswith(f"{order}-")]
+    found = {}
+    for cell in own or [cell for cell in experts if "-" not in cell.order]:
+        sense = cell.order.rpartition("-")[2]
+        found[sense] = stage_scores(records[cell]["stages"][-1])[sense]
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,10 +80,9 @@ def gains_by_seed(records: Records, orders: Orders) -> dict[int, SeedGains]:
     """The gains of all cells of known orders, by seed; cells of a seed that lacks one of their experts wait for it."""
     found: dict[int, SeedGains] = {}
     for seed in sorted({cell.seed for cell in records}):
-        experts = expert_scores(records, seed)
         gains = {}
         for cell in sorted(records):
-            order = orders.get(cell.order, ())
+            order, experts = orders.get(cell.order, ()), expert_scores(records, seed, cell.order)
             if cell.seed == seed and cell.method != EXPERT and order and set(order) <= experts.keys():
                 stages = [stage_scores(stage) for stage in records[cell].get("stages", ())]
                 if stages:
@@ -120,11 +130,11 @@ def raw_scores(records: Records, orders: Orders) -> dict[str, dict[str, list[dic
     return table
 
 
-def mean_experts(records: Records) -> dict[str, dict[str, float]]:
-    """Sense to task to the experts' mean score over the seeds."""
+def mean_experts(records: Records, order: str = "") -> dict[str, dict[str, float]]:
+    """Sense to task to the experts' mean score over the seeds; of an order's own experts if it has any."""
     by_sense: dict[str, list[Mapping[str, Scores]]] = {}
     for seed in sorted({cell.seed for cell in records}):
-        for sense, scores in expert_scores(records, seed).items():
+        for sense, scores in expert_scores(records, seed, order).items():
             by_sense.setdefault(sense, []).append({sense: scores})
     return {sense: _mean_scores(runs)[sense] for sense, runs in by_sense.items()}
 
@@ -135,4 +145,4 @@ def _mean_scores(runs: Sequence[Mapping[str, Scores]]) -> dict[str, dict[str, fl
     }
 
 
-__all__ = ["EXPERT", "Orders", "Records", "SeedGains", "gain_summary", "gain_tables", "gains_by_seed"]
+__all__ = ["EXPERT", "Orders", "Records", "SeedGains", "gain_summary", "gain_tables", "gains_by_seed", "own_expert"]

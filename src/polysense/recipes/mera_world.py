@@ -28,7 +28,15 @@ from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.mera import MeraRun
 from polysense.recipes.mera_claims import BOTH, COMPARED, MERA, RIVALS, gain_claims
 from polysense.recipes.mera_config import MeraRecipe
-from polysense.recipes.mera_gains import EXPERT, Records, gain_tables, gains_by_seed, mean_experts, raw_scores
+from polysense.recipes.mera_gains import (
+    EXPERT,
+    Records,
+    gain_tables,
+    gains_by_seed,
+    mean_experts,
+    own_expert,
+    raw_scores,
+)
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import WorldSettings
 from polysense.recipes.unialign import UniAlignRecipe
@@ -40,11 +48,13 @@ from polysense.world import WorldSummary, load_world
 logger = logging.getLogger(__name__)
 
 SENSES = ("image", "video", "audio", "point_cloud")
-SIX = "six"
+ONE_ENCODER, SIX = "unialign", "six"
 ORDERS: Mapping[str, Sequence[str]] = {
     **dict(zip(BOTH, (SENSES, SENSES[::-1]), strict=True)),
+    ONE_ENCODER: SENSES,
     SIX: (*SENSES, "depth", "thermal"),
 }
+"""Those after the first two have another recipe, and experts by it."""
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
 _TURN_SECONDS = 0.5
 
@@ -100,7 +110,8 @@ MERGED: Mapping[str, Method] = {
 def recipe_of(cell: Cell, base: MeraRecipe) -> MeraRecipe:
     """The recipe of one cell: its order, its seed and what its method changes; an expert learns one sense."""
     if cell.method == EXPERT:
-        return replace(base, seed=cell.seed, stages=(cell.order,), merge=None, realign=None)
+        sense = cell.order.rpartition("-")[2]
+        return replace(base, seed=cell.seed, stages=(sense,), merge=None, realign=None)
     method = {**METHODS, **MERGED}[cell.method]
     realign = base.realign
     if realign is None:
@@ -122,10 +133,10 @@ def work(cell: Cell, *, bases: Mapping[str, MeraRecipe], output: Path) -> dict[s
     """One cell: every stage's scores, steps, seconds and hashes of the language model, and the peak of memory.
 
     Args:
-        bases: recipe of the paper's four senses by "", and of orders and experts that need another.
+        bases: recipe of the paper's four senses by "", and of orders that have another.
         output: folder of all cells' checkpoints.
     """
-    base, folder = bases.get(cell.order, bases[""]), output / f"seed{cell.seed}"
+    base, folder = bases.get(cell.order.partition("-")[0], bases[""]), output / f"seed{cell.seed}"
     import_modules(base.imports)
     if cell.method == mera_cost.COST:
         last = {name: trained(Cell(name, cell.seed, cell.order), base, folder)[-1] for name in (*RIVALS, *MERA)}
@@ -217,6 +228,11 @@ class Setting:
     def _parts(self) -> str:
         return f"parts-{settings_key(parts_settings(self.recipe), self.world.content_hash)}"
 
+    def one_encoder(self, base: MeraRecipe) -> MeraRecipe:
+        """The recipe with the UniAlign checkpoint as the encoder of every sense."""
+        like = base.senses["image"]
+        return replace(base, senses=dict.fromkeys(SENSES, like))
+
     def six(self, base: MeraRecipe) -> MeraRecipe:
         """The recipe of the chain of six senses: their encoder has learned `thermal`, which is not in the library."""
         like, config = base.senses["image"], self.recipe.senses["image"].encoder.rpartition(":")[2]
@@ -296,7 +312,7 @@ def summary(records: Records) -> dict[str, Any]:
         "command": command(), "commit": commit(), "seeds": sorted({cell.seed for cell in records}),
         "orders": {name: list(order) for name, order in ORDERS.items()},
         "methods": {name: method.label for name, method in methods.items()},
-        "experts": mean_experts(records), "raw": raw_scores(records, ORDERS),
+        "experts": {order: mean_experts(records, order) for order in ORDERS}, "raw": raw_scores(records, ORDERS),
         "gains": gain_tables(gains_by_seed(records, ORDERS), ORDERS), "cost": mera_cost.cost_table(records),
         "language_model_unchanged": language_model_kept(records), "claims": claims(records),
     }  # fmt: skip
@@ -314,8 +330,8 @@ def run(
         check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
         seeds: of every method.
         more_seeds: of those methods whose comparison the former leave undecided.
-        beyond: also the chain of six senses and the other merge methods, on the first seed; the module `thermal`,
-            which registers that sense, has to be importable.
+        beyond: also one encoder for all senses, the chain of six senses and the other merge methods, on the first
+            seed; the module `thermal`, which registers that sense, has to be importable.
 
     Raises:
         ConfigError: fewer than two seeds, from which no interval follows.
@@ -332,8 +348,7 @@ def run(
     if open_methods := undecided(claims(records), COMPARED):
         records |= compute(cells_of(more_seeds, open_methods), workers=workers)
     if beyond:
-        six = found.six(base)
-        bases |= dict.fromkeys((SIX, "depth", "thermal"), six)
+        bases |= {ONE_ENCODER: found.one_encoder(base), SIX: found.six(base)}
         records |= compute(beyond_cells(seeds[0]), workers=workers)
     records |= compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
     encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
@@ -344,12 +359,13 @@ def run(
 
 
 def beyond_cells(seed: int) -> list[Cell]:
-    """What the paper leaves to future work: a longer chain, and other ways of merging."""
+    """What goes beyond the paper: one encoder for all senses, a longer chain, and other ways of merging."""
+    apart = [order for order in ORDERS if order not in BOTH]
     return [
-        Cell(EXPERT, seed, "depth"), Cell(EXPERT, seed, "thermal"),
-        Cell("mera-10", seed, SIX), Cell("fine-tuning", seed, SIX),
+        *(own_expert(order, sense, seed) for order in apart for sense in ORDERS[order]),
+        *(Cell(method, seed, order) for order in apart for method in ("mera-10", "fine-tuning")),
         *(Cell(method, seed, BOTH[0]) for method in MERGED),
-    ]  # fmt: skip
+    ]
 
 
 __all__ = ["METHODS", "ORDERS", "Setting", "claims", "recipe_of", "run", "setting", "summary", "work"]

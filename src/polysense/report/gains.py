@@ -56,9 +56,8 @@ def _opening(report: Mapping[str, Any]) -> list[str]:
         f"Realigning left the language model {'bit for bit as it was' if kept else 'CHANGED, which it must not'}.",
     ]
     if encoders := report.get("encoders"):
-        one = len(set(encoders.values())) == 1
         each = ", ".join(f"{sense} {name}" for sense, name in encoders.items())
-        lines.append(f"Encoders: {'one UniAlign checkpoint for every sense' if one else each}.")
+        lines.append(f"Encoders of {' and '.join(_PAPER)}: {each}.")
     return lines
 
 
@@ -116,7 +115,7 @@ def _of_order(report: Mapping[str, Any], order: str) -> list[str]:
     return [
         f"**Backward gain by stage, {title}**", "", *stage_rows(gains, labels, "backward"), "",
         f"**Forward gain by stage, {title}**", "", *stage_rows(gains, labels, "forward"), "",
-        f"**Raw scores, {title}**", "", *raw_rows(senses, report["experts"], report["raw"][order], labels),
+        f"**Raw scores, {title}**", "", *raw_rows(senses, report["experts"][order], report["raw"][order], labels),
     ]  # fmt: skip
 
 
