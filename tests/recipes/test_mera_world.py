@@ -199,6 +199,9 @@ def test_experts_come_first_and_every_method_runs_in_both_orders() -> None:
     assert found[:4] == [Cell(EXPERT, 5, sense) for sense in SENSES]
     assert [each.name for each in found[4:]] == [f"{method}-{order}-seed5" for order in ("sequential", "reverse")
                                                 for method in ("ewc", "mera-1")]  # fmt: skip
+    several = cells_of([0, 1], ["merging", "mera-10"])
+    assert [each.seed for each in several[8:]] == [0, 0, 1, 1] * 2, "what the paper compares is there first"
+    assert [each.method for each in several[8::4]] == ["mera-10", "merging"]
     beyond = beyond_cells(0)
     assert {each.order for each in beyond if each.method != EXPERT} == {"unialign", "six", "sequential"}
     assert [each.order for each in beyond if each.method == EXPERT][3:6] == [
