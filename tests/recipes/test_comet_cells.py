@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polysense.recipes import comet_cells
+from polysense.recipes import comet_cells, comet_variants
 from polysense.recipes.cells import Cell, finished_cells, run_cells
 from polysense.recipes.comet import CometRun
 from polysense.recipes.comet_cells import RAW, Setting, figure_name, figures, setting, trained, work
@@ -47,13 +47,17 @@ def test_equal_stages_of_a_seed_are_trained_once(
     base: CometRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = replace(base, evaluation=SILENT)
-    made: list[str] = []
+    made: list[int] = []
     learn = CometRun._learn
-    monkeypatch.setattr(CometRun, "_learn", lambda self, number, start, mixture, work: (
-        made.append(f"{number} {work.name}"), learn(self, number, start, mixture, work))[1])  # fmt: skip
+
+    def noted(self: CometRun, number: int, *rest: Any) -> Any:
+        made.append(number)
+        return learn(self, number, *rest)
+
+    monkeypatch.setattr(CometRun, "_learn", noted)
     for method in ("dcid-comet", "dcid-printed", "comet-no-growth", "comet-no-replay"):
         trained(recipe_of(Cell(method, 0, OWN), quick), tmp_path)
-    assert [each[0] for each in made] == ["1", "2", "2", "2", "2"]
+    assert made == [1, 2, 2, 2, 2]
 
 
 def test_raw_sequences_bound_what_codes_can_carry(base: CometRecipe, tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_stages_that_know_speech_are_asked_to_segment(
         return {"segmentation": {"value": 0.5}}
 
     monkeypatch.setattr(comet_cells, "segmented", segmented)
-    monkeypatch.setitem(comet_cells.ORDERS, SPOKEN, ("video-text", "audio-text"))  # type: ignore[arg-type]
+    monkeypatch.setattr(comet_variants, "ORDERS", {SPOKEN: ("video-text", "audio-text")})
     record = work(Cell("dcid", 2, SPOKEN), base=replace(base, evaluation=SILENT), output=tmp_path)
     assert len(asked) == 2 and {seed for _, seed in asked} == {2}
     assert all(stage["figures"]["segmentation"] == {"value": 0.5} for stage in record["stages"])

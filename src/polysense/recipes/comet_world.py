@@ -17,7 +17,6 @@ from polysense.recipes.comet_cells import RAW, Setting, setting, work
 from polysense.recipes.comet_variants import CONFIGS, METHODS, cells_of, extra_cells
 
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
-_CELLS = "comet-world"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +26,20 @@ class Bench:
     Attributes:
         found: the setting of the report's own recipe; orders of other configs have another.
         reports: folder of reports.
+        place: of the cells in it; those of every setting have a folder there.
         methods: those that may be computed; `None`: all.
         workers: processes side by side.
     """
 
     found: Setting
     reports: Path
+    place: str = "comet-world"
     methods: Sequence[str] | None = None
     workers: int = 2
 
     def folder(self, found: Setting) -> Path:
         """Where the cells of a setting are kept."""
-        return self.reports / _CELLS / found.key
+        return self.reports / self.place / found.key
 
     def compute(self, cells: Iterable[Cell]) -> None:
         """Compute the missing ones of these cells, as far as their methods may be computed.
