@@ -5,7 +5,7 @@ Every claim is judged twice: of COMET as it is printed, and of the recommended r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -231,7 +231,7 @@ def score_claims(seeds: Mapping[int, SeedScores]) -> dict[str, dict[str, Any]]:
     return {name: _judged(each, seeds) for name, each in CLAIMS.items()}
 
 
-def undecided_cells(table: Mapping[str, Mapping[str, Any]], seeds: tuple[int, ...]) -> list[Cell]:
+def undecided_cells(table: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> list[Cell]:
     """The cells of further seeds that undecided claims need."""
     open_claims = [CLAIMS[name] for name, each in table.items() if each["verdict"] == UNDECIDED]
     wanted = {

@@ -31,31 +31,45 @@ PAIRS: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 SEEN = ("V-T", "A-T", "I-T", "D-T", "P-T", "Th-T")
 MASKS = ("J", "F", "J&F")
-_ASKED = "segmentation text to speech"
 
 
-def pool_of(pair: str) -> str:
-    """The retrieval protocol of a pair of senses, as the evaluation names it."""
-    return "-".join(sense.replace("_", "-") for sense in PAIRS[pair])
+def transfer_columns() -> dict[str, str]:
+    """The figures that Table 1's average is of, in the order of its columns, with what these are called."""
+    return {
+        figure_name(f"{task} {way}", data, metric): f"{name} {_arrow(*way.split(' to '))}"
+        for (name, (task, data, metric)), way in product(TRANSFERS.items(), WAYS)
+    }
 
 
-def transfer_names(way: str | None = None) -> list[str]:
-    """The figures that Table 1's average is of, in the order of its columns."""
-    ways = WAYS if way is None else (way,)
-    return [figure_name(f"{task} {each}", data, metric)
-            for (task, data, metric), each in product(TRANSFERS.values(), ways)]  # fmt: skip
-
-
-def recall_names(pair: str) -> list[str]:
-    """The figures that the average of Tables 2, 3, 4 and 7 is of, in the order of their columns."""
+def recall_columns(pair: str) -> dict[str, str]:
+    """The figures that the average of Tables 2, 3, 4 and 7 is of for a pair of senses, likewise."""
     a, b = PAIRS[pair]
-    return [figure_name(f"retrieval {first} to {then}", pool_of(pair), recall)
-            for (first, then), recall in product(((b, a), (a, b)), RECALLS)]  # fmt: skip
+    pool = "-".join(sense.replace("_", "-") for sense in (a, b))  # as the evaluation calls it
+    return {
+        figure_name(f"retrieval {first} to {then}", pool, recall): f"{_arrow(first, then)} {recall}"
+        for (first, then), recall in product(((b, a), (a, b)), RECALLS)
+    }
 
 
-def mask_name(metric: str, data: str = "spoken") -> str:
-    """A figure of Table 5."""
-    return figure_name(_ASKED, data, metric)
+def mask_columns() -> dict[str, str]:
+    """The figures of Table 5."""
+    return {figure_name("segmentation text to speech", "spoken", metric): metric for metric in MASKS}
+
+
+def _arrow(first: str, then: str) -> str:
+    """T → V."""
+    return f"{first[0].upper()} → {then[0].upper()}"
+
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "transfer": transfer_columns(), **{pair: recall_columns(pair) for pair in PAIRS}, "segmentation": mask_columns(),
+}  # fmt: skip
+"""Table to its figures and their short names."""
+MEASURES: Mapping[str, Sequence[str]] = {
+    **{name: list(columns) for name, columns in COLUMNS.items() if name != "segmentation"},
+    **{f"segmentation {metric}": [name] for name, metric in mask_columns().items()},
+}
+"""Name of an average to the figures that it is of."""
 
 
 def _mean(stage: Stage, names: Sequence[str]) -> float | None:
@@ -64,13 +78,6 @@ def _mean(stage: Stage, names: Sequence[str]) -> float | None:
     if any(name not in found for name in names):
         return None
     return fmean(float(found[name]["value"] or 0.0) for name in names)
-
-
-MEASURES: Mapping[str, Sequence[str]] = {
-    "transfer": transfer_names(), **{pair: recall_names(pair) for pair in PAIRS},
-    **{f"segmentation {metric}": [mask_name(metric)] for metric in MASKS},
-}  # fmt: skip
-"""Name of an average to the figures that it is of."""
 
 
 def stage_scores(stage: Stage) -> dict[str, float]:
@@ -115,8 +122,8 @@ class SeedScores:
 
     def kept(self, measure: str, method: str, order: str) -> float:
         """Retention: the score after the last stage, as a share of what was learned; 0 where nothing was."""
-        first, *_, last = [*self.course(measure, method, order)] * 2
-        return last / first if first > 0 else 0.0
+        course = self.course(measure, method, order)
+        return course[-1] / course[0] if course[0] > 0 else 0.0
 
 
 def scores_by_seed(records: Records) -> dict[int, SeedScores]:
@@ -181,7 +188,7 @@ def references(records: Records, order: str, method: str) -> dict[str, dict[str,
               if (cell.order, cell.method) == (order, method)]  # fmt: skip
     raw: Figures = next((record["raw"] for cell, record in records.items() if cell.method == RAW), {})
     table = {}
-    for name in [*transfer_names(), *(each for pair in PAIRS for each in recall_names(pair))]:
+    for name in (name for names in MEASURES.values() for name in names):
         having = [stage for stage in stages if name in stage["figures"]]
         if having:
             task, data, metric = name.split(" | ")
@@ -202,6 +209,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 __all__ = [
-    "PAIRS", "RECALLS", "SEEN", "TRANSFERS", "WAYS", "Records", "SeedScores", "figure_table", "mask_name",
-    "memory_table", "recall_names", "references", "score_tables", "scores_by_seed", "stage_scores", "transfer_names",
+    "COLUMNS", "MEASURES", "PAIRS", "SEEN", "TRANSFERS", "Records", "SeedScores", "figure_table", "mask_columns",
+    "memory_table", "recall_columns", "references", "score_tables", "scores_by_seed", "stage_scores",
+    "transfer_columns",
 ]  # fmt: skip

@@ -10,11 +10,41 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from polysense.errors import ConfigError
 from polysense.recipes.cells import Cell, finished_cells, read_cell, run_cells
+from polysense.recipes.claims import write_report
 from polysense.recipes.comet_cells import RAW, Setting, setting, work
-from polysense.recipes.comet_variants import CONFIGS, METHODS, cells_of, extra_cells
+from polysense.recipes.comet_claims import WORDS, score_claims, undecided_cells
+from polysense.recipes.comet_scores import (
+    COLUMNS,
+    Records,
+    figure_table,
+    memory_table,
+    references,
+    score_tables,
+    scores_by_seed,
+)
+from polysense.recipes.comet_variants import (
+    COMPARED,
+    CONFIGS,
+    FIRST,
+    METHODS,
+    NUMBERS,
+    ORDERS,
+    REMOVALS,
+    SECOND,
+    SETTINGS,
+    SPOKEN,
+    cells_of,
+    extra_cells,
+    full,
+    with_experts,
+    without,
+)
+from polysense.recipes.provenance import command, commit
+from polysense.report import plot_transfer, transfer_markdown
 
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
 
@@ -58,9 +88,9 @@ class Bench:
                 run_cells([Cell(RAW, 0)], does, folder, workers=1)  # all others read what this one extracts
                 run_cells(wanted, does, folder, workers=self.workers)
 
-    def records(self) -> dict[Cell, dict[str, object]]:
+    def records(self) -> dict[Cell, dict[str, Any]]:
         """Everything that is finished, whoever computed it."""
-        found: dict[Cell, dict[str, object]] = {}
+        found: dict[Cell, dict[str, Any]] = {}
         for config in CONFIGS.values():
             folder = self.folder(setting(config, self.found.output))
             found |= {cell: record for cell, record in finished_cells(folder).items() if cell.method != RAW}
@@ -93,8 +123,37 @@ def run(
     check(found)
     bench = Bench(found=found, reports=reports, methods=methods, workers=workers)
     bench.compute(cells_of(seeds))
+    bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), more_seeds))
     bench.compute(extra_cells(seeds[0], beyond=beyond))
-    return bench.folder(found)
+    report = summary(bench.records())
+    return write_report(reports / "comet-world.json", report, transfer_markdown(report), plot_transfer(report))
 
 
-__all__ = ["MORE_SEEDS", "SEEDS", "Bench", "run"]
+def summary(records: Records) -> dict[str, Any]:
+    """Everything that the report's JSON, tables and plots are made of."""
+    seeds = scores_by_seed(records)
+    last = {method: references(records, FIRST, method) for method in COMPARED}
+    return {
+        "command": command(), "commit": commit(), "seeds": sorted(seeds), "main": [FIRST, SECOND], "spoken": SPOKEN,
+        "orders": {name: list(pairs) for name, pairs in ORDERS.items()},
+        "methods": {name: method.label for name, method in METHODS.items()},
+        "rows": {
+            "compared": list(COMPARED), "spoken": ["dcid", *map(full, SETTINGS)],
+            "removed": {f"Each part removed, {WORDS[setting]}": removed(setting) for setting in SETTINGS},
+            "experts": {
+                WORDS[setting]: {str(number): with_experts(setting, number) for number in NUMBERS}
+                for setting in SETTINGS
+            },
+        },
+        "columns": COLUMNS, "scores": score_tables(seeds), "memory": memory_table(seeds),
+        "figures": figure_table(records), "references": {name: each for name, each in last.items() if each},
+        "claims": score_claims(seeds),
+    }  # fmt: skip
+
+
+def removed(setting: str) -> list[str]:
+    """Rows of Tables 6 and 8: a part gone in each, then none and all of COMET."""
+    return [*(without(setting, part) for part in REMOVALS), "dcid", full(setting)]
+
+
+__all__ = ["MORE_SEEDS", "SEEDS", "Bench", "run", "summary"]
