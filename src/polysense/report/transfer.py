@@ -124,9 +124,7 @@ def memory_rows(report: Report) -> Iterator[str]:
             for method, each in methods.items()
         ]  # fmt: skip
         head = ["method", *(f"{pair} {what}" for pair in pairs for what in ("kept", "learned"))]
-        yield markdown_table(
-            f"What is kept of each pair's retrieval, and how well it was learned, {order}", head, body
-        )
+        yield markdown_table(f"Retrieval of each pair: share kept to the end, and as learned, {order}", head, body)
 
 
 def course_rows(report: Report, order: str) -> str:
