@@ -67,6 +67,18 @@ def test_raw_sequences_bound_what_codes_can_carry(base: CometRecipe, tmp_path: P
     assert {path.name for path in Path(base.data.store).iterdir()} >= {"video", "audio", "text"}
 
 
+def test_of_another_config_only_its_own_pairs_are_extracted(
+    base: CometRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(comet_cells, "extract", lambda data, names: asked.extend(names))
+    silent = replace(base, evaluation=SILENT)
+    assert work(Cell(RAW, 0, "unialign"), base=silent, output=tmp_path) == {"raw": {}}
+    assert asked == ["video-text", "audio-text"]
+    work(Cell(RAW, 0), base=silent, output=tmp_path)
+    assert {"speech-text", "audio-video", "image-text"} <= set(asked)
+
+
 def test_stages_that_know_speech_are_asked_to_segment(
     base: CometRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

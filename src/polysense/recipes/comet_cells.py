@@ -24,7 +24,9 @@ from polysense.recipes.turns import taking_turns
 from polysense.world import WorldSummary, load_world
 
 RAW = "raw"
-"""Method of the cell that extracts all sequences and trains heads on them as they are: the bound without codes."""
+"""Method of the cell that extracts all sequences and trains heads on them as they are: the bound without codes.
+
+Its order is that of another config, or none for all orders of the report's own."""
 SPEECH = "speech"
 _SPEECH_PAIR = "speech-text"
 _SEGMENTATION = "segmentation-world"
@@ -107,7 +109,8 @@ def work(cell: Cell, *, base: CometRecipe, output: Path) -> dict[str, Any]:
     """
     import_modules(base.imports)
     if cell.method == RAW:
-        return {"raw": raw_bounds(base)}
+        orders = [] if cell.order else list(ORDERS.values())
+        return {"raw": raw_bounds(base, [*(stage.pairs for stage in base.stages), *orders])}
     folder = output / f"seed{cell.seed}"
     stages = trained(recipe_of(cell, base), folder)
     records = [_stage(stage) for stage in stages]
@@ -137,11 +140,9 @@ def segmented(stage: Path, root: Path, seed: int) -> dict[str, Any]:
     return figures(segmentation_results(settings, reader, root, seed=seed)[1])
 
 
-def raw_bounds(base: CometRecipe) -> dict[str, Any]:
-    """Extract the sequences of all pairs, and score heads on those that the transfers are tested on."""
-    extract(
-        base.data, [pair for stages in (*ORDERS.values(), *(each.pairs for each in base.stages)) for pair in stages]
-    )
+def raw_bounds(base: CometRecipe, orders: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Extract the sequences of the pairs of some orders, and score heads on those that the transfers are tested on."""
+    extract(base.data, [pair for order in orders for pair in order])
     pairs = PairStages(base.data)
     reader = SequenceReader(pairs.extractor, base.data.steps, lambda sense: pairs.store(sense, {"of": "files"}))
     root, found = Path(base.data.data_root), dict[str, Any]()

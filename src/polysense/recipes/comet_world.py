@@ -76,16 +76,16 @@ class Bench:
 
         Raises: see `run_cells`.
         """
-        by_config: dict[str, list[Cell]] = {}
+        of_config: dict[str, list[Cell]] = {}
         for cell in cells:
             if self.methods is None or cell.method in self.methods:
-                by_config.setdefault(CONFIGS.get(cell.order, ""), []).append(cell)
-        for config, wanted in by_config.items():
-            found = setting(config, self.found.output) if config else self.found
+                of_config.setdefault(cell.order if cell.order in CONFIGS else "", []).append(cell)
+        for order, wanted in of_config.items():
+            found = setting(CONFIGS[order], self.found.output) if order else self.found
             folder = self.folder(found)
             if any(read_cell(folder, cell) is None for cell in wanted):
                 does = partial(work, base=found.base(), output=found.folder)
-                run_cells([Cell(RAW, 0)], does, folder, workers=1)  # all others read what this one extracts
+                run_cells([Cell(RAW, 0, order)], does, folder, workers=1)  # all others read what this one extracts
                 run_cells(wanted, does, folder, workers=self.workers)
 
     def records(self) -> dict[Cell, dict[str, Any]]:
