@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from polysense.errors import ConfigError, FeatureShapeError
-from polysense.recipes.code_transfer import TransferSettings, transfer_results
+from polysense.recipes.code_transfer import TransferSettings, own_results, transfer_results
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.config import build
 from tests.recipes.code_samples import LabelEncoder, clips, write_clips
@@ -42,6 +42,21 @@ def test_codes_that_say_nothing_leave_chance(tmp_path: Path) -> None:
     forth = tested["classification video to audio"]
     assert forth.value <= forth.chance + 1e-6
     assert tested["classification audio to video"].upper_bound == pytest.approx(1)  # video's own head
+
+
+def test_a_sense_bounds_itself_whatever_the_width_of_the_others(tmp_path: Path) -> None:
+    def wide(sense: str, dataset: Any) -> CodeSequences:
+        codes = LabelEncoder()(sense, dataset)
+        return CodeSequences(codes.vectors.repeat(1, 1, 2)) if sense == "video" else codes
+
+    few, metric = settings(tmp_path, "classification"), "accuracy, last epoch"
+    found = {(each.task, each.dataset): each for each in own_results(few, wide, tmp_path) if each.metric == metric}
+    assert set(found) == {(f"classification {sense} to {sense}", f"clips/{split}")
+                          for sense in ("video", "audio") for split in ("train", "test")}  # fmt: skip
+    assert all(each.value > 0.95 and each.value == each.upper_bound for each in found.values())
+    same = transfer_results(few, LabelEncoder(), tmp_path)
+    bound = next(each for each in same if each.modality == "audio" and each.metric == metric)
+    assert found["classification audio to audio", bound.dataset].value == bound.upper_bound, "it is the same head"
 
 
 def test_a_seed_repeats_its_figures(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from polysense.data import MediaRef, Sample
 from polysense.data.feature_store import FeatureStore
 from polysense.errors import CheckpointError, ConfigError, ManifestError, MediaError, UnknownModalityError
-from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
+from polysense.recipes.comet_codes import CometReader, SavedExtractors, SequenceReader, save_extractors
 from polysense.recipes.feature_pairs import ExtractorSettings
 from tests.models.comet.tiny import SENSES, tiny_comet
 
@@ -75,6 +75,17 @@ def test_a_data_set_is_read_once_in_its_order(files: Arrays, tmp_path: Path, kep
     made("audio", files)
     (reader(extractor, tmp_path / "store") if kept else made)("audio", files)
     assert extractor.calls == 4
+
+
+def test_sequences_without_codes_are_the_files_themselves(files: Arrays, tmp_path: Path) -> None:
+    extractor, folder = Reading(), tmp_path / "store"
+    made = SequenceReader(lambda sense: extractor, 5, lambda sense: FeatureStore(folder, sense * 8))
+    found = made("audio", files)
+    assert found.indices is None and found.vectors.shape == (3, 5, DIM)
+    assert found.steps.sum(dim=1).tolist() == [3, 4, 5] and not found.vectors[0, 3:].any()
+    assert torch.equal(found.vectors[2], torch.from_numpy(np.load(files.paths[2])))
+    reader(extractor, folder)("audio", files)
+    assert extractor.calls == 3, "codes are made of the same sequences"
 
 
 def test_a_file_that_changed_is_read_again(files: Arrays, tmp_path: Path) -> None:

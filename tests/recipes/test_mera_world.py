@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -30,7 +28,6 @@ from polysense.recipes.mera_world import (
     parts_settings,
     recipe_of,
     summary,
-    taking_turns,
     work,
 )
 from polysense.recipes.sources import WorldSettings
@@ -160,25 +157,6 @@ def test_a_cell_of_costs_measures_the_last_checkpoints(
                                                                         "llm": str(llm)})  # fmt: skip
     found = work(Cell("cost", 0, "sequential"), bases={"": BASE}, output=tmp_path)["inference"]
     assert set(found) == {*COMPARED, "llm"} and found["pathweave"] == "stage-4-point_cloud"
-
-
-def _hold(folder: Path, entered: Any) -> None:
-    with taking_turns(folder):
-        entered.put(time.monotonic())
-        time.sleep(0.4)
-        entered.put(time.monotonic())
-
-
-def test_two_processes_take_turns_at_a_first_stage(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    entered = context.Queue()
-    both = [context.Process(target=_hold, args=(tmp_path, entered)) for _ in range(2)]
-    for process in both:
-        process.start()
-    times = [entered.get(timeout=60) for _ in range(4)]
-    for process in both:
-        process.join()
-    assert times == sorted(times), "one leaves before the other enters"
 
 
 def test_a_language_model_that_realigning_moved_shows() -> None:

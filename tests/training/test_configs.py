@@ -34,6 +34,7 @@ CONFIGS: dict[str, type] = {
     "comet/demo.yaml": CometRecipe,
     "comet/paper.yaml": CometRecipe,
     "comet/world.yaml": CometRecipe,
+    "comet/world-long.yaml": CometRecipe,
     "comet/world-unialign.yaml": CometRecipe,
     "comet/downstream-paper.yaml": DownstreamSettings,
     "comet/downstream-world.yaml": DownstreamSettings,

@@ -53,6 +53,19 @@ def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[i
     return path
 
 
+def read_frozen(path: Path) -> dict[str, Any]:
+    """What `world.json` says, to which systems add what they rest on.
+
+    Raises:
+        ConfigError: it is not there or cannot be read.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the record of the frozen world cannot be read ({error})", where=path,
+                          fix="Run eval/calibrate.py first.") from error  # fmt: skip
+
+
 def check_frozen(reports: Path, world: WorldSummary) -> None:
     """Refuse to make a report on a world that was not calibrated, is out of range, or changed since.
 

@@ -81,6 +81,12 @@ def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def finished_cells(folder: Path) -> dict[Cell, dict[str, Any]]:
+    """All finished cells of a folder, whichever run has computed them."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return {Cell(each["method"], each["seed"], each.get("order", "")): each for each in records}
+
+
 def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int = 2) -> dict[Cell, dict[str, Any]]:
     """Compute the cells that `folder` lacks and return all of them.
 

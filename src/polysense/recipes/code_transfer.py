@@ -85,18 +85,15 @@ def transfer_results(settings: TransferSettings, encode: CodeEncoder, root: Path
         ConfigError: a data set has no labelled sample of a sense, or labels that do not fit its sequences.
         FeatureShapeError: the senses' sequences are not of one width.
     """
-    task = TASKS[settings.task](settings.classes)
-    labels, datasets = _labelled(settings, task, root)
-    classes = task.classes([label for each in labels.values() for label in each])
-    data = {}
-    for key, dataset in datasets.items():
-        codes = encoded(encode, key[1], dataset)
-        data[key] = Labelled(codes, task.truth(labels[key], classes, codes))
-    _check_widths(data)
+    task, data, classes = _read(settings, encode, root)
+    widths = {sense: each.codes.vectors.shape[-1] for (_, sense), each in data.items()}
+    if len(set(widths.values())) > 1:
+        raise FeatureShapeError(f"the senses' sequences have the widths {widths}",
+                                fix="Transfer needs codes of one codebook.")  # fmt: skip
     curves: dict[tuple[str, str, str], Curve] = {}
     for source in settings.senses:
         tested = {(name, sense): data[name, sense] for name, sense in product(settings.tests, settings.senses)}
-        found = _train(task, data[_TRAIN, source], tested, settings.head, len(classes), f"{seed} {source}")
+        found = _train(task, data[_TRAIN, source], tested, settings.head, classes, f"{seed} {source}")
         curves |= {(source, *key): curve for key, curve in found.items()}
     results = []
     for (source, name, target), curve in curves.items():
@@ -104,6 +101,37 @@ def transfer_results(settings: TransferSettings, encode: CodeEncoder, root: Path
             bound = curves[target, name, target]
             results += _results(settings.task, task, curve, bound, data[name, target], (source, target, name))
     return results
+
+
+def own_results(settings: TransferSettings, encode: CodeEncoder, root: Path, *, seed: int = 0) -> list[Result]:
+    """Scores of the same heads on the sense that they learned from: what there is to be transferred.
+
+    With the sequences that codes are made of in place of codes, they are the bound that needs no codebook.
+
+    Args and Raises: see `transfer_results`; senses may be of different widths.
+    """
+    task, data, classes = _read(settings, encode, root)
+    results = []
+    for sense in settings.senses:
+        tested = {(name, sense): data[name, sense] for name in settings.tests}
+        curves = _train(task, data[_TRAIN, sense], tested, settings.head, classes, f"{seed} {sense}")
+        for (name, _), curve in curves.items():
+            results += _results(settings.task, task, curve, curve, data[name, sense], (sense, sense, name))
+    return results
+
+
+def _read(
+    settings: TransferSettings, encode: CodeEncoder, root: Path
+) -> tuple[CodeTask, dict[tuple[str, str], Labelled], int]:
+    """The task, its labelled sequences by figure and sense, and the number of classes."""
+    task = TASKS[settings.task](settings.classes)
+    labels, datasets = _labelled(settings, task, root)
+    classes = task.classes([label for each in labels.values() for label in each])
+    data = {}
+    for key, dataset in datasets.items():
+        codes = encoded(encode, key[1], dataset)
+        data[key] = Labelled(codes, task.truth(labels[key], classes, codes))
+    return task, data, len(classes)
 
 
 _TRAIN = "(training)"
@@ -130,13 +158,6 @@ def _labelled(
 def _label(dataset: SampleDataset, index: int, task: CodeTask, sense: str) -> Any:
     sample = dataset[index]
     return task.label(sample, sense) if sense in sample.media else None
-
-
-def _check_widths(data: Mapping[tuple[str, str], Labelled]) -> None:
-    widths = {sense: each.codes.vectors.shape[-1] for (_, sense), each in data.items()}
-    if len(set(widths.values())) > 1:
-        raise FeatureShapeError(f"the senses' sequences have the widths {widths}",
-                                fix="Transfer needs codes of one codebook.")  # fmt: skip
 
 
 def _train(

@@ -61,6 +61,13 @@ class _Trained:
     frozen: Mapping[str, bool]
     samples: Mapping[str, int]
     steps: int
+    restarts: int
+
+    @property
+    def codebook(self) -> dict[str, Any]:
+        """What `metrics.json` says of the codes beside what they are good for."""
+        rate = 1000 * self.restarts / max(1, self.steps)
+        return {"sizes": list(self.model.config.codebook_sizes), "restarts_per_1000_steps": rate}
 
 
 class CometRun:
@@ -163,9 +170,9 @@ class CometRun:
 
     # ---- a stage ------------------------------------------------------------------------------------------------
 
-    def run(self) -> list[Path]:
-        """All stages; their folders are returned."""
-        return run_stages(self.stages, self.output / "stages", self._train, common=self._common())
+    def run(self, through: int | None = None) -> list[Path]:
+        """All stages, or those up to the number `through`; their folders are returned."""
+        return run_stages(self.stages[:through], self.output / "stages", self._train, common=self._common())
 
     def folders(self) -> list[Path]:
         """Where the stages go, whether they are there or not."""
@@ -182,11 +189,10 @@ class CometRun:
 
         def finish() -> None:
             found = self.score(trained.model)
-            sizes = {"codebook": {"sizes": list(trained.model.config.codebook_sizes)}}
             parts: list[Callable[[Path], Any]] = [trained.model.save_pretrained, self._save_extractors(trained.model)]
             if self.recipe.strength:
                 parts.append(lambda target: _save_ewc(trained.ewc, target))
-            save_stage(folder, parts, record, {**found.record(self.recipe.seed), **sizes})
+            save_stage(folder, parts, record, {**found.record(self.recipe.seed), "codebook": trained.codebook})
 
         on_main(finish)
 
@@ -215,7 +221,7 @@ class CometRun:
             pattern = ewc_pattern(recipe.ewc_scope, model.branch(recipe.held(number)))
             consolidate(ewc, objective, batches[: recipe.fisher_batches], pattern)
         samples = {source.name: len(source.dataset) for source in mixture.sources}
-        return _Trained(model, ewc, table, samples, steps)
+        return _Trained(model, ewc, table, samples, steps, int(objective.module.restarts))
 
     def _model(self, start: Path | None, stage: CodebookStage, batch: Batch) -> CometModel:
         """The model that the stage before left, or a new one of the first stage's senses."""

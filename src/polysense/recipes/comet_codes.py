@@ -76,14 +76,61 @@ def save_extractors(saved: SavedExtractors, nets: Path, folder: Path) -> None:
     write_whole(folder / _FILE, json.dumps(content, indent=1) + "\n")
 
 
-class CometReader:
+class SequenceReader:
+    """The feature sequences of whole data sets, as they are; a `CodeEncoder` for a bound that does without codes.
+
+    Args:
+        extractor: sense to its extractor.
+        steps: of every sequence.
+        store: sense to where sequences of data sets are kept; in memory without it.
+    """
+
+    def __init__(self, extractor: Callable[[str], SequenceExtractor], steps: int, store: Store | None = None) -> None:
+        self._extractor, self.steps, self._store = extractor, steps, store
+        self._memory: dict[str, dict[str, Tensor]] = {}
+
+    def __call__(self, sense: str, dataset: SampleDataset) -> CodeSequences:
+        """A data set's sequences in the order of its samples, padded; pictures as rows of all their values.
+
+        Raises:
+            ManifestError: a sample lacks the sense.
+            MediaError: a file cannot be used.
+        """
+        names, known = self._known(sense, dataset)
+        stacked = stack_sequences([known[name].flatten(1) for name in names], self.steps)
+        return CodeSequences(stacked["sequence"], None, stacked["mask"])
+
+    def _known(self, sense: str, dataset: SampleDataset) -> tuple[list[str], FeatureStore | Mapping[str, Tensor]]:
+        """The name of every sample's sequence, and where it is found."""
+        refs = [dataset[index].ref(sense) for index in range(len(dataset))]
+        names = [_name(sense, ref) for ref in refs]
+        wanted = {name: partial(self._extract, sense, ref) for name, ref in zip(names, refs, strict=True)}
+        return names, self._sequences(sense, wanted)
+
+    def _extract(self, sense: str, ref: MediaRef) -> Tensor:
+        if sense == TEXT:
+            return self._extractor(sense)(_phrases(ref.source))
+        return self._extractor(sense)(ref.open(), ref.facts)
+
+    def _sequences(self, sense: str, wanted: Mapping[str, Extract]) -> FeatureStore | Mapping[str, Tensor]:
+        """All sequences that are wanted, of which those that are there are not computed again."""
+        if self._store is None:
+            known: MutableMapping[str, Tensor] = self._memory.setdefault(sense, {})
+            missing = [name for name in wanted if name not in known]
+            for name in tqdm(missing, desc=f"features of {sense}", delay=2, leave=False):
+                known[name] = wanted[name]()
+            return known
+        store = self._store(sense)
+        store.fill(wanted, max_skipped_share=0.0)
+        return store
+
+
+class CometReader(SequenceReader):
     """Codes of files, texts and whole data sets; a `CodeEncoder`.
 
     Args:
         model: in whichever mode; it is put into eval mode.
-        extractor: sense to its extractor.
-        steps: of every sequence.
-        store: sense to where sequences of data sets are kept; in memory without it.
+        extractor, steps, store: see `SequenceReader`.
     """
 
     def __init__(
@@ -93,8 +140,8 @@ class CometReader:
         steps: int,
         store: Store | None = None,
     ) -> None:
-        self.model, self._extractor, self.steps, self._store = model.eval(), extractor, steps, store
-        self._memory: dict[str, dict[str, Tensor]] = {}
+        super().__init__(extractor, steps, store)
+        self.model = model.eval()
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> CometReader:
@@ -148,12 +195,9 @@ class CometReader:
             MediaError: a file cannot be used.
         """
         self.model.branch(sense)
-        refs = [dataset[index].ref(sense) for index in range(len(dataset))]
-        names = [_name(sense, ref) for ref in refs]
-        wanted = {name: partial(self._extract, sense, ref) for name, ref in zip(names, refs, strict=True)}
-        sequences = self._sequences(sense, wanted)
+        names, known = self._known(sense, dataset)
         batches = range(0, len(names), _BATCH)
-        parts = [self._encode(sense, [sequences[name] for name in names[at : at + _BATCH]]) for at in batches]
+        parts = [self._encode(sense, [known[name] for name in names[at : at + _BATCH]]) for at in batches]
         return CodeSequences(
             torch.cat([part.quantized for part in parts]).float().cpu(),
             torch.cat([part.indices for part in parts]).cpu(),
@@ -165,23 +209,6 @@ class CometReader:
         stacked = {name: each.to(self.model.device) for name, each in stack_sequences(sequences, self.steps).items()}
         encoding: CometEncoding = self.model.encode_sequence(sense, stacked["sequence"], stacked["mask"])
         return encoding
-
-    def _extract(self, sense: str, ref: MediaRef) -> Tensor:
-        if sense == TEXT:
-            return self._extractor(sense)(_phrases(ref.source))
-        return self._extractor(sense)(ref.open(), ref.facts)
-
-    def _sequences(self, sense: str, wanted: Mapping[str, Extract]) -> FeatureStore | Mapping[str, Tensor]:
-        """All sequences that are wanted, of which those that are there are not computed again."""
-        if self._store is None:
-            known: MutableMapping[str, Tensor] = self._memory.setdefault(sense, {})
-            missing = [name for name in wanted if name not in known]
-            for name in tqdm(missing, desc=f"features of {sense}", delay=2, leave=False):
-                known[name] = wanted[name]()
-            return known
-        store = self._store(sense)
-        store.fill(wanted, max_skipped_share=0.0)
-        return store
 
 
 def _phrases(text: object) -> tuple[str, ...]:
@@ -210,4 +237,4 @@ def _name(sense: str, ref: MediaRef) -> str:
     return digest(json.dumps([content, dict(ref.facts)], sort_keys=True, default=str).encode())
 
 
-__all__ = ["CometReader", "SavedExtractors", "save_extractors"]
+__all__ = ["CometReader", "SavedExtractors", "SequenceReader", "save_extractors"]

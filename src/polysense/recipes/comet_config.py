@@ -62,7 +62,8 @@ class CometRecipe:
         pmr_teacher: who chooses the codes of the pseudo-modality: "live" (as printed) or "frozen"; `None` goes without
             replay.
         ewc: lambda of the penalty; 0 goes without.
-        ewc_scope: what EWC holds: "adapter" (as printed), "adapter+encoder" or "encoder".
+        ewc_scope: what EWC holds: "adapter" (as printed), "adapter+encoder" or "encoder", which is a control and the
+            only one that a method without COMET can have.
         fisher_batches: mini-batches that the importance of parameters is estimated on.
         image_branch: "own", or the sense whose encoders and decoder images use.
         recurrent: senses that begin with a bi-LSTM.
@@ -130,8 +131,8 @@ class CometRecipe:
 
     @property
     def strength(self) -> float:
-        """Lambda of EWC, 0 without it."""
-        return self.ewc if self.comet else 0.0
+        """Lambda of EWC, 0 without it: a method alone has no adapter, only an encoder that can be held."""
+        return self.ewc if self.comet or self.ewc_scope == "encoder" else 0.0
 
     @property
     def codebook_stages(self) -> list[CodebookStage]:

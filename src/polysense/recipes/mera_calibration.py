@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.recipes.calibration import CALIBRATION_SEEDS
+from polysense.recipes.calibration import CALIBRATION_SEEDS, read_frozen
 from polysense.recipes.cells import run_cells
 from polysense.recipes.mera_claims import BOTH
 from polysense.recipes.mera_gains import gains_by_seed, mean_experts
@@ -35,7 +35,7 @@ def run(
         ConfigError: `world.json` is not there or cannot be read.
     """
     path = reports / "world.json"
-    frozen = _read(path)
+    frozen = read_frozen(path)
     found = setting(config, output)
     does = partial(work, bases={"": found.base()}, output=found.folder)
     cells = cells_of(seeds, ["fine-tuning"])
@@ -61,7 +61,7 @@ def check_calibrated(reports: Path, found: Setting) -> None:
         ConfigError: naming the orders that are out of range, or what differs.
     """
     path, again = reports / "world.json", "Run eval/calibrate_mera.py, and then every report that rests on it."
-    record = _read(path).get("mera")
+    record = read_frozen(path).get("mera")
     if record is None:
         raise ConfigError("nobody has looked yet at how much fine-tuning forgets", where=path, fix=again)
     for name, ours in (("content_hash", found.world.content_hash), ("recipe", found.key)):
@@ -73,14 +73,6 @@ def check_calibrated(reports: Path, found: Setting) -> None:
                    if not each["in_range"]]  # fmt: skip
         raise ConfigError(f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}: {', '.join(outside)}", where=path,
                           fix="Change words or recipe, then run eval/calibrate_mera.py again.")  # fmt: skip
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the record of the frozen world cannot be read ({error})", where=path,
-                          fix="Run eval/calibrate.py first.") from error  # fmt: skip
 
 
 __all__ = ["check_calibrated", "run"]

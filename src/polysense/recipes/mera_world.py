@@ -7,17 +7,14 @@ trained once: the first stage of every order, which is the expert of its sense.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polysense.errors import ConfigError, FolderInUseError
+from polysense.errors import ConfigError
 from polysense.recipes import mera_cost, unialign
 from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.cells import Cell, chosen, run_cells, settings_key
@@ -39,13 +36,11 @@ from polysense.recipes.mera_gains import (
 )
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import WorldSettings
+from polysense.recipes.turns import taking_turns
 from polysense.recipes.unialign import UniAlignRecipe
 from polysense.report import gains_markdown, plot_gains
 from polysense.storage import fingerprint
-from polysense.trainer.lock import FolderLock
 from polysense.world import WorldSummary, load_world
-
-logger = logging.getLogger(__name__)
 
 SENSES = ("image", "video", "audio", "point_cloud")
 ONE_ENCODER, SIX = "unialign", "six"
@@ -56,7 +51,6 @@ ORDERS: Mapping[str, Sequence[str]] = {
 }
 """Those after the first two have another recipe, and experts by it."""
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
-_TURN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,23 +151,6 @@ def trained(cell: Cell, base: MeraRecipe, folder: Path) -> list[Path]:
     return MeraRun(recipe, folder).run()
 
 
-@contextmanager
-def taking_turns(folder: Path) -> Iterator[None]:
-    """Within this block no other process is in that of the same folder; it waits for its turn."""
-    with ExitStack() as stack:
-        told = False
-        while True:
-            try:
-                stack.enter_context(FolderLock(folder))
-                break
-            except FolderInUseError as error:
-                if not told:
-                    logger.info("waiting: %s", error)
-                told = True
-                time.sleep(_TURN_SECONDS)
-        yield
-
-
 def _stage(folder: Path) -> dict[str, Any]:
     stage = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -256,10 +233,10 @@ def setting(config: str, output: Path) -> Setting:
     """Build the world of a recipe, and tell what its cells are called by."""
     recipe = read_config(MeraRecipe, "mera", config)
     world = recipe.world or WorldSettings()
-    folder = "world" if world == WorldSettings() else f"world-{world.size}-{world.difficulty}-{world.seed}"
-    recipe = replace(recipe, data_root=str((output / folder).resolve()))
-    world.build(output / folder)
-    built = load_world(output / folder)
+    folder = world.folder(output)
+    recipe = replace(recipe, data_root=str(folder.resolve()))
+    world.build(folder)
+    built = load_world(folder)
     key = settings_key(replace(recipe, data_root=""), parts_settings(recipe), built.content_hash)
     return Setting(recipe=recipe, world=built, key=key, output=output)
 

@@ -234,6 +234,11 @@ class WorldSettings:
     difficulty: str = "standard"
     seed: int = 0
 
+    def folder(self, output: Path) -> Path:
+        """Where this world lies in a folder that may hold others."""
+        standard = self == WorldSettings()
+        return output / ("world" if standard else f"world-{self.size}-{self.difficulty}-{self.seed}")
+
     def build(self, root: Path) -> None:
         build_world(root, WorldConfig(size=self.size, difficulty=self.difficulty, seed=self.seed))
 

@@ -23,6 +23,7 @@ from polysense.report.tables import (
     to_json,
     to_markdown,
 )
+from polysense.report.transfer import plot_transfer, transfer_markdown
 from polysense.report.usage import chat_line, codes_line, snippet, usage
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "plot_gains",
     "plot_retention",
     "plot_scores",
+    "plot_transfer",
     "read_log",
     "read_run",
     "render_page",
@@ -70,6 +72,7 @@ __all__ = [
     "to_json",
     "to_markdown",
     "to_png",
+    "transfer_markdown",
     "usage",
     "write_report",
 ]

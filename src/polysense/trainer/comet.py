@@ -93,15 +93,18 @@ class CometSettings:
 class CometTraining(nn.Module):
     """All that a stage trains or keeps: the model, the replay, and the inner optimisers' state.
 
-    Buffer `steps`: optimiser steps done, which key the draws of the objective alike on all processes.
+    Buffers: `steps`, optimiser steps done, which key the draws of the objective alike on all processes; `restarts`, of
+    codes in all of them.
     """
 
     steps: Tensor
+    restarts: Tensor
 
     def __init__(self, model: CometModel, replay: PseudoModality | None, inner: Mapping[str, InnerAdam]) -> None:
         super().__init__()
         self.model, self.replay, self.inner = model, replay, nn.ModuleDict(inner)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("restarts", torch.zeros((), dtype=torch.int64))
 
 
 class CometObjective:
@@ -296,6 +299,7 @@ class CometObjective:
         if applied and pending is not None:
             self.restarts = codebook.update(pending)
         self.module.steps += 1
+        self.module.restarts += self.restarts
 
     def _share_fitted(self, source: int) -> None:
         """Copy approximations and inner state of the process `source` to all."""

@@ -1,0 +1,23 @@
+"""Reproduce COMET on the world: `python eval/comet_world.py [runs/evidence] [--beyond] [--methods a,b]`.
+
+Finished cells are kept. `--methods` computes those alone, none with an empty list; the report is on all that is there.
+`--beyond` adds another mediator and a chain of six senses. Calibrate first: `python eval/calibrate_comet.py`.
+"""
+
+import argparse
+import logging
+from functools import partial
+from pathlib import Path
+
+from polysense.recipes import comet_calibration, comet_world
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--beyond", action="store_true")
+    parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
+    given = parser.parse_args()
+    reports = Path(__file__).parent / "reports"
+    check = partial(comet_calibration.check_calibrated, reports)
+    print(comet_world.run(reports, given.output, check, methods=given.methods, beyond=given.beyond))

@@ -1,0 +1,168 @@
+"""What COMET's report compares: methods as changes of one recipe, and the orders in which pairs of senses come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from polysense.data.feature_sequences import TEXT
+from polysense.errors import ConfigError
+from polysense.recipes.cells import Cell
+from polysense.recipes.comet_config import CometRecipe, CometStageSettings
+
+FIRST, SECOND, SPOKEN, HEARD = "vt-at-it", "at-vt-it", "vt-st-at", "at-av-it"
+ORDERS: Mapping[str, Sequence[str]] = {
+    FIRST: ("video-text", "audio-text", "image-text"),
+    SECOND: ("audio-text", "video-text", "image-text"),
+    SPOKEN: ("video-text", "speech-text", "audio-text"),
+    HEARD: ("audio-text", "audio-video", "image-text"),  # video is reached through sound
+}
+"""Name of an order to the pairs of its stages."""
+CONFIGS: Mapping[str, str] = {"unialign": "world-unialign", "long": "world-long"}
+"""Orders that are those of a config of their own: other features, and more senses."""
+
+BARE, COMET, PRINTED = "", "comet", "printed"
+SETTINGS = (COMET, PRINTED)
+"""Readings of COMET: as the recipe recommends it, with a frozen teacher, and as it is printed."""
+RIVALS = ("turn", "cmcm", "dcid")
+NUMBERS = (1, 2, 4, 6, 8)
+"""Of experts (Figure 2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What a method changes in the recipe.
+
+    Attributes:
+        label: its name in tables.
+        recipe: fields of the recipe.
+        model, objective: entries of its `model` and fields of its `objective`.
+        all_codes: has from the beginning as many codes as COMET has at the end.
+    """
+
+    label: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    all_codes: bool = False
+
+
+_WITHOUT: Mapping[str, Any] = {"comet": False}
+_READINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    BARE: ("", _WITHOUT), COMET: (" + COMET", {}),
+    PRINTED: (" + COMET as printed", {"pmr_teacher": "live", "ewc_scope": "adapter"}),
+}  # fmt: skip
+
+REMOVALS: Mapping[str, Method] = {
+    "replay": Method(label="replay", recipe={"pmr_teacher": None}),
+    "experts": Method(label="experts", recipe={"ewc": 0.0}, model={"num_experts": 0}),
+    "gate": Method(label="gate loss", objective={"gate": 0.0}),
+    "ewc": Method(label="EWC", recipe={"ewc": 0.0}),
+    "specific": Method(label="specific layers", model={"expert_specific": False}),
+    "growth": Method(label="growth", recipe={"rows": 0}),
+}
+"""Parts that are removed (Tables 6 and 8, and growth); without experts there is nothing for EWC and gate to do."""
+
+
+def named(rival: str, setting: str = BARE) -> str:
+    """The method that is a rival alone, or with COMET in one of its readings."""
+    return f"{rival}-{setting}" if setting else rival
+
+
+def full(setting: str) -> str:
+    """COMET in one of its readings: what it adds to DCID."""
+    return named("dcid", setting)
+
+
+def without(setting: str, part: str) -> str:
+    """COMET with one part removed; without replay there is no teacher, so that both readings are one."""
+    return f"{COMET if part == 'replay' else setting}-no-{part}"
+
+
+def with_experts(setting: str, number: int, usual: int = 6) -> str:
+    """COMET with so many experts."""
+    return full(setting) if number == usual else f"{setting}-experts-{number}"
+
+
+def _rivals() -> dict[str, Method]:
+    return {
+        named(rival, setting): Method(label=rival.upper() + words, recipe={"method": rival, **changes})
+        for setting, (words, changes) in _READINGS.items()
+        for rival in reversed(RIVALS)
+    }
+
+
+def _ablations() -> dict[str, Method]:
+    found: dict[str, Method] = {}
+    for setting in SETTINGS:
+        words, changes = _READINGS[setting]
+        name = words.removeprefix(" + ")
+        new = {
+            without(setting, part): replace(each, label=f"{name} - {each.label}", recipe={**changes, **each.recipe})
+            for part, each in REMOVALS.items()
+        }
+        for number in NUMBERS:
+            label = f"{name}, {number} expert{'s' * (number > 1)}"
+            new[with_experts(setting, number)] = Method(label=label, recipe=changes, model={"num_experts": number})
+        wide = {**changes, "ewc_scope": "adapter+encoder"}
+        new[f"{setting}-wide-ewc"] = Method(label=f"{name}, EWC on the text's encoder too", recipe=wide)
+        found |= {key: each for key, each in new.items() if key not in found and key != full(setting)}
+    return found
+
+
+CONTROLS: Mapping[str, Method] = {
+    "dcid-no-contrast": Method(label="DCID - Cross-CPC", recipe=_WITHOUT, objective={"contrast": 0.0}),
+    "dcid-frozen-text": Method(label="DCID, text frozen", recipe={**_WITHOUT, "frozen": (TEXT,)}),
+    "dcid-ewc-text": Method(label="DCID, EWC on text", recipe={**_WITHOUT, "ewc_scope": "encoder"}),
+    "dcid-all-codes": Method(label="DCID, all codes at once", recipe=_WITHOUT, all_codes=True),
+    "dcid-video-images": Method(label="DCID, images as films", recipe={**_WITHOUT, "image_branch": "video"}),
+    "comet-video-images": Method(label="COMET, images as films", recipe={"image_branch": "video"}),
+}
+"""What explains an effect without COMET, and Part 0's Cross-CPC removed."""
+
+COMPARED: Mapping[str, Method] = _rivals()
+"""Rivals with and without COMET: rows of Tables 1 to 4 and 7."""
+ABLATIONS: Mapping[str, Method] = _ablations()
+METHODS: Mapping[str, Method] = {**COMPARED, **ABLATIONS, **CONTROLS}
+
+
+def recipe_of(cell: Cell, base: CometRecipe) -> CometRecipe:
+    """The recipe of one cell: its order, its seed and what its method changes.
+
+    Raises:
+        ConfigError: no such method, or pairs that the recipe does not have.
+    """
+    if cell.method not in METHODS:
+        raise ConfigError(f"there is no method {cell.method!r}", fix=f"Known methods: {', '.join(METHODS)}.")
+    method, pairs = METHODS[cell.method], ORDERS.get(cell.order)
+    stages = base.stages if pairs is None else tuple(CometStageSettings(pairs=(pair,)) for pair in pairs)
+    more = {"codes": base.codes + (len(stages) - 1) * base.rows} if method.all_codes else {}
+    return replace(
+        base, seed=cell.seed, stages=stages, model={**base.model, **method.model},
+        objective=replace(base.objective, **method.objective), evaluation=replace(base.evaluation, seed=cell.seed),
+        **{**method.recipe, **more},
+    )  # fmt: skip
+
+
+def cells_of(seeds: Sequence[int]) -> list[Cell]:
+    """All cells of the paper's tables and figures, the most telling first."""
+    core = ["dcid", *map(full, SETTINGS)]
+    groups: list[tuple[str, list[str]]] = [
+        (FIRST, core), (SECOND, core),
+        *((order, [name for name in COMPARED if name not in core]) for order in (FIRST, SECOND)),
+        (FIRST, list(ABLATIONS)), (FIRST, list(CONTROLS)), (SPOKEN, core),
+    ]  # fmt: skip
+    return [Cell(method, seed, order) for order, methods in groups for seed in seeds for method in methods]
+
+
+def extra_cells(seed: int, *, beyond: bool) -> list[Cell]:
+    """On one seed: the codebook on a UniAlign checkpoint; and beyond the paper, another mediator and more senses."""
+    orders = ["unialign", *([HEARD, "long"] if beyond else [])]
+    return [Cell(method, seed, order) for order in orders for method in ("dcid", full(COMET))]
+
+
+__all__ = [
+    "COMET", "COMPARED", "CONFIGS", "FIRST", "METHODS", "ORDERS", "PRINTED", "SECOND", "SPOKEN", "Method", "cells_of",
+    "extra_cells", "full", "named", "recipe_of", "with_experts", "without",
+]  # fmt: skip

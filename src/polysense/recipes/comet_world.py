@@ -1,0 +1,159 @@
+"""COMET reproduced on the embedded world: rivals with and without it, each of its parts removed, and controls.
+
+Cells of a seed share a folder, so that equal stages are trained once. What is finished is kept: the report may be made
+in several sittings, and says of a claim whose cells are missing that it was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from polysense.errors import ConfigError
+from polysense.recipes.cells import Cell, finished_cells, read_cell, run_cells
+from polysense.recipes.claims import write_report
+from polysense.recipes.comet_cells import RAW, Setting, setting, work
+from polysense.recipes.comet_claims import WORDS, score_claims, undecided_cells
+from polysense.recipes.comet_scores import (
+    COLUMNS,
+    Records,
+    figure_table,
+    memory_table,
+    references,
+    score_tables,
+    scores_by_seed,
+)
+from polysense.recipes.comet_variants import (
+    COMPARED,
+    CONFIGS,
+    FIRST,
+    METHODS,
+    NUMBERS,
+    ORDERS,
+    REMOVALS,
+    SECOND,
+    SETTINGS,
+    SPOKEN,
+    cells_of,
+    extra_cells,
+    full,
+    with_experts,
+    without,
+)
+from polysense.recipes.provenance import command, commit
+from polysense.report import plot_transfer, transfer_markdown
+
+SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where cells are computed and kept.
+
+    Attributes:
+        found: the setting of the report's own recipe; orders of other configs have another.
+        reports: folder of reports.
+        place: of the cells in it; those of every setting have a folder there.
+        methods: those that may be computed; `None`: all.
+        workers: processes side by side.
+    """
+
+    found: Setting
+    reports: Path
+    place: str = "comet-world"
+    methods: Sequence[str] | None = None
+    workers: int = 2
+
+    def folder(self, found: Setting) -> Path:
+        """Where the cells of a setting are kept."""
+        return self.reports / self.place / found.key
+
+    def compute(self, cells: Iterable[Cell]) -> None:
+        """Compute the missing ones of these cells, as far as their methods may be computed.
+
+        Raises: see `run_cells`.
+        """
+        of_config: dict[str, list[Cell]] = {}
+        for cell in cells:
+            if self.methods is None or cell.method in self.methods:
+                of_config.setdefault(cell.order if cell.order in CONFIGS else "", []).append(cell)
+        for order, wanted in of_config.items():
+            found = setting(CONFIGS[order], self.found.output) if order else self.found
+            folder = self.folder(found)
+            if any(read_cell(folder, cell) is None for cell in wanted):
+                does = partial(work, base=found.base(), output=found.folder)
+                run_cells([Cell(RAW, 0, order)], does, folder, workers=1)  # all others read what this one extracts
+                run_cells(wanted, does, folder, workers=self.workers)
+
+    def records(self) -> dict[Cell, dict[str, Any]]:
+        """Everything that is finished, whoever computed it."""
+        found: dict[Cell, dict[str, Any]] = {}
+        for config in CONFIGS.values():
+            folder = self.folder(setting(config, self.found.output))
+            found |= {cell: record for cell, record in finished_cells(folder).items() if cell.method != RAW}
+        return {**found, **finished_cells(self.folder(self.found))}
+
+
+def run(
+    reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
+    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS,
+    beyond: bool = False, workers: int = 2,
+) -> Path:  # fmt: skip
+    """Run the missing cells and write `comet-world.json`, its tables (.md) and plots (.png); the path is returned.
+
+    Args:
+        reports: folder of reports; cells go to `reports/comet-world`, by recipe and world.
+        output: folder for checkpoints, worlds, nets and sequences.
+        check: refuses a world or a recipe that is not the calibrated one (`comet_calibration.check_calibrated`).
+        methods: compute these alone; none of them writes the report of what is there.
+        seeds: of every method.
+        more_seeds: of those methods whose comparison the former leave undecided.
+        beyond: also another mediator, and a chain of six senses, on the first seed; the module `thermal`, which
+            registers the last, has to be importable.
+
+    Raises:
+        ConfigError: an unknown method.
+    """
+    if unknown := sorted(set(methods or ()) - set(METHODS)):
+        raise ConfigError(f"there is no method {unknown[0]!r}", where="methods", fix=f"Known: {', '.join(METHODS)}.")
+    found = setting(config, output)
+    check(found)
+    bench = Bench(found=found, reports=reports, methods=methods, workers=workers)
+    bench.compute(cells_of(seeds))
+    bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), more_seeds))
+    bench.compute(extra_cells(seeds[0], beyond=beyond))
+    report = summary(bench.records())
+    return write_report(reports / "comet-world.json", report, transfer_markdown(report), plot_transfer(report))
+
+
+def summary(records: Records) -> dict[str, Any]:
+    """Everything that the report's JSON, tables and plots are made of."""
+    seeds = scores_by_seed(records)
+    last = {method: references(records, FIRST, method) for method in COMPARED}
+    return {
+        "command": command(), "commit": commit(), "seeds": sorted(seeds), "main": [FIRST, SECOND], "spoken": SPOKEN,
+        "orders": {name: list(pairs) for name, pairs in ORDERS.items()},
+        "methods": {name: method.label for name, method in METHODS.items()},
+        "rows": {
+            "compared": list(COMPARED), "spoken": ["dcid", *map(full, SETTINGS)],
+            "removed": {f"Each part removed, {WORDS[setting]}": removed(setting) for setting in SETTINGS},
+            "experts": {
+                WORDS[setting]: {str(number): with_experts(setting, number) for number in NUMBERS}
+                for setting in SETTINGS
+            },
+        },
+        "columns": COLUMNS, "scores": score_tables(seeds), "memory": memory_table(seeds),
+        "figures": figure_table(records), "references": {name: each for name, each in last.items() if each},
+        "claims": score_claims(seeds),
+    }  # fmt: skip
+
+
+def removed(setting: str) -> list[str]:
+    """Rows of Tables 6 and 8: a part gone in each, then none and all of COMET."""
+    return [*(without(setting, part) for part in REMOVALS), "dcid", full(setting)]
+
+
+__all__ = ["MORE_SEEDS", "SEEDS", "Bench", "run", "summary"]

@@ -1,0 +1,119 @@
+"""What COMET's methods change, which orders there are, and what is computed first."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from polysense.errors import ConfigError
+from polysense.recipes.cells import Cell
+from polysense.recipes.comet_config import CometRecipe
+from polysense.recipes.comet_variants import (
+    COMPARED,
+    CONFIGS,
+    CONTROLS,
+    FIRST,
+    METHODS,
+    NUMBERS,
+    ORDERS,
+    SETTINGS,
+    SPOKEN,
+    cells_of,
+    extra_cells,
+    full,
+    recipe_of,
+    with_experts,
+    without,
+)
+from polysense.recipes.config import read_config
+
+BASE = read_config(CometRecipe, "comet", "world")
+LIVE = {"pmr_teacher": "live"}
+
+
+def changed(method: str, order: str = FIRST) -> dict[str, Any]:
+    """Fields in which a method's recipe is not that of DCID with COMET."""
+    plain, other = (recipe_of(Cell(name, 3, order), BASE) for name in ("dcid-comet", method))
+    return {each.name: getattr(other, each.name) for each in fields(plain)
+            if getattr(plain, each.name) != getattr(other, each.name)}  # fmt: skip
+
+
+def test_rivals_are_the_three_methods_alone_and_with_either_reading() -> None:
+    assert changed("dcid-comet") == {} and changed("dcid") == {"comet": False}
+    assert changed("turn") == {"method": "turn", "comet": False} and changed("cmcm-comet") == {"method": "cmcm"}
+    assert changed("dcid-printed") == LIVE and changed("turn-printed") == {"method": "turn", **LIVE}
+    assert len(COMPARED) == 9
+
+
+def test_a_removal_takes_one_part_away_and_what_rests_on_it() -> None:
+    model, gate = dict(BASE.model), replace(BASE.objective, gate=0.0)
+    removed = {
+        "replay": {"pmr_teacher": None}, "experts": {"ewc": 0.0, "model": {**model, "num_experts": 0}},
+        "gate": {"objective": gate}, "ewc": {"ewc": 0.0}, "specific": {"model": {**model, "expert_specific": False}},
+        "growth": {"rows": 0},
+    }  # fmt: skip
+    for part, changes in removed.items():
+        assert changed(without("comet", part)) == changes
+        assert changed(without("printed", part)) == (changes if part == "replay" else {**LIVE, **changes})
+
+
+def test_experts_are_counted_and_the_usual_number_is_the_method_itself() -> None:
+    assert [with_experts("comet", number) for number in NUMBERS].count("dcid-comet") == 1
+    for setting in SETTINGS:
+        assert all(with_experts(setting, number) in METHODS for number in NUMBERS)
+        assert recipe_of(Cell(full(setting), 0, FIRST), BASE).model["num_experts"] == 6
+    assert changed("printed-experts-2") == {**LIVE, "model": {**BASE.model, "num_experts": 2}}
+    assert changed("comet-wide-ewc") == {"ewc_scope": "adapter+encoder"}
+
+
+def test_controls_explain_without_comet() -> None:
+    bare = {"comet": False}
+    assert changed("dcid-frozen-text") == {**bare, "frozen": ("text",)}
+    assert changed("dcid-ewc-text") == {**bare, "ewc_scope": "encoder"}
+    assert recipe_of(Cell("dcid-ewc-text", 0, FIRST), BASE).strength == 1
+    assert changed("dcid-all-codes") == {**bare, "codes": 96 + 2 * 32}, "as many as COMET ends with"
+    assert changed("dcid-no-contrast")["objective"].contrast == 0
+    assert {changed(f"{name}-video-images")["image_branch"] for name in ("dcid", "comet")} == {"video"}
+    assert all(name.startswith("dcid") or name == "comet-video-images" for name in CONTROLS)
+
+
+def test_an_order_decides_the_pairs_and_a_seed_all_that_is_drawn() -> None:
+    recipe = recipe_of(Cell("dcid-comet", 7, "at-vt-it"), BASE)
+    assert [stage.pairs for stage in recipe.stages] == [("audio-text",), ("video-text",), ("image-text",)]
+    assert (recipe.seed, recipe.evaluation.seed) == (7, 7)
+    assert recipe_of(Cell("dcid", 0, "unialign"), BASE).stages == BASE.stages, "it is the config's own"
+    heard = recipe_of(Cell("dcid-comet", 0, "at-av-it"), BASE)
+    assert [stage.mediator for stage in heard.codebook_stages] == [None, "audio", "text"]
+    with pytest.raises(ConfigError, match=r"there is no method .comet.*dcid-comet"):
+        recipe_of(Cell("comet", 0, FIRST), BASE)
+
+
+def test_every_method_can_be_a_recipe_in_every_order() -> None:
+    names = [method.label for method in METHODS.values()]
+    assert len(set(names)) == len(METHODS)
+    for method in METHODS:
+        for order in ORDERS:
+            if "video-images" in method and order != FIRST:
+                continue
+            recipe_of(Cell(method, 0, order), BASE)
+
+
+def test_the_chain_of_six_ends_with_a_sense_of_the_users_own() -> None:
+    long = read_config(CometRecipe, "comet", CONFIGS["long"])
+    assert [stage.pair[0] for stage in long.codebook_stages] == [
+        "video", "audio", "image", "depth", "point_cloud", "thermal",
+    ]  # fmt: skip
+    assert tuple(long.imports) == ("thermal",) and {stage.pair[1] for stage in long.codebook_stages} == {"text"}
+    assert {f"{stage.name}" for stage in long.stages} <= set(long.evaluation.retrieval)
+
+
+def test_the_most_telling_cells_come_first() -> None:
+    cells = cells_of((0, 1))
+    assert [each.name for each in cells[:3]] == [f"{m}-{FIRST}-seed0" for m in ("dcid", "dcid-comet", "dcid-printed")]
+    assert {cell.order for cell in cells[:6]} == {FIRST} and {cell.seed for cell in cells[:6]} == {0, 1}
+    assert len(cells) == len(set(cells)) and {cell.method for cell in cells} == set(METHODS)
+    assert cells[-1].order == SPOKEN
+    assert {cell.order for cell in extra_cells(0, beyond=False)} == {"unialign"}
+    assert {cell.order for cell in extra_cells(0, beyond=True)} == {"unialign", "at-av-it", "long"}
