@@ -1,11 +1,12 @@
-"""Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--beyond]`; finished cells are kept.
+"""Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--beyond] [--methods a,b]`.
 
+Finished cells are kept. `--methods` computes those alone, none with an empty list; the report is on all that is there.
 `--beyond` adds one encoder for all senses, a chain of six senses and other merge methods. Calibrate first:
 `python eval/calibrate_mera.py`.
 """
 
+import argparse
 import logging
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from polysense.recipes import mera_calibration, mera_world
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    given = [each for each in sys.argv[1:] if each != "--beyond"]
-    output = Path(given[0] if given else "runs/evidence")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--beyond", action="store_true")
+    parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
+    given = parser.parse_args()
     reports = Path(__file__).parent / "reports"
     check = partial(mera_calibration.check_calibrated, reports)
-    print(mera_world.run(reports, output, check, beyond="--beyond" in sys.argv))
+    print(mera_world.run(reports, given.output, check, methods=given.methods, beyond=given.beyond))

@@ -210,7 +210,10 @@ class Made:
     def __call__(self, wanted: Sequence[Cell], work: Any, folder: Path, *, workers: int) -> dict[Cell, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         self.asked.append(list(wanted))
-        return {cell: self._record(cell) for cell in wanted}
+        made = {cell: {**asdict(cell), **self._record(cell)} for cell in wanted}
+        for cell, record in made.items():
+            (folder / f"{cell.name}.json").write_text(json.dumps(record))
+        return made
 
     def _record(self, cell: Cell) -> dict[str, Any]:
         if cell.method == EXPERT:
@@ -264,6 +267,19 @@ def test_the_report_has_tables_claims_and_figures_of_all_cells(
     assert "MERA (10 %)" in text and "video clip" in text
     assert (tmp_path / "mera-world.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "mera-world" / found.key).is_dir()
+
+
+def test_chosen_methods_alone_are_computed_and_the_report_is_on_all_that_is_there(
+    found: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = reported(found, tmp_path, monkeypatch, methods=["expert", "fine-tuning", "mera-10"])
+    assert set(first["gains"]["reverse"]) == {"fine-tuning", "mera-10"}
+    assert first["claims"]["ME1"]["values"] and not first["claims"]["ME10 (mean)"]["values"]
+    second, made = reported(found, tmp_path, monkeypatch, methods=["merging"])
+    assert {cell.method for asked in made.asked for cell in asked} == {"merging"}
+    assert set(second["gains"]["reverse"]) == {"fine-tuning", "merging", "mera-10"}
+    with pytest.raises(ConfigError, match="no method 'mearging'"):
+        reported(found, tmp_path, monkeypatch, methods=["mearging"])
 
 
 def test_only_what_is_undecided_gets_more_seeds(

@@ -17,7 +17,7 @@ from typing import Any
 from polysense.errors import ConfigError
 from polysense.recipes import mera_cost, unialign
 from polysense.recipes.anchors import AnchorRecipe
-from polysense.recipes.cells import Cell, chosen, run_cells, settings_key
+from polysense.recipes.cells import Cell, chosen, finished_cells, run_cells, settings_key
 from polysense.recipes.claims import undecided, write_report
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import net_recipe
@@ -296,7 +296,8 @@ def summary(records: Records) -> dict[str, Any]:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS, beyond: bool = False, workers: int = 2,
+    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS,
+    beyond: bool = False, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `mera-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -304,33 +305,41 @@ def run(
         reports: folder of reports; cells go to `reports/mera-world`, by recipe and world.
         output: folder for checkpoints, the world and frozen tokens.
         check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
+        methods: compute these alone, which may be "expert" and "cost"; none of them writes the report of what is there.
         seeds: of every method.
         more_seeds: of those methods whose comparison the former leave undecided.
         beyond: also one encoder for all senses, the chain of six senses and the other merge methods, on the first
             seed; the module `thermal`, which registers that sense, has to be importable.
 
     Raises:
-        ConfigError: fewer than two seeds, from which no interval follows.
+        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method.
     """
     if len(seeds) < 2:
         raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
+    known = (EXPERT, mera_cost.COST, *METHODS, *MERGED)
+    if unknown := sorted(set(methods or ()) - set(known)):
+        raise ConfigError(f"there is no method {unknown[0]!r}", where="methods", fix=f"Known: {', '.join(known)}.")
     found = setting(config, output)
     check(found)
-    base = found.base()
+    base, folder = found.base(), reports / "mera-world" / found.key
     bases = {"": base}
     does = partial(work, bases=bases, output=found.folder)
-    compute = partial(run_cells, work=does, folder=reports / "mera-world" / found.key)
-    records = compute(cells_of(seeds, list(METHODS)), workers=workers)
-    if open_methods := undecided(claims(records), COMPARED):
-        records |= compute(cells_of(more_seeds, open_methods), workers=workers)
+
+    def compute(cells: Sequence[Cell], workers: int = workers) -> None:
+        wanted = [cell for cell in cells if methods is None or cell.method in methods]
+        run_cells(wanted, does, folder, workers=workers)
+
+    compute(cells_of(seeds, list(METHODS)))
+    if open_methods := undecided(claims(finished_cells(folder)), COMPARED):
+        compute(cells_of(more_seeds, open_methods))
     if beyond:
         bases |= {ONE_ENCODER: found.one_encoder(base), SIX: found.six(base)}
-        records |= compute(beyond_cells(seeds[0]), workers=workers)
-    records |= compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
+        compute(beyond_cells(seeds[0]))
+    compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
     encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
     folders = {"language model": base.llm, **{encoders[sense]: each.encoder for sense, each in base.senses.items()}}
     parts = {name: fingerprint(Path(folder), ignore=("README.md",)) for name, folder in folders.items()}
-    report = {**summary(records), "parts": parts, "encoders": encoders}
+    report = {**summary(finished_cells(folder)), "parts": parts, "encoders": encoders}
     return write_report(reports / "mera-world.json", report, gains_markdown(report), plot_gains(report))
 
 
