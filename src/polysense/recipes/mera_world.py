@@ -305,7 +305,7 @@ def run(
         reports: folder of reports; cells go to `reports/mera-world`, by recipe and world.
         output: folder for checkpoints, the world and frozen tokens.
         check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
-        methods: compute these alone, which may be "expert" and "cost"; none of them writes the report of what is there.
+        methods: compute these alone, which may be "expert" and "cost"; with none, only report on what is there.
         seeds: of every method.
         more_seeds: of those methods whose comparison the former leave undecided.
         beyond: also one encoder for all senses, the chain of six senses and the other merge methods, on the first
