@@ -62,13 +62,15 @@ def several_processes_have_the_step_of_one_that_has_all_their_samples(folder: Pa
 @case
 def codebooks_are_equal_to_the_bit_on_all_of_one_two_and_four_processes(folder: Path) -> None:
     def run(world: int, rank: int) -> Any:
-        made, restarts = objective(codebook_sizes=[40], restart_after=1), []
+        made = objective(codebook_sizes=[40], restart_after=1)
+        restarts: list[int] = []
         config = LoopConfig(steps=6, optimizer="sgd", learning_rate=0.05, weight_decay=0.0, loader_workers=0)
         hooks = Hooks(on_step_end=lambda state: restarts.append(made.restarts))
         train(made, pairs(SAMPLES // world), config, folder / str(world), hooks=hooks)
         return dict(made.module.state_dict()), restarts
 
-    codebooks, restarts = [], []
+    codebooks: list[dict[str, Tensor | None]] = []
+    restarts: list[list[int]] = []
     for world in (1, 2, 4):
         outcomes = succeeded(run_ranks(partial(run, world), world=world, group=False, watchdog=SLOW))
         agree([state for state, _ in outcomes])
@@ -93,7 +95,8 @@ class Spoiled(Sparse):
 @case
 def a_broken_sample_on_one_process_moves_no_code_on_any(folder: Path) -> None:
     def run(rank: int) -> Any:
-        made, books = objective(), []
+        made = objective()
+        books: list[Tensor] = []
         feed: Any = Spoiled(pairs(), lambda slot, index, rank: False)
         hooks = Hooks(on_step_end=lambda state: books.append(made.module.model.codebook.embedding.clone()))
         result = train(made, feed, LoopConfig(steps=5, loader_workers=0), folder, hooks=hooks)

@@ -6,9 +6,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from polysense.cli import main
 from polysense.recipes import comet
@@ -72,7 +74,7 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 
-def each_sound(parts: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+def each_sound(parts: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
     """Write every sequence of sounds anew."""
     for path in parts.glob("audio-train-*.npy"):
         np.save(path, change(np.load(path)).astype(np.float32))
@@ -100,9 +102,9 @@ def without_files(parts: Path) -> None:
 
 
 def without_a_side(parts: Path) -> None:
-    """The first pair's row names no sound."""
+    """The first pair's row names a film in place of a sound."""
     rows = [json.loads(line) for line in (parts / "audio-train.jsonl").read_text().splitlines()]
-    rows[0]["media"] = {}
+    rows[0]["media"] = {"video": rows[0]["media"]["audio"]}
     (parts / "audio-train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

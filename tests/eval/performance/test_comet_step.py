@@ -20,7 +20,7 @@ def event(name: str, start: int, end: int, parent: Any = None, number: int = -1)
 
 
 def test_time_is_that_of_the_innermost_part_and_the_backward_pass_follows_the_forward_one() -> None:
-    """In microseconds: a step of 10,000, in it an encoder of 2,000 with 500 of a codebook, and 3,000 on the way back."""
+    """Microseconds: a step of 10,000, in it an encoder of 2,000 with 500 of a codebook, and 3,000 of the way back."""
     step = event(f"part: {REST}", 0, 10_000)
     encoder = event("part: encoders", 1_000, 3_000, step)
     codebook = event("part: codebook", 1_500, 2_000, encoder)
