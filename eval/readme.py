@@ -11,8 +11,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "eval" / "reports"
-BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "padding", "merging", "fisher", "points",
-              "captioning", "judge")  # fmt: skip
+BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "padding", "merging", "fisher", "codebook",
+              "published_codebook", "codebook_growth", "comet_step", "points", "captioning", "judge")  # fmt: skip
 BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 

@@ -173,6 +173,11 @@ def test_links_of_a_hub_snapshot_may_lead_into_its_own_repositorys_store_only(fo
         blob = path.rename(repository / "blobs" / f"blob-of-{path.stem}")
         (snapshot / path.name).symlink_to(blob)
     check_checkpoint_folder(snapshot)
+    within = snapshot / "nets" / "ear"  # a model that another one needs
+    within.mkdir(parents=True)
+    for path in (snapshot / "config.json", snapshot / "model.safetensors"):
+        (within / path.name).symlink_to(path.resolve())
+    check_checkpoint_folder(within)
     write_weights(tmp_path / "secret.safetensors")
     (snapshot / "extra.txt").symlink_to(tmp_path / "secret.safetensors")
     with pytest.raises(UnsafeFileError, match=r"extra\.txt: the link leads outside the folder"):

@@ -88,8 +88,10 @@ def _is_unsafe(key: str, value: Any) -> bool:
 
 def _check_links(folder: Path) -> None:
     root = folder.resolve()
-    if root.parent.name == "snapshots" and root.parents[1].name.startswith("models--"):
-        root = root.parents[1]  # the Hub client keeps a repository's files beside its snapshots, which link to them
+    for place in (root, *root.parents):  # a model may lie within another's folder
+        if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
+            root = place.parent.parent  # the Hub client keeps a repository's files beside its snapshots, as links
+            break
     for entry in folder.rglob("*"):
         if entry.is_symlink() and not entry.resolve().is_relative_to(root):
             raise UnsafeFileError("the link leads outside the folder", where=entry, fix=_DO_NOT_USE)

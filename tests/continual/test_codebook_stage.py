@@ -57,6 +57,20 @@ def test_a_stage_that_cannot_begin_changes_nothing(stage: CodebookStage, error: 
     assert set(model.state_dict()) == keys and model.config.codebook_sizes == [7]
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("value", "what"), [(1.0, "are the same"), (float("nan"), "not finite")])
+def test_a_sense_of_constant_or_broken_features_begins_no_stage(first: bool, value: float, what: str) -> None:
+    model, pair = tiny_comet("video", "text"), ("video", "text") if first else ("audio", "text")
+    state = {name: each.clone() for name, each in model.state_dict().items()}
+    features = batch(*pair)
+    features[pair[0]]["sequence"] = torch.full_like(features[pair[0]]["sequence"], value)
+    stage = CodebookStage(pair=pair, rows=0 if first else 4)
+    with pytest.raises(FeatureShapeError, match=f"{pair[0]}: .*{what}"):
+        begin_stage(model, stage, {"audio": SENSES["audio"]}, features, first=first)
+    after = model.state_dict()
+    assert after.keys() == state.keys() and all(torch.equal(after[name], each) for name, each in state.items())
+
+
 def test_constant_features_start_no_codebook() -> None:
     model = tiny_comet("video", "text")
     before = model.codebook.embedding

@@ -134,6 +134,19 @@ def test_the_mean_over_batches_by_hand() -> None:
     assert fisher["weight"].item() == (1.0 + 9.0) / 2
 
 
+def test_processes_that_share_a_batch_square_the_gradient_of_all_of_it() -> None:
+    """Of gradients 2 here and 4 on the other process: 9, and not the mean of 4 and 16; unused parameters count too."""
+    model = nn.Linear(1, 1)
+
+    def average(flat: Tensor) -> Tensor:
+        assert flat.tolist() == [2.0, 0.0]
+        return torch.tensor([(2.0 + 4.0) / 2, 5.0])
+
+    batches = [torch.tensor([[2.0]])]
+    fisher = batch_fisher(model, batches, lambda batch: (batch * model.weight).sum(), average=average)
+    assert fisher["weight"].item() == 9.0 and fisher["bias"].item() == 25.0
+
+
 def test_normalised_importances_have_mean_one() -> None:
     scaled = normalised({"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([[8.0]])})
     torch.testing.assert_close(scaled, {"a": torch.tensor([0.25, 0.75]), "b": torch.tensor([[2.0]])})

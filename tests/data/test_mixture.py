@@ -38,9 +38,11 @@ def test_any_step_can_be_built_alone_and_is_always_the_same() -> None:
 @pytest.mark.parametrize("index", [0, 3, 9])
 def test_the_ranks_side_by_side_are_one_process_with_the_doubled_batch(index: int) -> None:
     ranks = [toy_mixture(4).build(index, rank, 2) for rank in range(2)]
+    together = toy_mixture(4).whole(index, 2)
     for slot, whole in enumerate(toy_mixture(8).build(index)):
-        assert ranks[0][slot].ids + ranks[1][slot].ids == whole.ids
+        assert ranks[0][slot].ids + ranks[1][slot].ids == whole.ids == together[slot].ids
         assert torch.equal(torch.cat([values(ranks[0][slot]), values(ranks[1][slot])]), values(whole))
+        assert torch.equal(values(together[slot]), values(whole))
 
 
 def test_nothing_is_lost_or_doubled_within_an_epoch() -> None:

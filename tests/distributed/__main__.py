@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from tests.distributed import cases, mera_cases
+from tests.distributed import cases, comet_cases, mera_cases
 from tests.distributed.harness import CASES
 
-MODULES = (cases, mera_cases)  # importing them fills CASES
+MODULES = (cases, comet_cases, mera_cases)  # importing them fills CASES
 
 
 def main() -> None:

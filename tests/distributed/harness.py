@@ -43,10 +43,12 @@ class Plain:
         loss.backward()
 
 
-def gradients(objective: Objective, batches: Sequence[Batch | None]) -> tuple[dict[str, Tensor | None], float]:
-    """Reduced gradients of one step over `batches`, one per modality, and its loss."""
+def gradients(
+    objective: Objective, batches: Sequence[Batch | None], slots: Sequence[str] | None = None
+) -> tuple[dict[str, Tensor | None], float]:
+    """Reduced gradients of one step over `batches`, one per slot (by default per modality), and its loss."""
     parameters = trainable_parameters(objective.module)
-    config, slots = LoopConfig(steps=1, optimizer="sgd"), objective.modalities
+    config, slots = LoopConfig(steps=1, optimizer="sgd"), slots or objective.modalities
     runner = StepRunner(objective, slots, parameters, build_optimizer(parameters, config), Plain(), config)
     counts = exchange([0 if batch is None else len(batch) for batch in batches])
     runner.accumulate(batches, counts)
@@ -54,14 +56,15 @@ def gradients(objective: Objective, batches: Sequence[Batch | None]) -> tuple[di
     return {name: parameter.grad for name, parameter in parameters.items()}, loss
 
 
-def close(actual: dict[str, Tensor | None], expected: dict[str, Tensor | None]) -> None:
+def close(actual: dict[str, Tensor | None], expected: dict[str, Tensor | None], tolerance: float = TOLERANCE) -> None:
     for name, reference in expected.items():
         value = actual[name]
         if reference is None or value is None:
             assert reference is None and (value is None or not value.any()), f"{name} has a gradient on one side only"
             continue
-        error = float((value - reference).norm() / reference.norm().clamp_min(1e-12))
-        assert error <= TOLERANCE, f"relative difference {error:.2e} in {name}"
+        difference, size = (value - reference).double().norm(), reference.double().norm()
+        error = float(difference / size.clamp_min(1e-12))
+        assert error <= tolerance, f"relative difference {error:.2e} in {name}"
 
 
 def succeeded(outcomes: list[Any]) -> list[Any]:

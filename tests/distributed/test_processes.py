@@ -1,4 +1,4 @@
-"""The cases of `cases.py` and `mera_cases.py`, run once in a process of their own."""
+"""The cases of `cases.py`, `comet_cases.py` and `mera_cases.py`, run once in a process of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = [Path(__file__).parent / name for name in ("cases.py", "mera_cases.py")]
+FILES = [Path(__file__).parent / name for name in ("cases.py", "comet_cases.py", "mera_cases.py")]
 NAMES = [name for file in FILES for name in re.findall(r"^@case\ndef (\w+)", file.read_text(), re.MULTILINE)]
 
 

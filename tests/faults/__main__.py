@@ -12,7 +12,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,17 +20,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.faults import comet_kills, mera_kills
 from tests.faults.bad_media import bad_media
+from tests.faults.comet_run import comet_run
 from tests.faults.corruption import DAMAGES, damage_newest
 from tests.faults.disk import failing_writes
 from tests.faults.harness import FaultReport
 from tests.faults.kills import kills_inside_saves, random_kills, stop_requests
-from tests.faults.mera_kills import MOMENTS, kills_in, random_kills_of
 from tests.faults.mera_run import mera_runs
+from tests.faults.recipe_kills import Moment, kills_in, random_kills_of
+from tests.faults.recipe_run import RecipeRun
 
 Measure = Callable[[], FaultReport]
 
-SETS = ("training", "mera", "media")
+SETS = ("training", "comet", "mera", "media")
 COLUMNS = ("name", "injected", "detected", "lost", "silent", "worst_seconds")
 
 
@@ -53,7 +56,7 @@ def main() -> int:
 
 def run(folder: Path, share: float, seed: int, sets: Sequence[str]) -> list[FaultReport]:
     """Every class of some sets in turn; each line is printed as it is known."""
-    named = {"training": training_faults, "mera": mera_faults, "media": media_faults}
+    named = {"training": training_faults, "comet": comet_faults, "mera": mera_faults, "media": media_faults}
     reports = []
     with ExitStack() as stack:
         for name in sets:
@@ -79,12 +82,25 @@ def training_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> 
     ]
 
 
+def comet_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:
+    """Of COMET's recipe: a small share of them draws some of the phases."""
+    run = comet_run(folder / "comet")
+    return _kills(comet_kills.MOMENTS, {run.method: run}, folder / "comet", share, seed)
+
+
 def mera_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:
     """Of MERA's recipe: a small share of them draws some of the phases, all of the methods."""
-    place, some = folder / "mera", partial(_share_of, share)
-    runs = stack.enter_context(mera_runs(place))
-    drawn = np.random.default_rng(seed).permutation(len(MOMENTS))[: max(3, some(2 * len(MOMENTS)))]
-    phases = [MOMENTS[index] for index in sorted(drawn)]
+    runs = stack.enter_context(mera_runs(folder / "mera"))
+    return _kills(mera_kills.MOMENTS, runs, folder / "mera", share, seed)
+
+
+def _kills(
+    moments: Sequence[Moment], runs: Mapping[str, RecipeRun], place: Path, share: float, seed: int
+) -> list[Measure]:
+    """Of a recipe's runs, in moments that are drawn where the share is small, and at random instants."""
+    some = partial(_share_of, share)
+    drawn = np.random.default_rng(seed).permutation(len(moments))[: max(3, some(2 * len(moments)))]
+    phases = [moments[index] for index in sorted(drawn)]
     return [
         *(partial(kills_in, moment, runs[moment.method], place, some(10), seed) for moment in phases),
         *(partial(random_kills_of, run, place, some(10), seed) for run in runs.values()),

@@ -7,71 +7,46 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from polysense.metrics.judging.endpoint import load_client
 from polysense.metrics.judging.record import verdict_key
 from polysense.recipes import mera
-from polysense.storage import verify_folder
 from polysense.testing import tiny_recipe
-from tests.faults.harness import Subject, fork, wait
-from tests.faults.kills import undisturbed
+from tests.faults.harness import fork, wait
+from tests.faults.recipe_run import RecipeRun, metrics_of, prepared, stage_content
 from tests.metrics.judging.scripted import NO, YES, Asked, Reply, scripted
 
 JUDGE, IN_FLIGHT, REPLY_SECONDS = "tiny-judge", 4, 0.01
 METHODS = {"MERA": "merge=running_average", "EWC": "method={name: ewc, share: 0.5}",
            "PathWeave": "method={name: pathweave}"}  # fmt: skip
-STEPS, RUN_TIMEOUT = 3, 300.0
+STEPS = 3
 _COUNTERS = ("calls", "retries", "recorded", "controls", "flipped")  # of the judge: they tell how, not what
-_RECORDS = ("README.md", "stage.json", "metrics.json")  # with seconds, counters and the command line
 
 
 @dataclass
-class MeraRun:
-    """One method's run, and who has asked the judge what.
+class MeraRun(RecipeRun):
+    """One of `METHODS`, and who has asked the judge what.
 
     Attributes:
-        config: of the recipe.
-        method: of `METHODS`.
         url: of the judge.
         asked: file with a line per request: the run's name, and the key of the verdict it is about.
-        folder: of the run that nobody disturbs.
         recorded: of every run, what was on record whenever it was killed, and how much had been asked by then.
     """
 
-    config: Path
-    method: str
     url: str
     asked: Path
-    folder: Path
     recorded: dict[str, list[tuple[int, set[str]]]] = field(default_factory=dict)
 
-    @property
-    def subject(self) -> Subject:
-        return Subject(lambda run: wait(self.start(run), RUN_TIMEOUT), self.final)
-
-    @cached_property
-    def reference(self) -> tuple[object, float]:
-        """How it ends undisturbed, and its duration."""
-        return undisturbed(self.folder, self.subject)
-
-    def start(self, run: Path, prepare: Callable[[], Any] | None = None) -> int:
-        """Start the run in a child, or go on with it; `prepare` is called in the child before."""
-
-        def work() -> None:
-            os.environ["OPENAI_API_KEY"] = run.name  # by which the endpoint tells runs apart
-            if prepare is not None:
-                prepare()
-            options = f"{{base_url: {self.url}, max_in_flight: {IN_FLIGHT}, controls: none}}"
-            judge = f"evaluation.judge={{model: {JUDGE}, options: {options}}}"
-            mera.run(str(self.config), run, [METHODS[self.method], judge])
-
-        return fork(work, run.with_suffix(".out"))
+    def train(self, run: Path) -> None:
+        os.environ["OPENAI_API_KEY"] = run.name  # by which the endpoint tells runs apart
+        options = f"{{base_url: {self.url}, max_in_flight: {IN_FLIGHT}, controls: none}}"
+        judge = f"evaluation.judge={{model: {JUDGE}, options: {options}}}"
+        mera.run(str(self.config), run, [METHODS[self.method], judge])
 
     def noted(self, run: Path, killed: bool) -> bool:
         """Remember, if the run was killed, what must not be asked again; `killed` is returned."""
@@ -83,7 +58,8 @@ class MeraRun:
         return killed
 
     def final(self, run: Path) -> object:
-        """SHA-256 of all that the stages hold, their metrics, and the verdicts that were asked for too often."""
+        """SHA-256 of all that the stages hold, their metrics, and the verdicts that were asked for too often: nothing
+        that was on record may be asked again, and no more repeated than was in flight."""
         stages = sorted((run / "stages").iterdir())
         return [_stage(folder) for folder in stages], self._asked_again(run)
 
@@ -100,12 +76,9 @@ class MeraRun:
 
 
 def _stage(folder: Path) -> Mapping[str, Any]:
-    listing = verify_folder(folder)["files"]
-    metrics = json.loads((folder / "metrics.json").read_text())
     judged = {name: {key: value for key, value in each.items() if key not in _COUNTERS}
-              for name, each in metrics["judgements"].items()}  # fmt: skip
-    files = {name: entry["sha256"] for name, entry in listing.items() if name not in _RECORDS}
-    return {"name": folder.name, "files": files, "results": metrics["results"], "judgements": judged}
+              for name, each in metrics_of(folder)["judgements"].items()}  # fmt: skip
+    return {**stage_content(folder), "judgements": judged}
 
 
 @contextmanager
@@ -113,15 +86,14 @@ def mera_runs(folder: Path) -> Iterator[dict[str, MeraRun]]:
     """A run per method, all of one tiny recipe, and the endpoint that judges them in a process of its own."""
     load_client()  # so that no child has to
     folder.mkdir(parents=True, exist_ok=True)
-    if wait(fork(lambda: _prepare(folder / "parts"), folder / "parts.out"), RUN_TIMEOUT):
-        raise AssertionError((folder / "parts.out").read_text())
+    prepared(folder / "parts", lambda: _prepare(folder / "parts"))
     address, asked = folder / "address", folder / "asked"
     server = fork(lambda: _serve(address, asked), folder / "server.out")
     try:
         while not address.exists():
             time.sleep(0.005)
         config, url = folder / "parts" / "tiny.yaml", address.read_text()
-        yield {method: MeraRun(config, method, url, asked, folder / f"reference-{method}") for method in METHODS}
+        yield {method: MeraRun(config, method, folder / f"reference-{method}", url, asked) for method in METHODS}
     finally:
         os.kill(server, signal.SIGKILL)
         wait(server)

@@ -25,18 +25,20 @@ def main(folder: Path) -> dict[str, Any]:
     with loopback_hub() as hub:
         os.environ |= {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "cache"), **CANARIES}
         logging.basicConfig(level=logging.INFO)
-        from tests.hub.stages import write_mera_stage, write_stage
+        from tests.hub.stages import write_comet_stage, write_mera_stage, write_stage
 
         first = write_stage(folder / "run" / "stages" / "stage-1-depth", number=1)
         second = write_stage(folder / "run" / "stages" / "stage-2-depth", number=2)
         (first / "extra.txt").write_text("only the first stage has this file\n")
         answering = write_mera_stage(folder / "mera" / "stage-2-depth")
+        coding = write_comet_stage(folder / "comet" / "stage-2-audio-text", folder / "nets")
         return {
             "published": published(hub, first, second),
             "repeated": repeated(hub, first, second),
             "loaded": loaded(first, second),
             "quick_start": quick_start(hub, folder),
             "quick_start_of_mera": quick_start_of_mera(hub, folder, answering),
+            "comet": codes_of_comet(hub, folder, coding),
             "cuts": cuts(hub, first, second),
             "overtaken": overtaken(hub, first, second),
             "changed": changed(first),
@@ -130,11 +132,45 @@ def quick_start_of_mera(hub: Hub, folder: Path, stage: Path) -> dict[str, Any]:
     return {"answer": names["answer"], "tokens": list(names["output"].shape), "kind": type(names["model"]).__name__}
 
 
+def codes_of_comet(hub: Hub, folder: Path, stage: Path) -> dict[str, Any]:
+    """A stage with its nets: what is published, what loads, and the codes of a sound by card and command line."""
+    from transformers import AutoModel
+
+    from polysense import CometModel
+    from polysense.cli import main as polysense
+    from polysense.hub import push_stage
+    from polysense.recipes.comet_codes import CometReader
+
+    push_stage(stage, "me/comet")
+    seen, own = hub.visible("me/comet"), CometModel.from_pretrained(stage).state_dict()
+    loaded = [kind.from_pretrained("me/comet", revision="stage-2") for kind in (CometModel, AutoModel)]
+    by_card = run_card(hub, folder, "me/comet")["codes"]
+    here = CometReader.from_pretrained(stage).codes("audio", folder / "sound.flac").indices
+    words = ["codes", str(folder / "sound.flac"), "--text", "a red ball", "--model", "me/comet"]
+    code = polysense([*words, "--revision", "stage-2", "--output", str(folder / "codes.json")])
+    items = json.loads((folder / "codes.json").read_text())["items"] if code == 0 else []
+    return {
+        "refs": {ref: names(files) for ref, files in seen.items()},
+        "commits": len(hub.repositories["me/comet"].commits),
+        "card": seen["stage-2"]["README.md"].decode(),
+        "net": seen["stage-2"]["nets/ear/stage.json"].decode(),
+        "loads": [all(bool((own[key] == each).all()) for key, each in model.state_dict().items()) for model in loaded],
+        "codes": {
+            "card": by_card[0].tolist(),
+            "folder": here[0].tolist(),
+            "command": [each["codes"] for each in items],
+        },
+    }
+
+
 def run_card(hub: Hub, folder: Path, repo: str) -> dict[str, Any]:
-    """Run the Python of a published card as it stands, beside a file of the name that it gives."""
+    """Run the Python of a published card as it stands, beside files of the names that it may give."""
     import numpy as np
+    import soundfile
     from PIL import Image
 
+    wave = np.random.default_rng(0).normal(0, 0.1, 160_000).astype(np.float32)
+    soundfile.write(folder / "sound.flac", wave, 16_000)
     Image.fromarray(np.full((32, 32), 1500, dtype=np.uint16)).save(folder / "depth.png")
     code = re.search(r"```python\n(.*?)```", hub.visible(repo)["stage-2"]["README.md"].decode(), re.S)
     names: dict[str, Any] = {}

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, CLIPImageProcessorPil, PreTrainedTokenizerFast
 
-from polysense import UniAlignModel
+from polysense import CometModel, UniAlignModel
 from polysense.hub import card_of_folder
+from polysense.modality import Modality
+from polysense.models.encoders import StepNet, StepNetConfig
 from polysense.models.unialign.processing_unialign import UniAlignProcessor
-from polysense.testing.tiny import IMAGE_SIZE, tiny_clip
+from polysense.recipes.comet_codes import SavedExtractors, save_extractors
+from polysense.recipes.feature_pairs import ExtractorSettings
+from polysense.storage import write_manifest
+from polysense.testing.tiny import IMAGE_SIZE, tiny_clip, tiny_tokenizer
 from tests.models.mera.saved import write_mera
 
 WORDS = ["<pad>", "<bos>", "<unk>", "<eos>", "a", "red", "blue", "cube", "sphere"]
@@ -94,5 +99,46 @@ def write_mera_stage(folder: Path) -> Path:
     write_mera(folder, "depth")
     (folder / "stage.json").write_text(json.dumps(mera_record()))
     (folder / "metrics.json").write_text(json.dumps(mera_metrics()))
+    (folder / "README.md").write_text(card_of_folder(folder))
+    return folder
+
+
+def comet_record(**changes: Any) -> dict[str, Any]:
+    names = {"system": "comet", "name": "stage-2-audio-text", "trained": ["audio", "text"],
+             "modalities": ["text", "audio"]}  # fmt: skip
+    return stage_record(**{**names, "parent": None, **changes})
+
+
+def comet_metrics(**changes: Any) -> dict[str, Any]:
+    codes = {"hits": {"audio": [3, 0, 1, 0], "text": [2, 2, 0, 0]}, "perplexity": {"audio": 1.75, "text": 2.0},
+             "active_in": {"1": 0.5, "2": 0.25}, "dead": 0.25}  # fmt: skip
+    found = result(task="retrieval audio to text", modality="audio", metric="recall@1")
+    return metrics_record(found, **{"codebook": {"sizes": [12, 4]}, "codes": codes, **changes})
+
+
+def write_comet_stage(folder: Path, nets: Path) -> Path:
+    """A stage folder of COMET: a codebook of sounds and texts, with the untrained nets of `nets` that read them.
+
+    As those of a recipe, the nets have checksums of their own and remember where they come from.
+    """
+    options = {"windows": 10, "seconds": 1.0, "layout": "consecutive", "mel_bins": 16, "picture": False}
+    sense = Modality(name="audio", kind="spectrogram", channels=1, processor=options)
+    ear = StepNetConfig(sense=sense.to_dict(), channels=1, height=16, width=98, widths=[8, 8], vector=True)
+    StepNet(ear).save_pretrained(nets / "ear")
+    (nets / "ear" / "stage.json").write_text(json.dumps({"command": "polysense train --output /home/me/runs/x"}))
+    write_manifest(nets / "ear")
+    words = BertConfig(vocab_size=96, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    BertModel(words).save_pretrained(nets / "words")
+    tiny_tokenizer().save_pretrained(nets / "words")
+    model = CometModel.from_features(
+        {"text": {"feature_dim": 8, "recurrent": True}, "audio": {"feature_dim": 8}}, hidden_size=8,
+        num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, context_layers=1, num_experts=2,
+        codebook_sizes=[12, 4],
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    used = {"audio": ExtractorSettings(encoder="ear"), "text": ExtractorSettings(language_model="words")}
+    save_extractors(SavedExtractors(steps=10, extractors=used), nets, folder)
+    (folder / "stage.json").write_text(json.dumps(comet_record()))
+    (folder / "metrics.json").write_text(json.dumps(comet_metrics()))
     (folder / "README.md").write_text(card_of_folder(folder))
     return folder

@@ -84,6 +84,30 @@ def test_the_quick_start_of_a_mera_card_asks_about_a_file(outcome: dict[str, Any
     assert found["tokens"][0] == 1 and found["tokens"][1] > 16, "the file alone takes sixteen tokens of the prompt"
 
 
+def test_a_stage_of_comet_is_published_with_the_nets_that_read_its_files(outcome: dict[str, Any]) -> None:
+    found = outcome["comet"]
+    files = ("config.json", "model.safetensors")
+    nets = {f"nets/ear/{name}" for name in (*files, "stage.json")}
+    nets |= {f"nets/words/{name}" for name in (*files, "tokenizer.json", "tokenizer_config.json")}
+    own = {"README.md", "config.json", "extractors.json", "metrics.json", "model.safetensors", "stage.json"}
+    assert set(found["refs"]["stage-2"]) == set(found["refs"]["main"]) == {*own, *nets, ".gitattributes"}
+    assert found["commits"] == 2, "the Hub's own first commit and the stage's"
+    assert "/home" not in found["net"] and found["loads"] == [True, True]
+
+
+def test_the_card_of_a_stage_of_comet_tells_its_codebook(outcome: dict[str, Any]) -> None:
+    card = outcome["comet"]["card"]
+    assert "16 codes." in card and "| 1 | 12 |\n| 2 | 4 |" in card
+    assert "| audio | 50.0 | 1.8 |" in card and "25.0 % of the codes are used by none" in card
+    assert 'CometReader.from_pretrained("me/comet", revision="stage-2")' in card
+
+
+def test_a_published_stage_of_comet_gives_the_codes_of_its_folder(outcome: dict[str, Any]) -> None:
+    codes = outcome["comet"]["codes"]
+    assert len(codes["folder"]) == 10 and all(0 <= code < 16 for code in codes["folder"])
+    assert codes["card"] == codes["folder"] == codes["command"][0] and len(codes["command"][1]) == 3
+
+
 def test_a_cut_connection_never_shows_half_a_stage(outcome: dict[str, Any]) -> None:
     cuts = outcome["cuts"]
     assert len(cuts) == 16 and sum(bool(cut["message"]) for cut in cuts) >= 10
@@ -154,7 +178,8 @@ def test_local_paths_are_cut_in_what_goes_out_and_kept_on_disk(stage: Path) -> N
 
 
 def test_checksums_hidden_files_and_foreign_files_stay_at_home(stage: Path) -> None:
-    for name in ("MANIFEST.json", ".lock", "notes.docx"):
+    (stage / "nets").mkdir()
+    for name in ("MANIFEST.json", ".lock", "notes.docx", "nets/MANIFEST.json"):
         (stage / name).write_text("{}")
     assert set(publishable(stage, "me/x")) == _FILES
 

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from polysense.hub.quick_start import outcome, quick_start
-from tests.hub.stages import mera_record, stage_record
+from tests.hub.stages import comet_record, mera_record, stage_record
 
 
 @pytest.mark.parametrize("stage", [stage_record(), mera_record()])
@@ -28,3 +28,11 @@ def test_unialign_embeds_and_mera_asks_what_it_was_asked_when_it_was_tested() ->
 def test_the_newest_sense_is_the_one_that_the_stage_trained() -> None:
     code = quick_start(mera_record(modalities=["audio", "image", "text"], trained=["audio"]), "x", "y")
     assert '"type": "audio", "path": "sound.flac"' in code
+
+
+def test_comet_shows_the_codes_of_the_sense_that_joined_last() -> None:
+    code = quick_start(comet_record(), "me/x", "stage-2")
+    ast.parse(code)
+    assert code.endswith('reader = CometReader.from_pretrained("me/x", revision="stage-2")\n'
+                         'codes = reader.codes("audio", "sound.flac").indices')  # fmt: skip
+    assert "one code for every second" in outcome(comet_record())

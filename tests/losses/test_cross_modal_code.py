@@ -16,6 +16,13 @@ def test_the_distribution_is_the_mean_softmax_of_plain_distances() -> None:
     torch.testing.assert_close(code_distribution(features, codes, mask), expected[:, :2].mean(dim=1))
 
 
+def test_double_precision_is_kept_and_half_precision_is_not_used() -> None:
+    features, codes = torch.randn(3, 4, 2).double(), torch.randn(5, 2)
+    exact = (-torch.cdist(features, codes.double().expand(3, 5, 2))).softmax(dim=-1).mean(dim=1)
+    torch.testing.assert_close(code_distribution(features, codes), exact, atol=1e-12, rtol=0)
+    assert code_distribution(features.bfloat16(), codes).dtype == torch.float32
+
+
 def test_a_feature_on_its_code_has_a_finite_gradient() -> None:
     features = torch.zeros(1, 1, 2, requires_grad=True)
     code_distribution(features, torch.zeros(2, 2)).sum().backward()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +23,6 @@ from polysense.trainer.comet_methods import comet_method
 from polysense.trainer.penalty import PenalisedObjective
 from tests.trainer.comet_pairs import PAIR, objective, pairs, second_stage
 
-ROOT = Path(__file__).parents[2]
-
 
 def state(made: CometObjective) -> dict[str, Tensor]:
     return {name: each.clone() for name, each in made.module.state_dict().items()}
@@ -35,13 +30,6 @@ def state(made: CometObjective) -> dict[str, Tensor]:
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def test_two_processes_have_the_step_of_one_and_the_same_codebook_to_the_bit() -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "tests.trainer.comet_pairs"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "equal\n", done.stdout + done.stderr
 
 
 def test_the_terms_are_those_of_the_losses_by_hand() -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, TEACHERS, PseudoModality
-from polysense.errors import ConfigError, UnknownModalityError
+from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.comet import CometModel
+from polysense.nn.codebook import check_spread
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ def begin_stage(
     Raises:
         ConfigError, UnknownModalityError: no shared sense, an unknown mediator, or a sense that cannot be added.
             Nothing is changed.
-        FeatureShapeError: features that do not fit, are constant, or not finite; no code is changed.
+        FeatureShapeError: features that do not fit, are constant, or not finite. Nothing is changed.
     """
     if first:
+        _check_features(stage.pair, batch)
         vectors = first_vectors(model, stage.pair, batch)
         model.start_codebook(vectors, seed=seed)
         return None
@@ -110,6 +112,10 @@ def begin_stage(
     new = [name for name in stage.pair if name not in model.modalities]
     if missing := [name for name in new if name not in senses]:
         raise UnknownModalityError(missing[0], [*model.modalities, *senses], where="pair")
+    _check_features(stage.pair, batch)
+    # of the mediator alone: a new sense's encoder has learned nothing yet
+    vectors = first_vectors(model, [mediator], batch)
+    check_spread(vectors)
     for name in new:
         model.add_modality(name, seed=seed, **senses[name])
     replay = None
@@ -118,10 +124,22 @@ def begin_stage(
             model, mediator, teacher=stage.pmr_teacher, new_weight=stage.new_code_weight, seed=seed
         )
     if stage.rows:
-        # the mediator alone: a new sense's encoder has learned nothing yet
-        model.grow_codebook(stage.rows, first_vectors(model, [mediator], batch), seed=seed)
+        model.grow_codebook(stage.rows, vectors, seed=seed)
         logger.info("the codebook has %s codes now", " + ".join(map(str, model.config.codebook_sizes)))
     return replay
+
+
+def _check_features(senses: Sequence[str], batch: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Refuse a sense whose first samples say nothing, before it is learned by heart."""
+    for name in senses:
+        sequence, mask = batch[name]["sequence"], batch[name].get("mask")
+        steps = sequence.flatten(0, 1) if mask is None else sequence[mask]
+        if not len(steps) or not steps.isfinite().all():
+            raise FeatureShapeError("the first batch has features that are missing or not finite", where=name,
+                                    fix="Look for broken samples, or extract the features anew.")  # fmt: skip
+        if len(sequence) > 1 and bool((steps == steps[0]).all()):
+            raise FeatureShapeError("all features of the first batch are the same", where=name,
+                                    fix="Check what they are extracted from.")  # fmt: skip
 
 
 @torch.no_grad()

@@ -77,7 +77,12 @@ def sample_fisher(
 
 
 def batch_fisher(
-    model: nn.Module, batches: Iterable[Batch], loss: Callable[[Batch], Float[Tensor, ""]], *, which: str = ".*"
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Float[Tensor, ""]],
+    *,
+    which: str = ".*",
+    average: Callable[[Float[Tensor, " numbers"]], Float[Tensor, " numbers"]] | None = None,
 ) -> Fisher:
     """F = mean over mini-batches of (d loss / d theta)^2, with the total loss of a batch (COMET, Eq. 6).
 
@@ -86,6 +91,8 @@ def batch_fisher(
     Args:
         model, batches, which: see `sample_fisher`.
         loss: runs the model on a batch; the loss that training would descend.
+        average: mean over the processes of a row of numbers, where each process has a share of every batch: the
+            gradient of the whole batch is squared, and not that of a share.
 
     Raises:
         ConfigError: no trainable parameter matches, there are no batches, or the result is not finite.
@@ -95,7 +102,7 @@ def batch_fisher(
     for batch in tqdm(batches, desc="Fisher information", unit="batch", disable=None):
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss(batch), list(wanted.values()), allow_unused=True)
-        _add_squares(fisher, wanted, gradients)
+        _add_squares(fisher, wanted, gradients if average is None else _averaged(wanted, gradients, average))
         count += 1
     return _mean(fisher, count)
 
@@ -157,6 +164,22 @@ def _add_squares(fisher: Fisher, wanted: Mapping[str, nn.Parameter], gradients: 
     for name, gradient in zip(wanted, gradients, strict=True):
         if gradient is not None:
             fisher[name].addcmul_(gradient.float(), gradient.float())
+
+
+def _averaged(
+    wanted: Mapping[str, nn.Parameter], gradients: tuple[Tensor | None, ...], average: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradients of the whole batch, of which this process has computed a share; in one transfer."""
+    parameters = list(wanted.values())
+    pieces = [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, gradients, strict=True)
+    ]
+    flat = average(torch.cat([piece.flatten().float() for piece in pieces]))
+    split = flat.split([parameter.numel() for parameter in parameters])
+    return tuple(
+        piece.view_as(parameter).to(parameter.device) for piece, parameter in zip(split, parameters, strict=True)
+    )
 
 
 def _mean(fisher: Fisher, count: int) -> Fisher:

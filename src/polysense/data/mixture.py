@@ -228,6 +228,16 @@ class Mixture:
             self._batch(source, self._draws(slot, index, rank, world)) for slot, source in enumerate(self.sources)
         )
 
+    def whole(self, index: int, world: int = 1) -> tuple[Batch, ...]:
+        """The batches of micro-step `index` of all processes laid side by side, the same on each of them.
+
+        Raises: see `build`.
+        """
+        return tuple(
+            self._batch(source, [draw for rank in range(world) for draw in self._draws(slot, index, rank, world)])
+            for slot, source in enumerate(self.sources)
+        )
+
     def once(self) -> Iterator[Batch]:
         """Every sample of the first epoch once, source after source; a source's last batch may be a smaller one.
 

@@ -17,7 +17,7 @@ from polysense.hub.card import UNPUBLISHED
 from polysense.hub.public import redacted, secrets_in
 from polysense.hub.records import read_metrics, read_stage
 from polysense.safety import check_checkpoint_folder
-from polysense.storage import MANIFEST  # checksums of the folder as it lies here, before texts were made public
+from polysense.storage import MANIFEST  # checksums of a folder as it lies here, before texts were made public
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def publishable(folder: Path, repo_id: str) -> dict[str, Content]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in Path(name).parts)
-        if path.is_file() and path.suffix in _KINDS and not hidden and name != MANIFEST:
+        if path.is_file() and path.suffix in _KINDS and not hidden and path.name != MANIFEST:
             contents[name] = _public_text(path, repo_id) if path.suffix in _TEXT else path
     if _CARD not in contents:
         raise CheckpointError(

@@ -21,9 +21,11 @@ def code_distribution(
 ) -> Float[Tensor, "batch size"]:
     """How likely each code is for a sample: softmax of the negative Euclidean distance, averaged over real steps.
 
-    Gradients flow to the features alone if `codes` is a buffer. One matrix product, no table of differences.
+    Gradients flow to the features alone if `codes` is a buffer. One matrix product, no table of differences, in single
+    precision at least.
     """
-    rows, table = features.float().flatten(0, 1), codes.float()
+    wide = torch.promote_types(features.dtype, torch.float32)
+    rows, table = features.to(wide).flatten(0, 1), codes.to(wide)
     squared = torch.addmm(table.square().sum(dim=1), rows, table.t(), alpha=-2) + rows.square().sum(
         dim=1, keepdim=True
     )

@@ -42,7 +42,7 @@ from polysense.recipes.stages import StageRecord, save_stage
 from polysense.storage import read_verified
 from polysense.trainer import LoopConfig, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
-from polysense.trainer.distributed import on_main
+from polysense.trainer.distributed import on_main, rank
 from polysense.trainer.penalty import PenalisedObjective
 from polysense.trainer.resume import HARMLESS
 
@@ -199,7 +199,7 @@ class CometRun:
     def _learn(self, number: int, start: Path | None, mixture: Mixture, work: Path) -> _Trained:
         """The stage's training, or the rest of it; everything but its own state is made again from `start`."""
         recipe, settings = self.recipe, self.recipe.stages[number - 1]
-        stage, first = self.codebook_stages[number - 1], mixture.build(0)[0]
+        stage, first = self.codebook_stages[number - 1], mixture.whole(0, world_size())[0]
         with place(f"stages: {settings.name}"):
             model = self._model(start, stage, first)
             replay = begin_stage(
@@ -217,7 +217,7 @@ class CometRun:
         steps = train(penalised, mixture, loop, work).step
         if recipe.strength:
             batches = [batch.to(model.device) for index in range(_rounds(recipe.fisher_batches, mixture))
-                       for batch in mixture.build(index)]  # fmt: skip
+                       for batch in mixture.build(index, rank(), world_size())]  # fmt: skip
             pattern = ewc_pattern(recipe.ewc_scope, model.branch(recipe.held(number)))
             consolidate(ewc, objective, batches[: recipe.fisher_batches], pattern)
         samples = {source.name: len(source.dataset) for source in mixture.sources}

@@ -32,7 +32,15 @@ from polysense.models.comet.modeling_comet import CometOutput
 from polysense.nn.alignment import ALIGNMENTS
 from polysense.nn.codebook import CodeStatistics
 from polysense.trainer.comet_prediction import contrast, predict, replay_contrast
-from polysense.trainer.distributed import exchange, gather_with_grad, rank, sum_ranks, world_size
+from polysense.trainer.distributed import (
+    exchange,
+    gather_objects,
+    gather_with_grad,
+    mean_ranks,
+    rank,
+    sum_ranks,
+    world_size,
+)
 from polysense.trainer.inner_optimizer import InnerAdam
 from polysense.trainer.objective import zero_touch
 
@@ -172,7 +180,7 @@ class CometObjective:
             FeatureShapeError: sequences that do not fit the model or one another.
         """
         features, masks = self.inputs(batch)
-        self._ids = () if self.module.training else tuple(batch.ids)
+        self._ids = () if self.module.training else [each for ids in gather_objects(batch.ids) for each in ids]
         out = self.module.model(features, masks, update=False)
         if self.module.training:
             statistics = out.codebook.statistics
@@ -237,7 +245,8 @@ class CometObjective:
         return commitment(out.continuous, out.codebook.codes, out.masks, beta=self.settings.beta, align=align)
 
     def _key(self) -> tuple[str | int, ...]:
-        """What a draw depends on: seed and step; outside training, where steps do not count, the samples."""
+        """What a draw depends on, alike on all processes: seed and step; outside training, where steps do not count,
+        the samples of all of them."""
         return (self.settings.seed, int(self.module.steps), *self._ids)
 
     def _code(self, out: CometOutput) -> Tensor:
@@ -317,7 +326,8 @@ def consolidate(ewc: OnlineEwc, objective: CometObjective, batches: Iterable[Any
     does not depend on the loss's scale (COMET, Eq. 6; method-facts 3.4). To be called while the data are there.
 
     Args:
-        batches: of the stage, in the training's batch size, on which the estimate depends.
+        batches: of the stage, in the training's batch size, on which the estimate depends. Each process gives its
+            share of them, as in training, and all end with the same importance.
         which: see `polysense.continual.codebook_stage.ewc_pattern`.
 
     Raises:
@@ -325,7 +335,10 @@ def consolidate(ewc: OnlineEwc, objective: CometObjective, batches: Iterable[Any
     """
     training, model = objective.module.training, objective.module.model
     objective.module.eval()  # codes, approximations and dropout stand still
-    fisher = batch_fisher(model, batches, lambda batch: objective.total(objective.senses[0], batch), which=which)
+    average = mean_ranks if world_size() > 1 else None
+    fisher = batch_fisher(
+        model, batches, lambda batch: objective.total(objective.senses[0], batch), which=which, average=average
+    )
     objective.module.train(training)
     ewc.consolidate(dict(model.named_parameters()), normalised(fisher))
 

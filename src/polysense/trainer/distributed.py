@@ -84,6 +84,11 @@ def sum_ranks(flat: Tensor) -> Tensor:
     return flat
 
 
+def mean_ranks(flat: Tensor) -> Tensor:
+    """The mean of a flat tensor over the ranks, in place where possible."""
+    return sum_ranks(flat) / world_size()
+
+
 def gather_objects(value: T) -> list[T]:
     """A small Python object of every rank, in order of ranks."""
     if world_size() == 1:

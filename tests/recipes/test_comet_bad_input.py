@@ -1,0 +1,162 @@
+"""What a run of COMET's recipe can be given wrong, by the command line: one clear error, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from polysense.cli import main
+from polysense.recipes import comet
+from polysense.storage import MANIFEST, write_manifest
+from polysense.testing import tiny_comet_recipe
+from polysense.testing.comet_recipe import STEP_SIZES, TIME
+
+LONELY = ["data.extractors.speech={stored: {channels: 6}}",
+          "data.pairs.lonely={senses: [audio, speech], data: {manifest: audio-train.jsonl}}"]  # fmt: skip
+
+
+def stages(second: str) -> str:
+    return f"stages=[{{pairs: [video-text]}}, {second}]"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipe's files in `parts`, and a run of the first stage in `run`."""
+    folder = tmp_path_factory.mktemp("comet")
+    config = tiny_comet_recipe(folder / "parts", steps=1)
+    comet.run(str(config), folder / "run", ["stages=[{pairs: [video-text]}]"])
+    return folder
+
+
+@pytest.fixture
+def config(finished: Path, tmp_path: Path) -> Path:
+    """The recipe with files of its own, and without sequences that were read before."""
+    shutil.copytree(finished / "parts", tmp_path / "parts", ignore=shutil.ignore_patterns("sequences"))
+    config = tmp_path / "parts" / "tiny-comet.yaml"
+    config.write_text(config.read_text().replace(str(finished), str(tmp_path)))
+    return config
+
+
+def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    """The one line of error that a run ends with."""
+    capsys.readouterr()
+    assert main(["train", "comet", "--config", str(config), "--output", str(output), *overrides]) == 1
+    told = capsys.readouterr().err
+    assert told.count("polysense: ") == 1 and "Traceback" not in told
+    return told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([stages("{pairs: [lonely]}"), *LONELY], "stages: lonely: pair: the stage of audio, speech shares no sense"),
+        ([stages("{pairs: [audio-text], mediator: smell}")], "mediator: the mediator 'smell' is not one of"),
+        ([stages("{pairs: [audio-text], mediator: audio}")], "unknown modality 'audio'"),
+        ([stages("{pairs: [audio-text], rows: -2}")], "rows: a codebook cannot grow by -2 codes"),
+        (["rows=-1"], "a codebook cannot grow by -1 codes"),
+        (["codes=0"], "0 codes"),
+        (["data.pairs.audio-text.senses=[audio, smell]"], "nothing extracts 'smell'"),
+        (["data.pairs.audio-text.senses=[text]"], "are no senses of one sample"),
+        (["model.horizon=4"], "sequences of 4 steps cannot be predicted 4 ahead"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
+    overrides: list[str], message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(config, tmp_path / "run", capsys, *overrides)
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def each_sound(parts: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    """Write every sequence of sounds anew."""
+    for path in parts.glob("audio-train-*.npy"):
+        np.save(path, change(np.load(path)).astype(np.float32))
+
+
+def all_the_same(parts: Path) -> None:
+    each_sound(parts, np.ones_like)
+
+
+def not_finite(parts: Path) -> None:
+    each_sound(parts, lambda values: values * np.nan)
+
+
+def of_another_width(parts: Path) -> None:
+    each_sound(parts, lambda values: values[:, :-1])
+
+
+def without_steps(parts: Path) -> None:
+    each_sound(parts, lambda values: values[:0])
+
+
+def without_files(parts: Path) -> None:
+    for path in parts.glob("audio-train-*.npy"):
+        path.unlink()
+
+
+def without_a_side(parts: Path) -> None:
+    """The first pair's row names a film in place of a sound."""
+    rows = [json.loads(line) for line in (parts / "audio-train.jsonl").read_text().splitlines()]
+    rows[0]["media"] = {"video": rows[0]["media"]["audio"]}
+    (parts / "audio-train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def without_words(parts: Path) -> None:
+    """No pair has a caption."""
+    rows = [json.loads(line) for line in (parts / "audio-train.jsonl").read_text().splitlines()]
+    (parts / "audio-train.jsonl").write_text("".join(json.dumps({**row, "captions": {}}) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (all_the_same, "audio: all features of the first batch are the same"),
+        (not_finite, "12 of 12 samples cannot be used"),
+        (of_another_width, f"has shape ({TIME}, {STEP_SIZES['audio'][0] - 1}), and a step of audio is"),
+        (without_steps, "12 of 12 samples cannot be used"),
+        (without_files, "12 of 12 samples cannot be used"),
+        (without_a_side, "audio-train-0: the sample has no media of modality 'audio'"),
+        (without_words, "no sample has all of audio, text"),
+    ],
+)
+def test_pairs_that_cannot_be_learned_from_stop_their_stage_and_leave_the_one_before(
+    damage: Callable[[Path], None], message: str, finished: Path, config: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(finished / "run" / "stages", tmp_path / "run" / "stages")
+    before = contents(tmp_path / "run" / "stages")
+    damage(config.parent)
+    assert message in refused(config, tmp_path / "run", capsys)
+    assert contents(tmp_path / "run" / "stages") == before
+
+
+def test_one_file_that_cannot_be_used_is_left_out(finished: Path, config: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run" / "stages", tmp_path / "run" / "stages")
+    np.save(config.parent / "audio-train-3.npy", np.full((TIME, *STEP_SIZES["audio"]), np.nan, np.float32))
+    last = comet.run(str(config), tmp_path / "run")
+    assert json.loads((last / "stage.json").read_text())["data"][0]["samples"] == 11
+
+
+def test_a_stage_whose_codebook_does_not_match_its_config_is_refused(
+    finished: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "run" / "stages", tmp_path / "run" / "stages")
+    (stage,) = (tmp_path / "run" / "stages").iterdir()
+    values = json.loads((stage / "config.json").read_text())
+    (stage / "config.json").write_text(json.dumps({**values, "codebook_sizes": [31]}))
+    write_manifest(stage, json.loads((stage / MANIFEST).read_text())["details"])
+    before = contents(tmp_path / "run" / "stages")
+    told = refused(config, tmp_path / "run", capsys)
+    assert "the weights do not fit the config" in told and "codebook" in told
+    assert contents(tmp_path / "run" / "stages") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
