@@ -34,8 +34,8 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
         return unialign.run(config, output / f"unialign-{config}", overrides)
     if name.startswith(_NET):
         folder = output / "features"
-        recipe = replace(net_recipe(name), data_root=str(folder / "world"))
-        return features.train_features(recipe, folder) / name.removeprefix(_NET)
+        net = replace(net_recipe(name), data_root=str(folder / "world"))
+        return features.train_features(net, folder) / name.removeprefix(_NET)
     if is_elsewhere(name):
         return local_folder(name, {})
     recipe = read_config(anchors.AnchorRecipe, "anchors", name)

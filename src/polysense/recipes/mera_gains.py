@@ -39,7 +39,7 @@ def expert_scores(records: Records, seed: int, order: str = "") -> dict[str, Sco
     """Sense to its expert's scores, for one seed; of an order's own experts if it has any."""
     experts = [cell for cell in sorted(records) if cell.method == EXPERT and cell.seed == seed]
     own = [cell for cell in experts if order and cell.order.startswith(f"{order}-")]
-    found = {}
+    found: dict[str, Scores] = {}
     for cell in own or [cell for cell in experts if "-" not in cell.order]:
         sense = cell.order.rpartition("-")[2]
         found[sense] = stage_scores(records[cell]["stages"][-1])[sense]
