@@ -99,8 +99,7 @@ class Bench:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS,
-    beyond: bool = False, workers: int = 2,
+    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, beyond: bool = False, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `comet-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -109,8 +108,7 @@ def run(
         output: folder for checkpoints, worlds, nets and sequences.
         check: refuses a world or a recipe that is not the calibrated one (`comet_calibration.check_calibrated`).
         methods: compute these alone; none of them writes the report of what is there.
-        seeds: of every method.
-        more_seeds: of those methods whose comparison the former leave undecided.
+        seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
         beyond: also another mediator, and a chain of six senses, on the first seed; the module `thermal`, which
             registers the last, has to be importable.
 
@@ -123,7 +121,7 @@ def run(
     check(found)
     bench = Bench(found=found, reports=reports, methods=methods, workers=workers)
     bench.compute(cells_of(seeds))
-    bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), more_seeds))
+    bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), MORE_SEEDS))
     bench.compute(extra_cells(seeds[0], beyond=beyond))
     report = summary(bench.records())
     return write_report(reports / "comet-world.json", report, transfer_markdown(report), plot_transfer(report))

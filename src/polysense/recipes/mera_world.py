@@ -296,8 +296,7 @@ def summary(records: Records) -> dict[str, Any]:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS,
-    beyond: bool = False, workers: int = 2,
+    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, beyond: bool = False, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `mera-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -306,8 +305,7 @@ def run(
         output: folder for checkpoints, the world and frozen tokens.
         check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
         methods: compute these alone, which may be "expert" and "cost"; with none, only report on what is there.
-        seeds: of every method.
-        more_seeds: of those methods whose comparison the former leave undecided.
+        seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
         beyond: also one encoder for all senses, the chain of six senses and the other merge methods, on the first
             seed; the module `thermal`, which registers that sense, has to be importable.
 
@@ -331,7 +329,7 @@ def run(
 
     compute(cells_of(seeds, list(METHODS)))
     if open_methods := undecided(claims(finished_cells(folder)), COMPARED):
-        compute(cells_of(more_seeds, open_methods))
+        compute(cells_of(MORE_SEEDS, open_methods))
     if beyond:
         bases |= {ONE_ENCODER: found.one_encoder(base), SIX: found.six(base)}
         compute(beyond_cells(seeds[0]))
