@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from polysense.losses.contrastive import Gather
+from polysense.losses.precision import at_least_single
 
 _EPSILON = 1e-10
 
@@ -24,8 +25,8 @@ def code_distribution(
     Gradients flow to the features alone if `codes` is a buffer. One matrix product, no table of differences, in single
     precision at least.
     """
-    wide = torch.promote_types(features.dtype, torch.float32)
-    rows, table = features.to(wide).flatten(0, 1), codes.to(wide)
+    rows = at_least_single(features).flatten(0, 1)
+    table = codes.to(rows.dtype)
     squared = torch.addmm(table.square().sum(dim=1), rows, table.t(), alpha=-2) + rows.square().sum(
         dim=1, keepdim=True
     )

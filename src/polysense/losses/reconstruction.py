@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from polysense.losses.precision import at_least_single
+
 
 def step_error(
     values: Float[Tensor, "batch steps *dims"],
@@ -15,7 +17,7 @@ def step_error(
 
     With sequences of one length this is the plain mean over all numbers. A sample without a real step counts as zero.
     """
-    by_step = (values - target).float().square().flatten(2).mean(dim=2)
+    by_step = at_least_single(values - target).square().flatten(2).mean(dim=2)
     if mask is None:
         return by_step.mean()
     weights = mask.to(by_step.dtype)
