@@ -50,7 +50,7 @@ class InnerAdam(nn.Module):
         parameters = list(network.parameters())
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
-            flat = torch.cat([each.flatten().float() for each in gradients])
+            flat = torch.cat([each.flatten() for each in gradients]).to(self.mean)
             if not (loss.isfinite() & flat.sum().isfinite()):
                 return False
             self.steps += 1
