@@ -125,7 +125,7 @@ def processes_that_had_no_samples_in_a_step_have_what_the_others_learned(folder:
 def a_whole_run_of_comet_on_two_processes_ends_as_that_of_one(folder: Path) -> None:
     """First codes, growth, and what EWC takes from a stage are those of all processes' samples too.
 
-    Without vCLUB, whose Adam makes steps out of rounding, and without restarts, which make codes nearly alike.
+    Without vCLUB, whose Adam makes steps out of rounding, and without restarts, whose codes are nearly alike.
     """
 
     def write(rank: int) -> Path:
