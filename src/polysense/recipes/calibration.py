@@ -66,6 +66,27 @@ def read_frozen(path: Path) -> dict[str, Any]:
                           fix="Run eval/calibrate.py first.") from error  # fmt: skip
 
 
+def read_calibrated(reports: Path, system: str, *, content_hash: str, recipe: str, unseen: str) -> dict[str, Any]:
+    """What `world.json` says of a system that was calibrated on this very world and by this recipe.
+
+    Args:
+        system: its key, and the name of its script.
+        unseen: what nobody has looked at where it is missing.
+
+    Raises:
+        ConfigError: it was not calibrated, or what differs.
+    """
+    path, again = reports / "world.json", f"Run eval/calibrate_{system}.py, and then every report that rests on it."
+    record: dict[str, Any] | None = read_frozen(path).get(system)
+    if record is None:
+        raise ConfigError(f"nobody has looked yet {unseen}", where=path, fix=again)
+    for name, ours in (("content_hash", content_hash), ("recipe", recipe)):
+        if record[name] != ours:
+            raise ConfigError(f"the {name} is {ours[:12]}, the calibrated one {record[name][:12]}", where=path,
+                              fix=again)  # fmt: skip
+    return record
+
+
 def check_frozen(reports: Path, world: WorldSummary) -> None:
     """Refuse to make a report on a world that was not calibrated, is out of range, or changed since.
 

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.recipes.calibration import CALIBRATION_SEEDS, read_frozen
+from polysense.recipes.calibration import CALIBRATION_SEEDS, read_calibrated, read_frozen
 from polysense.recipes.cells import Cell, finished_cells
 from polysense.recipes.comet_cells import Setting, figure_name, setting
 from polysense.recipes.comet_scores import TRANSFERS, Records, scores_by_seed
@@ -88,14 +88,11 @@ def check_calibrated(reports: Path, found: Setting) -> None:
     Raises:
         ConfigError: naming the figures that are out of range, or what differs.
     """
-    path, again = reports / "world.json", "Run eval/calibrate_comet.py, and then every report that rests on it."
-    record = read_frozen(path).get("comet")
-    if record is None:
-        raise ConfigError("nobody has looked yet whether codes transfer and are forgotten", where=path, fix=again)
-    for name, ours in (("content_hash", found.world.content_hash), ("recipe", found.key)):
-        if record[name] != ours:
-            raise ConfigError(f"the {name} is {ours[:12]}, the calibrated one {record[name][:12]}", where=path,
-                              fix=again)  # fmt: skip
+    path = reports / "world.json"
+    record = read_calibrated(
+        reports, "comet", content_hash=found.world.content_hash, recipe=found.key,
+        unseen="whether codes transfer and are forgotten",
+    )  # fmt: skip
     if not record["calibrated"]:
         outside = [f"{name} ({each['mean']:.2f})" for name, each in record["figures"].items() if not each["in_range"]]
         raise ConfigError(f"out of range: {', '.join(outside)}", where=path,

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.recipes.calibration import CALIBRATION_SEEDS, read_frozen
+from polysense.recipes.calibration import CALIBRATION_SEEDS, read_calibrated, read_frozen
 from polysense.recipes.cells import run_cells
 from polysense.recipes.mera_claims import BOTH
 from polysense.recipes.mera_gains import gains_by_seed, mean_experts
@@ -60,14 +60,11 @@ def check_calibrated(reports: Path, found: Setting) -> None:
     Raises:
         ConfigError: naming the orders that are out of range, or what differs.
     """
-    path, again = reports / "world.json", "Run eval/calibrate_mera.py, and then every report that rests on it."
-    record = read_frozen(path).get("mera")
-    if record is None:
-        raise ConfigError("nobody has looked yet at how much fine-tuning forgets", where=path, fix=again)
-    for name, ours in (("content_hash", found.world.content_hash), ("recipe", found.key)):
-        if record[name] != ours:
-            raise ConfigError(f"the {name} is {ours[:12]}, the calibrated one {record[name][:12]}", where=path,
-                              fix=again)  # fmt: skip
+    path = reports / "world.json"
+    record = read_calibrated(
+        reports, "mera", content_hash=found.world.content_hash, recipe=found.key,
+        unseen="at how much fine-tuning forgets",
+    )  # fmt: skip
     if not record["calibrated"]:
         outside = [f"{order} ({each['backward_gain']:.2f})" for order, each in record["orders"].items()
                    if not each["in_range"]]  # fmt: skip
