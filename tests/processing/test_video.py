@@ -78,6 +78,15 @@ def test_without_its_background_a_clip_of_a_still_camera_shows_what_moves() -> N
     assert kept[:, :, 20:, 20:].abs().max() < 1e-5 < kept[2, :, 8:16, 8:16].min()
 
 
+def test_in_grayscale_all_channels_are_the_luma() -> None:
+    frames = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    frames[0, :, :16] = (200, 100, 50)
+    kept = _processor(num_frames=1, grayscale=True, mean=(0.0,), std=(1.0,), scale=1.0).features(frames)
+    assert torch.equal(kept[:, 0], kept[:, 1]) and torch.equal(kept[:, 0], kept[:, 2])
+    torch.testing.assert_close(kept[0, 0, 4, 4], torch.tensor(0.299 * 200 + 0.587 * 100 + 0.114 * 50))
+    assert kept[0, 0, 4, 28] == 0
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros((0, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8)]
 )

@@ -17,6 +17,8 @@ from polysense.processing.base import Facts
 from polysense.processing.image import ImageProcessor, resized
 from polysense.processing.video_files import read_frames
 
+_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoProcessor(ImageProcessor):
@@ -29,6 +31,8 @@ class VideoProcessor(ImageProcessor):
         seconds: length of a window.
         subtract_background: whether the mean of a clip's frames is taken off each of them. Before a camera that
             stands still this leaves what moves; it is off by default, as CLIP's pictures are made.
+        grayscale: whether all channels become the frame's luma (ITU-R BT.601). What happens does not depend on
+            colour, which a net that learns without labels otherwise sees before all else.
     """
 
     kind: ClassVar[str] = "frames"
@@ -39,6 +43,7 @@ class VideoProcessor(ImageProcessor):
     windows: int = 1
     seconds: float = 1.0
     subtract_background: bool = False
+    grayscale: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +81,10 @@ class VideoProcessor(ImageProcessor):
     ) -> Float[Tensor, "time 3 size size"]:
         """Resize, crop and normalise every frame; with `rng`, one random crop and flip for all of them."""
         view = None if rng is None else draw_view(rng, raw.shape[1], raw.shape[2], self.crop_scale, self.flip)
-        frames = self._normalised(self._scaled(np.stack([resized(frame, self.size, view) for frame in raw])))
+        pictures = np.stack([resized(frame, self.size, view) for frame in raw])
+        if self.grayscale:
+            pictures = np.repeat(pictures.astype(np.float32) @ _LUMA, 3, axis=-1)
+        frames = self._normalised(self._scaled(pictures))
         return frames - frames.mean(dim=0) if self.subtract_background else frames
 
     def _times(self, duration: float, rate: float) -> list[float]:
