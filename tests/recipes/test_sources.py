@@ -85,6 +85,29 @@ def test_captions_of_several_keys_are_pooled(root: Path) -> None:
     assert dataset[0].captions["image"] == ("a", "b") and dataset.labels("image") == ["cup"] * 3
 
 
+def test_labels_told_by_templates_take_the_place_of_captions_and_of_what_is_meant(root: Path) -> None:
+    row = {"media": {"audio": "x.wav", "video": "x.mp4"}, "semantics": {"audio": "small cup", "video": "red cup"}}
+    rows = [
+        {"id": "a", **row, "labels": {"audio": "ringing cup"}, "captions": {"audio": ["long"], "video": ["red"]}},
+        {"id": "b", **row, "captions": {"audio": ["no label"]}},
+    ]
+    (root / "told.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    settings = DatasetSettings(manifest="told.jsonl", templates={"audio": ["the sound of a {}", "a {} is heard"]})
+    dataset = settings.open(root)
+    assert dataset[0].captions == {
+        "audio": ("the sound of a ringing cup", "a ringing cup is heard"), "video": ("red",)
+    }  # fmt: skip
+    assert dataset[0].extra["semantics"] == {"audio": "ringing cup", "video": "red cup"}
+    assert dataset[1].captions == {"audio": ("no label",)} and dataset.labels("audio") == ["ringing cup", None]
+    assert dataset[1].extra["semantics"] == row["semantics"]
+
+
+@pytest.mark.parametrize("templates", [[], ["a cup"], ["{} and {}"]])
+def test_templates_without_a_place_for_the_label_are_refused(templates: list[str]) -> None:
+    with pytest.raises(ConfigError, match="the templates of audio are"):
+        DatasetSettings(manifest="m.jsonl", templates={"audio": templates})
+
+
 def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
     digest = hashlib.sha256(hashlib.sha256((root / "m.jsonl").read_bytes()).digest()).hexdigest()
     assert DatasetSettings(manifest="m.jsonl").content_hash(root) == digest
@@ -94,9 +117,10 @@ def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
 def test_the_key_is_another_one_for_other_samples_of_the_same_file(root: Path) -> None:
     plain = DatasetSettings(manifest="m.jsonl")
     assert plain.key(root) == {"content_hash": plain.content_hash(root)}
-    others = [replace(plain, limit=2), replace(plain, sample=2), replace(plain, captions={"image": ["web"]})]
+    others = [replace(plain, limit=2), replace(plain, sample=2), replace(plain, captions={"image": ["web"]}),
+              replace(plain, templates={"image": ["a {}"]})]  # fmt: skip
     keys = [json.dumps(each.key(root), sort_keys=True) for each in (plain, *others)]
-    assert len(set(keys)) == 4
+    assert len(set(keys)) == 5
 
 
 @pytest.mark.parametrize(

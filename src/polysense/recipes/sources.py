@@ -57,6 +57,38 @@ class PooledCaptions:
         return self.dataset.labels(modality)
 
 
+@dataclass(frozen=True)
+class LabelCaptions:
+    """A data set whose captions are made of class names: what a label is to a text (CMG's prompts of VGGSound).
+
+    They say less than a description, and what they say the senses have in common. A sample without a label keeps its
+    captions.
+
+    Attributes:
+        templates: modality to sentences with one `{}` for the sample's label of it.
+    """
+
+    dataset: SampleDataset
+    templates: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        names = {modality: sample.labels[modality] for modality in self.templates if modality in sample.labels}
+        told = {
+            modality: tuple(template.replace("{}", name) for template in self.templates[modality])
+            for modality, name in names.items()
+        }
+        semantics = sample.extra.get("semantics")
+        meant = {**semantics, **names} if isinstance(semantics, Mapping) else {**names}
+        return replace(sample, captions={**sample.captions, **told}, extra={**sample.extra, "semantics": meant})
+
+    def labels(self, modality: str) -> Sequence[str | None]:
+        return self.dataset.labels(modality)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetSettings:
     """Where samples come from: exactly one of `manifest`, `parquet`, `csv`, `json`, `events` and `hub`.
@@ -70,6 +102,7 @@ class DatasetSettings:
         split: split of a Hub data set.
         columns: column mapping for all but manifests and events (`polysense.data.ColumnMapping`).
         captions: modality to the caption lists that are pooled for it, such as `{image: [image, web]}`.
+        templates: modality to sentences that take the place of its captions, with one `{}` each for the label.
         sample: use so many samples only, drawn at random: the same ones at every opening, all of them among more.
         limit: use the first samples only.
     """
@@ -84,8 +117,15 @@ class DatasetSettings:
     split: str = "train"
     columns: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    templates: Mapping[str, Sequence[str]] = field(default_factory=dict)
     sample: int | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for modality, templates in self.templates.items():
+            if not templates or any(template.count("{}") != 1 for template in templates):
+                raise ConfigError(f"the templates of {modality} are {list(templates)}", where="templates",
+                                  fix="Give at least one sentence, each with one {} for the label.")  # fmt: skip
 
     def open(self, root: Path) -> SampleDataset:
         """The data set.
@@ -101,6 +141,8 @@ class DatasetSettings:
         dataset = self._rows(root / self.folder)
         if self.captions:
             dataset = PooledCaptions(dataset, self.captions)
+        if self.templates:
+            dataset = LabelCaptions(dataset, self.templates)
         if self.sample is not None and self.sample < len(dataset):
             drawn = keyed_rng("sample", self.name).permutation(len(dataset))[: self.sample]
             dataset = Subset(dataset, tuple(sorted(drawn.tolist())))
@@ -166,6 +208,7 @@ class DatasetSettings:
             "events": None if self.events is None else asdict(self.events),
             "columns": self.columns,
             "captions": self.captions,
+            "templates": self.templates,
             "sample": self.sample,
             "limit": self.limit,
         }
