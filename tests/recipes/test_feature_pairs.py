@@ -11,6 +11,7 @@ import torch
 
 from polysense import UniAlignModel, UniAlignProcessor
 from polysense.errors import ConfigError, ManifestError, QuotaExceededError
+from polysense.models.encoders.extraction import read_whitening
 from polysense.recipes.config import build
 from polysense.recipes.feature_pairs import ExtractorSettings, PairRecipe, PairSettings, PairStages
 from polysense.recipes.sources import DatasetSettings
@@ -109,6 +110,15 @@ def test_a_unialign_checkpoint_makes_sequences_too(parts: Parts, tmp_path: Path)
     assert torch.allclose(averaged.open("audio", 10, tmp_path)(sound), steps.mean(dim=(1, 2)), atol=1e-5)
     with pytest.raises(ConfigError, match="extractors: audio: processor"):
         ExtractorSettings(encoder=str(tmp_path / "unialign"), processor={"window": 1}).open("audio", 10, tmp_path)
+
+
+def test_a_whitened_sense_is_extracted_through_the_whitening_beside_its_net(nets: Path) -> None:
+    plain, whitened = (ExtractorSettings(language_model="text", whiten=each).open("text", 10, nets)
+                       for each in (False, True))  # fmt: skip
+    told = ("a cube falls",)
+    assert torch.equal(whitened(told), read_whitening(nets / "text")(plain(told)))
+    with pytest.raises(ConfigError, match="stored features have no net"):
+        ExtractorSettings(stored={"channels": 3}, whiten=True)
 
 
 def test_mistakes_are_named_with_their_place(recipe: PairRecipe) -> None:

@@ -12,8 +12,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from polysense.errors import CheckpointError, ConfigError
 from polysense.models.encoders import PointBertEncoder, StepNet
+from polysense.models.encoders.extraction import read_whitening
+from polysense.nn.whitening import Whitening
 from polysense.recipes.config import read_config
-from polysense.recipes.feature_pairs import PairRecipe
+from polysense.recipes.feature_pairs import ExtractorSettings, PairRecipe
 from polysense.recipes.features import FeatureRecipe, NetSettings, build_net, train_features, train_net
 from polysense.recipes.sources import DatasetSettings
 from tests.recipes.features import feature_recipe, trained_nets
@@ -33,6 +35,18 @@ def test_every_net_is_a_folder_that_the_auto_classes_load(nets: Path) -> None:
     assert (
         text.config.hidden_size == 16 and tokenizer.unk_token_id not in tokenizer("a cube falls , then")["input_ids"]
     )
+
+
+def test_beside_every_net_lies_the_whitening_of_what_it_learned_from(parts: Parts, nets: Path) -> None:
+    recipe = feature_recipe(parts.world)
+    for sense in ("video", "audio"):
+        plain = ExtractorSettings(encoder=sense, raster=False, fit="cut").open(sense, 10, nets)
+        dataset = recipe.nets[sense].data.open(parts.world)
+        media = [dataset[index].media[sense] for index in range(len(dataset)) if sense in dataset[index].media]
+        vectors = torch.cat([plain(ref.open(), ref.facts) for ref in media])
+        expected = Whitening.of(vectors, recipe.whitening_floor)
+        torch.testing.assert_close(read_whitening(nets / sense).mean, expected.mean, atol=1e-5, rtol=1e-4)
+    assert read_whitening(nets / "text").matrix.shape == (16, 16)
 
 
 def test_each_net_is_trained_alone_and_by_no_label(nets: Path) -> None:

@@ -24,7 +24,9 @@ from polysense.models.encoders.extraction import (
     SequenceExtractor,
     StoredExtractor,
     TextExtractor,
+    WhitenedExtractor,
     extractor_digest,
+    read_whitening,
 )
 from polysense.models.unialign import UniAlignProcessor
 from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, processor_for
@@ -48,6 +50,7 @@ class ExtractorSettings:
         fit: how a sequence is brought to the number of steps (`fit_steps`); by default "cut" for sentences, and
             "repeat" for everything else.
         raster: keep height and width of tokens that have them.
+        whiten: by the whitening that lies beside the net (`polysense.nn.whitening`).
     """
 
     encoder: str | None = None
@@ -56,11 +59,15 @@ class ExtractorSettings:
     processor: Mapping[str, Any] = field(default_factory=dict)
     fit: Fit | None = None
     raster: bool = True
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.encoder, self.language_model, self.stored))) != 1:
             raise ConfigError("an extractor needs exactly one of encoder, language_model and stored",
                               fix="Give one of them.")  # fmt: skip
+        if self.whiten and self.stored:
+            raise ConfigError("stored features have no net that a whitening could lie beside", where="whiten",
+                              fix="Store them whitened.")  # fmt: skip
 
     def open(self, sense: str, steps: int, nets: Path) -> SequenceExtractor:
         """The extractor.
@@ -74,6 +81,10 @@ class ExtractorSettings:
                 reader = SequenceProcessor.from_dict({**self.stored, "modality": sense})
             return StoredExtractor(part=reader, steps=steps, fit=self.fit or "repeat")
         folder = _folder(str(self.encoder or self.language_model), nets)
+        extractor = self._of_net(folder, sense, steps)
+        return WhitenedExtractor(extractor=extractor, whitening=read_whitening(folder)) if self.whiten else extractor
+
+    def _of_net(self, folder: Path, sense: str, steps: int) -> SequenceExtractor:
         if self.language_model:
             model = load_foreign(AutoModel, folder, may_lack=r"pooler\..*").eval()
             tokenizer = AutoTokenizer.from_pretrained(folder)

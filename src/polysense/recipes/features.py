@@ -10,15 +10,22 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import AutoModel, PreTrainedModel
 
-from polysense.data import Mixture, SampleDataset, Source
+from polysense.data import MediaRef, Mixture, SampleDataset, Source
 from polysense.data.order import EpochOrder
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.encoders import StepNetConfig
+from polysense.models.encoders.extraction import (
+    EncoderExtractor,
+    SequenceExtractor,
+    TextExtractor,
+    fit_whitening,
+    save_whitening,
+)
 from polysense.models.nested import nested_config
 from polysense.nn.starts import named_draws
 from polysense.processing import CachedFeatures, ModalityProcessor, processor_for
@@ -38,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "comet"  # of the shipped configs
 TEXT_NET = "text"
+_CORPUS = 500  # files or texts that a whitening is fitted to, with some ten steps each
+_MOST_STEPS = 64
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +112,7 @@ class FeatureRecipe:
         data_root: folder that data sets are relative to; the world is built there if `world` is given.
         world: of another seed than the world that features are extracted from.
         probes: config whose probes tell what linear classifiers read out of the features, on other data.
+        whitening_floor: of the whitening that is written beside every net (`polysense.nn.whitening`).
         cache_mib: decoded files that are kept in memory while a net is trained.
         seed: of initial weights, order of data and views.
         imports: modules that register what the config names.
@@ -113,6 +124,7 @@ class FeatureRecipe:
     data_root: str = "runs/feature-world"
     world: WorldSettings | None = None
     probes: str = ""
+    whitening_floor: float = 1e-3
     cache_mib: int = 2048
     seed: int = 0
     imports: Sequence[str] = ()
@@ -167,7 +179,10 @@ def train_net(recipe: FeatureRecipe, name: str, output: Path) -> Path:
     with named_draws(f"{recipe.seed}/{name}/head"):
         objective = TwoViewsObjective(model, part.modality, settings.temperature, settings.shift)
     loop = _loop(recipe, settings.steps).in_steps(mixture.steps_per_epoch(world_size()))
-    train(objective, mixture, loop, output / "training" / name, hooks=saving(folder, model))
+    media = ((ref.open(), ref.facts) for ref in _media(dataset, part.modality))
+    extractor = EncoderExtractor(encoder=model, part=part, steps=_MOST_STEPS, fit="cut", raster=False)
+    whitening = _WhiteningOf(extractor, media, recipe.whitening_floor)
+    train(objective, mixture, loop, output / "training" / name, hooks=saving(folder, model, whitening))
     return folder
 
 
@@ -195,7 +210,9 @@ def train_text_net(recipe: FeatureRecipe, settings: TextNetSettings, output: Pat
         lambda number: texts[order.locate(number)[1]] + END, tokenizer, settings.batch_size,
         f"{len(texts)} texts, seed {recipe.seed}",
     )  # fmt: skip
-    hooks = saving(folder, model, tokenizer)
+    extractor = TextExtractor(model=model.base_model, tokenizer=tokenizer, steps=_MOST_STEPS)
+    whitening = _WhiteningOf(extractor, (((text,), None) for text in _spread(texts)), recipe.whitening_floor)
+    hooks = saving(folder, model, tokenizer, whitening)
     train(LanguageObjective(model), feed, loop, output / "training" / TEXT_NET, hooks=hooks)
     return folder
 
@@ -226,6 +243,30 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     recipe = read_config(FeatureRecipe, FOLDER, config_source, overrides)
     import_modules([*recipe.imports, *imports])
     return train_features(recipe, output)
+
+
+@dataclass(frozen=True)
+class _WhiteningOf:
+    """A part of a net's folder that is made when the net is trained: the whitening of what it learned from."""
+
+    extractor: SequenceExtractor
+    sources: Iterable[tuple[Any, Any]]
+    floor: float
+
+    def save_pretrained(self, folder: Path) -> None:
+        save_whitening(fit_whitening(self.extractor, self.sources, self.floor), folder)
+
+
+def _media(dataset: SampleDataset, sense: str) -> Iterator[MediaRef]:
+    """Files of a sense, of samples from everywhere."""
+    for index in _spread(range(len(dataset))):
+        if sense in dataset[index].media:
+            yield dataset[index].media[sense]
+
+
+def _spread(items: Sequence[_Item]) -> Sequence[_Item]:
+    """At most as many as a whitening needs, at equal distances."""
+    return items[:: max(1, len(items) // _CORPUS)]
 
 
 def _loop(recipe: FeatureRecipe, steps: int) -> LoopConfig:

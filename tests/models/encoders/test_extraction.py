@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from polysense.errors import MediaError
+from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, MediaError
 from polysense.models.encoders import PointBertConfig, PointBertEncoder, StepNet, StepNetConfig
 from polysense.models.encoders.extraction import (
     EncoderExtractor,
     StoredExtractor,
     TextExtractor,
+    WhitenedExtractor,
     extractor_digest,
+    fit_whitening,
+    read_whitening,
+    save_whitening,
 )
+from polysense.nn.whitening import Whitening
 from polysense.processing import Fit, ImageProcessor, PointCloudProcessor, SequenceProcessor, VideoProcessor
 from polysense.testing import tiny_llama, tiny_tokenizer
 
@@ -96,3 +101,38 @@ def test_stored_features_are_brought_to_the_number_of_steps(tmp_path: Path) -> N
     part = SequenceProcessor(modality="audio", channels=2)
     steps = StoredExtractor(part=part, steps=3)(tmp_path / "a.npy")
     assert steps.tolist() == [[0.0, 1.0], [2.0, 3.0], [2.0, 3.0]]
+
+
+def test_a_whitening_is_fitted_to_what_an_extractor_makes_and_unusable_texts_are_left_out() -> None:
+    texts = [(("a red ball and a cup",), None), (("",), None), (("the blue cup",), None)]
+    extractor = text()
+    whitening = fit_whitening(extractor, texts, 0.1)
+    told = torch.cat([extractor(texts[0][0]), extractor(texts[2][0])])
+    assert torch.equal(whitening.matrix, Whitening.of(told, 0.1).matrix)
+    with pytest.raises(MediaError, match="without words"):
+        fit_whitening(extractor, texts[1:2], 0.1)
+    with pytest.raises(MediaError, match="no files to fit a whitening to"):
+        fit_whitening(extractor, [], 0.1)
+
+
+def test_whitened_sequences_are_those_of_the_extractor_through_the_whitening(tmp_path: Path) -> None:
+    extractor = film()
+    whitening = Whitening.of(torch.randn(30, 8), 0.1)
+    whitened = WhitenedExtractor(extractor=extractor, whitening=whitening)
+    steps = whitened(FRAMES, RATE)
+    assert steps.shape == (3, 4, 4, 8) and torch.equal(steps, whitening(extractor(FRAMES, RATE)))
+    others = [extractor, WhitenedExtractor(extractor=extractor, whitening=Whitening.of(torch.randn(30, 8), 0.1))]
+    assert extractor_digest(whitened) not in map(extractor_digest, others)
+    save_whitening(whitening, tmp_path)
+    again = WhitenedExtractor(extractor=extractor, whitening=read_whitening(tmp_path))
+    assert extractor_digest(again) == extractor_digest(whitened)
+    with pytest.raises(FeatureShapeError, match="features of width 8, where 3 are whitened"):
+        WhitenedExtractor(extractor=extractor, whitening=Whitening.of(torch.randn(9, 3), 0.1))(FRAMES, RATE)
+
+
+def test_a_missing_or_damaged_whitening_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no whitening beside it"):
+        read_whitening(tmp_path)
+    (tmp_path / "whitening.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match=r"whitening\.safetensors: cannot be read"):
+        read_whitening(tmp_path)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polysense.errors import MediaError
+from polysense.errors import CheckpointError, ConfigError, MediaError
 from polysense.modality import JsonValue
 from polysense.models.base import weights_digest
+from polysense.nn.whitening import Whitening
 from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps
 from polysense.storage import digest
 
 Steps = Float[Tensor, "time ..."]
 
+_WHITENING = "whitening.safetensors"
 _INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 
 
@@ -163,4 +169,78 @@ class StoredExtractor:
         return fit_steps(self.part.features(self.part.load(source, facts)), self.steps, self.fit)
 
 
-__all__ = ["EncoderExtractor", "SequenceExtractor", "StoredExtractor", "TextExtractor", "extractor_digest"]
+@dataclass(frozen=True, kw_only=True)
+class WhitenedExtractor:
+    """Another extractor's sequences, whitened; the cells of a map as the mean of their step would be.
+
+    Attributes:
+        extractor: makes the sequences.
+        whitening: of what the extractor's net learned from (`fit_whitening`).
+    """
+
+    extractor: SequenceExtractor
+    whitening: Whitening
+
+    @property
+    def key(self) -> dict[str, JsonValue]:
+        state = {"mean": self.whitening.mean, "matrix": self.whitening.matrix}
+        return {**self.extractor.key, "whitening": weights_digest(state)}
+
+    def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """Raises: see the extractor; FeatureShapeError."""
+        return self.whitening(self.extractor(source, facts))
+
+
+def fit_whitening(extractor: SequenceExtractor, sources: Iterable[tuple[Any, Any]], floor: float) -> Whitening:
+    """The whitening of what an extractor without maps makes of files or texts (source, facts); unusable ones are left
+    out.
+
+    Raises:
+        FeatureShapeError: they are all the same.
+        MediaError: none can be used.
+    """
+    vectors, problem = [], None
+    for source, facts in tqdm(sources, desc="whitening", delay=2, leave=False):
+        try:
+            vectors.append(extractor(source, facts))
+        except MediaError as error:
+            problem = error
+    if not vectors:
+        raise problem or MediaError("are no files to fit a whitening to", where="whitening", fix="Give some.")
+    return Whitening.of(torch.cat(vectors), floor)
+
+
+def save_whitening(whitening: Whitening, folder: Path) -> None:
+    """Write it beside its net."""
+    save_file({"mean": whitening.mean, "matrix": whitening.matrix.contiguous()}, folder / _WHITENING)
+
+
+def read_whitening(folder: Path) -> Whitening:
+    """The whitening that lies beside a net.
+
+    Raises:
+        ConfigError: there is none.
+        CheckpointError: it is damaged.
+    """
+    path = folder / _WHITENING
+    if not path.is_file():
+        raise ConfigError("the net has no whitening beside it", where=folder,
+                          fix="Train it with features.yaml, or do without whiten.")  # fmt: skip
+    try:
+        state = load_file(path)
+        return Whitening(state["mean"], state["matrix"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CheckpointError(f"cannot be read ({error})", where=path, fix="Train the net again.") from error
+
+
+__all__ = [
+    "EncoderExtractor",
+    "SequenceExtractor",
+    "StoredExtractor",
+    "TextExtractor",
+    "WhitenedExtractor",
+    "extractor_digest",
+    "fit_whitening",
+    "read_whitening",
+    "save_whitening",
+]
