@@ -102,6 +102,17 @@ def test_labels_told_by_templates_take_the_place_of_captions_and_of_what_is_mean
     assert dataset[1].extra["semantics"] == row["semantics"]
 
 
+def test_only_samples_that_have_a_value_are_used(root: Path) -> None:
+    rows = [{"id": str(n), "media": {"image": "x.png"}, "split": ("train", "test")[n % 2]} for n in range(5)]
+    (root / "split.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    settings = DatasetSettings(manifest="split.jsonl", having={"split": "test"})
+    dataset = settings.open(root)
+    assert [dataset[index].id for index in range(len(dataset))] == ["1", "3"] and dataset.labels("image") == [None] * 2
+    assert settings.key(root)["having"] == {"split": "test"}
+    with pytest.raises(ConfigError, match=r"split: no sample has \{'split': 'none'\}"):
+        replace(settings, having={"split": "none"}).open(root)
+
+
 @pytest.mark.parametrize("templates", [[], ["a cup"], ["{} and {}"]])
 def test_templates_without_a_place_for_the_label_are_refused(templates: list[str]) -> None:
     with pytest.raises(ConfigError, match="the templates of audio are"):

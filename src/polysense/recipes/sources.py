@@ -103,6 +103,7 @@ class DatasetSettings:
         columns: column mapping for all but manifests and events (`polysense.data.ColumnMapping`).
         captions: modality to the caption lists that are pooled for it, such as `{image: [image, web]}`.
         templates: modality to sentences that take the place of its captions, with one `{}` each for the label.
+        having: use only samples whose rows have these values, such as `{split: train}`.
         sample: use so many samples only, drawn at random: the same ones at every opening, all of them among more.
         limit: use the first samples only.
     """
@@ -118,6 +119,7 @@ class DatasetSettings:
     columns: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     templates: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    having: Mapping[str, str] = field(default_factory=dict)
     sample: int | None = None
     limit: int | None = None
 
@@ -143,10 +145,19 @@ class DatasetSettings:
             dataset = PooledCaptions(dataset, self.captions)
         if self.templates:
             dataset = LabelCaptions(dataset, self.templates)
+        if self.having:
+            dataset = self._having(dataset)
         if self.sample is not None and self.sample < len(dataset):
             drawn = keyed_rng("sample", self.name).permutation(len(dataset))[: self.sample]
             dataset = Subset(dataset, tuple(sorted(drawn.tolist())))
         return dataset if self.limit is None else Subset(dataset, tuple(range(min(self.limit, len(dataset)))))
+
+    def _having(self, dataset: SampleDataset) -> SampleDataset:
+        extras = [dataset[index].extra for index in range(len(dataset))]
+        rows = [n for n, extra in enumerate(extras) if all(extra.get(key) == v for key, v in self.having.items())]
+        if not rows:
+            raise ConfigError(f"no sample has {dict(self.having)}", where=self.name, fix="Correct having.")
+        return Subset(dataset, tuple(rows))
 
     def _rows(self, root: Path) -> SampleDataset:
         if self.manifest:
@@ -209,6 +220,7 @@ class DatasetSettings:
             "columns": self.columns,
             "captions": self.captions,
             "templates": self.templates,
+            "having": self.having,
             "sample": self.sample,
             "limit": self.limit,
         }

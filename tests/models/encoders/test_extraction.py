@@ -12,6 +12,7 @@ from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, Me
 from polysense.models.encoders import PointBertConfig, PointBertEncoder, StepNet, StepNetConfig
 from polysense.models.encoders.extraction import (
     EncoderExtractor,
+    SequenceExtractor,
     StoredExtractor,
     TextExtractor,
     WhitenedExtractor,
@@ -121,7 +122,10 @@ def test_whitened_sequences_are_those_of_the_extractor_through_the_whitening(tmp
     whitened = WhitenedExtractor(extractor=extractor, whitening=whitening)
     steps = whitened(FRAMES, RATE)
     assert steps.shape == (3, 4, 4, 8) and torch.equal(steps, whitening(extractor(FRAMES, RATE)))
-    others = [extractor, WhitenedExtractor(extractor=extractor, whitening=Whitening.of(torch.randn(30, 8), 0.1))]
+    others: list[SequenceExtractor] = [
+        extractor,
+        WhitenedExtractor(extractor=extractor, whitening=Whitening.of(torch.randn(30, 8), 0.1)),
+    ]
     assert extractor_digest(whitened) not in map(extractor_digest, others)
     save_whitening(whitening, tmp_path)
     again = WhitenedExtractor(extractor=extractor, whitening=read_whitening(tmp_path))
