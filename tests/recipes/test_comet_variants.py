@@ -79,6 +79,15 @@ def test_controls_explain_without_comet() -> None:
     assert all(name.startswith("dcid") or name == "comet-video-images" for name in CONTROLS)
 
 
+def test_texts_are_told_in_other_ways_or_blended_otherwise() -> None:
+    some, none = (recipe_of(Cell(f"dcid-captions-{share}", 0, FIRST), BASE) for share in (40, 0))
+    assert [list(stage.pairs) for stage in some.stages] == [["video-captions"], ["audio-captions"], ["image-text"]]
+    assert {some.data.pairs[f"{sense}-captions"].narrated for sense in ("video", "audio")} == {0.4}
+    assert {none.data.pairs[f"{sense}-captions"].narrated for sense in ("video", "audio")} == {0.0}
+    assert some.data.pairs["video-text"] == BASE.data.pairs["video-text"] and not some.comet
+    assert changed("dcid-attention")["model"] == {**BASE.model, "mixing": "attention"}
+
+
 def test_an_order_decides_the_pairs_and_a_seed_all_that_is_drawn() -> None:
     recipe = recipe_of(Cell("dcid-comet", 7, "at-vt-it"), BASE)
     assert [stage.pairs for stage in recipe.stages] == [("audio-text",), ("video-text",), ("image-text",)]

@@ -10,6 +10,7 @@ from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.recipes.cells import Cell
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
+from polysense.recipes.feature_pairs import PairRecipe
 
 FIRST, SECOND, SPOKEN, HEARD = "vt-at-it", "at-vt-it", "vt-st-at", "at-av-it"
 ORDERS: Mapping[str, Sequence[str]] = {
@@ -38,6 +39,8 @@ class Method:
         label: its name in tables.
         recipe: fields of the recipe.
         model, objective: entries of its `model` and fields of its `objective`.
+        pairs: names of pairs, and those that are learned in their place.
+        narrated: share of the samples of these that are told second by second, if not what the recipe says.
         all_codes: has from the beginning as many codes as COMET has at the end.
     """
 
@@ -45,6 +48,8 @@ class Method:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     objective: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    narrated: float | None = None
     all_codes: bool = False
 
 
@@ -121,10 +126,23 @@ CONTROLS: Mapping[str, Method] = {
 }
 """What explains an effect without COMET, and Part 0's Cross-CPC removed."""
 
+_CAPTIONS = {"video-text": "video-captions", "audio-text": "audio-captions"}
+TEXTS: Mapping[str, Method] = {
+    **{
+        f"dcid-captions-{share}": Method(
+            label=f"DCID, told by captions, {share} % second by second", recipe=_WITHOUT, pairs=_CAPTIONS,
+            narrated=share / 100,
+        )
+        for share in (0, 20, 40)
+    },
+    "dcid-attention": Method(label="DCID, blended by attention", recipe=_WITHOUT, model={"mixing": "attention"}),
+}  # fmt: skip
+"""What text says, and how its steps meet those of the other sense."""
+
 COMPARED: Mapping[str, Method] = _rivals()
 """Rivals with and without COMET: rows of Tables 1 to 4 and 7."""
 ABLATIONS: Mapping[str, Method] = _ablations()
-METHODS: Mapping[str, Method] = {**COMPARED, **ABLATIONS, **CONTROLS}
+METHODS: Mapping[str, Method] = {**COMPARED, **ABLATIONS, **CONTROLS, **TEXTS}
 
 
 def recipe_of(cell: Cell, base: CometRecipe) -> CometRecipe:
@@ -137,12 +155,22 @@ def recipe_of(cell: Cell, base: CometRecipe) -> CometRecipe:
         raise ConfigError(f"there is no method {cell.method!r}", fix=f"Known methods: {', '.join(METHODS)}.")
     method, pairs = METHODS[cell.method], ORDERS.get(cell.order)
     stages = base.stages if pairs is None else tuple(CometStageSettings(pairs=(pair,)) for pair in pairs)
+    if method.pairs:
+        stages = tuple(replace(each, pairs=[method.pairs.get(name, name) for name in each.pairs]) for each in stages)
     more = {"codes": base.codes + (len(stages) - 1) * base.rows} if method.all_codes else {}
     return replace(
-        base, seed=cell.seed, stages=stages, model={**base.model, **method.model},
+        base, seed=cell.seed, stages=stages, data=_told(base.data, method), model={**base.model, **method.model},
         objective=replace(base.objective, **method.objective), evaluation=replace(base.evaluation, seed=cell.seed),
         **{**method.recipe, **more},
     )  # fmt: skip
+
+
+def _told(data: PairRecipe, method: Method) -> PairRecipe:
+    """The data, with the method's share of narrated samples in the pairs that it names."""
+    if method.narrated is None:
+        return data
+    told = {name: replace(data.pairs[name], narrated=method.narrated) for name in method.pairs.values()}
+    return replace(data, pairs={**data.pairs, **told})
 
 
 def cells_of(seeds: Sequence[int]) -> list[Cell]:
@@ -151,7 +179,7 @@ def cells_of(seeds: Sequence[int]) -> list[Cell]:
     groups: list[tuple[str, list[str]]] = [
         (FIRST, core), (SECOND, core),
         *((order, [name for name in COMPARED if name not in core]) for order in (FIRST, SECOND)),
-        (FIRST, list(ABLATIONS)), (FIRST, list(CONTROLS)), (SPOKEN, core),
+        (FIRST, list(ABLATIONS)), (FIRST, list(CONTROLS)), (FIRST, list(TEXTS)), (SPOKEN, core),
     ]  # fmt: skip
     return [Cell(method, seed, order) for order, methods in groups for seed in seeds for method in methods]
 
