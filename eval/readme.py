@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,33 @@ def growth() -> Iterator[str]:
     yield from verdicts(report["claims"])
 
 
+def sharing() -> Iterator[str]:
+    """What COMET and its rivals learn, keep and carry over in the paper's first order, and the verdicts."""
+    report = read("comet-world.json")
+    if report is None:
+        return
+    order = report["main"][0]
+    pairs = ("V-T", "A-T", "I-T")
+    last = [next(iter(report["references"].values()), {}).get(name, {}) for name in report["columns"]["transfer"]]
+    chance = [each["chance"] for each in last if each.get("chance") is not None]
+    yield (
+        f"COMET on the embedded world, order {', '.join(report['orders'][order])}: each pair's average recall as "
+        f"learned and the share of it that is kept to the end; the average transfer of Table 1 after the last stage"
+        f"{f' (chance {percent(fmean(chance))})' if chance else ''}. All in percent, mean of {len(report['seeds'])} "
+        f"seeds at most (`{report['command']}`):"
+    )
+    yield ""
+    yield f"| method | {' | '.join(f'{pair} learned | kept' for pair in pairs)} | transfer |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for method, memory in report["memory"][order].items():
+        scores = [memory.get(pair, {}).get(what) for pair in pairs for what in ("plasticity", "retention")]
+        scores.append(report["scores"][order][method]["stages"][-1].get("transfer"))
+        figures = " | ".join(percent(each["mean"]) if each else "-" for each in scores)
+        yield f"| {report['methods'][method]} | {figures} |"
+    yield ""
+    yield from verdicts(report["claims"])
+
+
 def verdicts(claims: dict[str, Any]) -> Iterator[str]:
     """A line for every claim."""
     yield "| claim | measured as | value | verdict |"
@@ -125,7 +153,7 @@ def faults() -> Iterator[str]:
 
 def figures() -> str:
     """The generated block."""
-    return "\n".join([*evidence(), *growth(), *speed(), *faults()])
+    return "\n".join([*evidence(), *growth(), *sharing(), *speed(), *faults()])
 
 
 def main(arguments: list[str]) -> int:

@@ -65,6 +65,23 @@ def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) 
     assert "| ME20 | frozen minus not | - | not measured |" in lines
 
 
+def test_what_codes_keep_and_carry_over_is_shown_in_the_papers_first_order(reports: Path) -> None:
+    memory = {"V-T": {"plasticity": {"mean": 0.4}, "retention": {"mean": 0.85}}}
+    claims = {"CO1": {"measure": "with minus without", "mean": 0.1, "values": [0.1], "verdict": "undecided"}}
+    report = {
+        "command": "run", "seeds": [0, 1], "main": ["vt", "at"], "orders": {"vt": ["video-text", "audio-text"]},
+        "memory": {"vt": {"dcid": memory}, "at": {}}, "methods": {"dcid": "DCID"}, "claims": claims,
+        "scores": {"vt": {"dcid": {"stages": [{}, {"transfer": {"mean": 0.3}}]}}},
+        "columns": {"transfer": {"task a": "V", "task b": "A"}},
+        "references": {"dcid": {"task a": {"chance": 0.1}, "task b": {"chance": 0.2}}},
+    }  # fmt: skip
+    put(reports / "comet-world.json", report)
+    lines = readme.figures().splitlines()
+    assert "order video-text, audio-text" in lines[0] and "(chance 15.0)" in lines[0] and "2 seeds" in lines[0]
+    assert lines[4] == "| DCID | 40.0 | 85.0 | - | - | - | - | 30.0 |"
+    assert "| CO1 | with minus without | 0.100 | undecided |" in lines
+
+
 def test_only_measures_with_a_gate_are_shown_and_a_missed_one_says_so(reports: Path) -> None:
     gates = [
         {"name": "speed", "value": 1.5, "at_least": 1.2, "at_most": None, "passed": True},
