@@ -17,6 +17,18 @@ def test_the_command_holds_no_path_of_this_machine(monkeypatch: pytest.MonkeyPat
     assert provenance.command() == "polysense train --output 'runs/a b'"
 
 
+@pytest.mark.parametrize(
+    ("program", "called"),
+    [("eval/x.py", "python eval/x.py"), ("{}/eval/x.py", "python eval/x.py"), ("/else/where/x.py", "python x.py")],
+)
+def test_a_script_can_be_called_as_the_command_says(
+    program: str, called: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program.format(tmp_path), "--beyond"])
+    assert provenance.command() == f"{called} --beyond"
+
+
 def test_the_commit_is_that_of_the_checkout() -> None:
     assert re.fullmatch(r"([0-9a-f]{12}\+?)?", provenance.commit())
 

@@ -15,10 +15,15 @@ _PACKAGES = ("polysense", "torch", "transformers", "accelerate", "datasets", "sa
 
 
 def command() -> str:
-    """The command line of this process, with paths of this machine shortened to what matters."""
-    program = Path(sys.argv[0]).name
+    """The command line of this process, to be typed where it was; paths of this machine shortened to what matters."""
+    program = Path(sys.argv[0])
+    if program.suffix == ".py":
+        here = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+        called = ["python", here.name if here.is_absolute() else str(here)]
+    else:
+        called = [program.name]
     arguments = [os.path.relpath(each) if os.path.isabs(each) else each for each in sys.argv[1:]]
-    return shlex.join([program, *arguments])
+    return shlex.join([*called, *arguments])
 
 
 def commit() -> str:
