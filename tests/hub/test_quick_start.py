@@ -36,3 +36,8 @@ def test_comet_shows_the_codes_of_the_sense_that_joined_last() -> None:
     assert code.endswith('reader = CometReader.from_pretrained("me/x", revision="stage-2")\n'
                          'codes = reader.codes("audio", "sound.flac").indices')  # fmt: skip
     assert "one code for every second" in outcome(comet_record())
+
+
+def test_features_that_were_computed_elsewhere_are_read_as_such() -> None:
+    code = quick_start(comet_record(hyperparameters={"stored": ["audio"]}), "me/x", "stage-2")
+    assert code.endswith('reader.codes("audio", "features.npy").indices')

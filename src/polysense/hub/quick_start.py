@@ -8,6 +8,7 @@ from typing import Any
 _ARGUMENTS = {"image": "images", "video": "videos"}
 _EXAMPLES = {"image": "photo.jpg", "text": "a red cube", "video": "clip.mp4", "audio": "sound.flac",
              "speech": "speech.flac", "depth": "depth.png", "point_cloud": "cloud.ply"}  # fmt: skip
+_FEATURES = "features.npy"  # computed elsewhere, as those that the stage learned from
 _INSTRUCTION = "Describe it briefly."
 _TOKENS = 32  # of an answer
 
@@ -54,11 +55,12 @@ answer = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_specia
 
 def _codes(stage: Stage, place: str) -> str:
     modality = [*stage["modalities"], *(sense for sense in stage["trained"] if sense != "text")][-1]
+    stored = modality in stage["hyperparameters"].get("stored", ())
     return f"""\
 from polysense.recipes.comet_codes import CometReader
 
 reader = CometReader.from_pretrained({place})
-codes = reader.codes("{modality}", "{_example(modality)}").indices"""
+codes = reader.codes("{modality}", "{_FEATURES if stored else _example(modality)}").indices"""
 
 
 def _example(modality: str) -> str:

@@ -258,6 +258,10 @@ class CometRun:
         saved = SavedExtractors(steps=data.steps, extractors=used)
         return lambda folder: save_extractors(saved, Path(data.nets), folder)
 
+    def _stored(self) -> list[str]:
+        """Senses whose features were computed elsewhere."""
+        return [sense for sense, settings in self.recipe.data.extractors.items() if settings.stored]
+
     def _record(self, stage: Stage, start: Path | None, folder: Path, trained: _Trained) -> StageRecord:
         recipe, pairs = self.recipe, self.recipe.data.pairs
         data = [
@@ -271,7 +275,7 @@ class CometRun:
             modalities=list(trained.model.modalities), data=data, frozen=trained.frozen,
             base_model={"name": "frozen nets of single senses", "license": recipe.features_license},
             parameters=count_parameters(trained.model, lambda name: name.partition(".")[0]),
-            hyperparameters={"method": stage.to_dict(), **self._common()},
+            hyperparameters={"method": stage.to_dict(), "stored": self._stored(), **self._common()},
             seed=recipe.seed, steps=0, seconds=0.0,
         )  # fmt: skip
 
