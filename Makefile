@@ -49,7 +49,7 @@ install: $(VENV)/.installed ## make the virtual environment and install polysens
 demo: install ## give a small CLIP depth, points, video and audio on real files (about ten minutes)
 	$(BIN)/polysense demo runs/demo
 
-demo-comet: install ## let films and sounds of that world share one codebook (meant for ten minutes)
+demo-comet: install ## let films and sounds of that world share one codebook (at most ten minutes)
 	$(BIN)/polysense demo runs/demo --system comet
 
 demo-mera: install ## then let a small Llama speak of its pictures, sounds and points (at most ten minutes)
