@@ -77,7 +77,8 @@ def sharing() -> Iterator[str]:
         return
     order = report["main"][0]
     pairs = ("V-T", "A-T", "I-T")
-    last = [next(iter(report["references"].values()), {}).get(name, {}) for name in report["columns"]["transfer"]]
+    beside: dict[str, Any] = next(iter(report["references"].values()), {})
+    last = [beside.get(name, {}) for name in report["columns"]["transfer"]]
     chance = [each["chance"] for each in last if each.get("chance") is not None]
     yield (
         f"COMET on the embedded world, order {', '.join(report['orders'][order])}: each pair's average recall as "

@@ -74,7 +74,7 @@ def test_the_shipped_config_has_three_senses_that_are_all_tested() -> None:
     shipped = recipe()
     assert list(shipped.stages) == ["image", "audio", "point_cloud"] == list(shipped.senses)
     assert {test.modality for test in shipped.evaluation.tests.values()} == set(shipped.stages)
-    assert len({each.encoder for each in shipped.senses.values()}) == 1
+    assert [each.encoder for each in shipped.senses.values()] == ["unialign:demo", "net:audio", "unialign:demo"]
 
 
 def test_a_real_language_model_learns_two_of_these_senses_on_the_same_world_and_encoder() -> None:
@@ -93,11 +93,13 @@ def test_every_config_has_a_run_folder_of_its_own(
 ) -> None:
     def learn(recipe: MeraRecipe, output: Path) -> list[Path]:
         assert recipe.data_root == str(tmp_path / "world")
-        assert {each.encoder for each in recipe.senses.values()} == {"encoder"}
+        heard = {sense: each.encoder for sense, each in recipe.senses.items() if each.encoder != "encoder"}
+        assert heard == {"audio": f"net:audio in {output} on {tmp_path / 'world'}"}
         raise CheckpointError("nothing was trained", where=output)
 
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr("polysense.recipes.demo.grow", lambda output, say, overrides: Path("encoder"))
+    monkeypatch.setattr(demo_mera, "encoder_folder", lambda name, output, root, world: f"{name} in {output} on {root}")
     monkeypatch.setattr(demo_mera, "learn", learn)
     with pytest.raises(CheckpointError) as stopped:
         demo_mera.run(tmp_path, lambda line: None, lambda tables: None, config)

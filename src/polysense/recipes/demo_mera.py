@@ -20,6 +20,7 @@ from polysense.models.mera.dialogue import Dialogue
 from polysense.recipes import demo
 from polysense.recipes.beside import beside
 from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.encoders import NET, encoder_folder
 from polysense.recipes.mera import MeraRun
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.recipes.provenance import wall_time
@@ -52,15 +53,15 @@ def run(
     Args:
         say: shows a line to the user.
         show: shows tables.
-        config: a config of `training/mera`; all its senses get the encoder that `output` holds.
+        config: a config of `training/mera`; its senses get the encoder that `output` holds, but for `net:` ones.
         overrides, grown: of this config, and of the demonstration that made the encoder.
     """
     started = time.monotonic()
     encoder = demo.grow(output, say, overrides=grown)
-    say(f"World and encoder are there, after {wall_time(started)}: {encoder}")
-    recipe = _on(encoder, demo.world_of(output), read_config(MeraRecipe, "mera", config, overrides))
     name = Path(config).stem
     folder = output / (FOLDER if name == "demo" else f"{FOLDER}-{name}")
+    recipe = _on(encoder, demo.world_of(output), read_config(MeraRecipe, "mera", config, overrides), folder)
+    say(f"World and encoders are there, after {wall_time(started)}: {encoder}")
     stages = learn(recipe, folder)
     told = ask(recipe, stages[-1])
     pictures = {"What it answers": to_png(draw_answers(told))}
@@ -150,9 +151,16 @@ def _answers_table(told: Sequence[Told]) -> Table:
     return Table("what it answers about a test file of each sense", head, rows, left=len(head))
 
 
-def _on(encoder: Path, world: Path, recipe: MeraRecipe) -> MeraRecipe:
-    """A recipe whose senses share one encoder, on a world."""
-    senses: Mapping[str, Any] = {name: replace(each, encoder=str(encoder)) for name, each in recipe.senses.items()}
+def _on(encoder: Path, world: Path, recipe: MeraRecipe, folder: Path) -> MeraRecipe:
+    """A recipe on a world, seen through the encoder that is there but for senses with nets of their own, which are
+    trained in `folder` before two processes want them."""
+    found = {
+        each.encoder: encoder_folder(each.encoder, folder, world, recipe.world)
+        for each in recipe.senses.values() if each.encoder.startswith(NET)
+    }  # fmt: skip
+    senses: Mapping[str, Any] = {
+        name: replace(each, encoder=str(found.get(each.encoder, encoder))) for name, each in recipe.senses.items()
+    }
     return replace(recipe, data_root=str(world), senses=senses)
 
 

@@ -11,7 +11,7 @@ from polysense.recipes import anchors, features, unialign
 from polysense.recipes.config import read_config, recipe_folder
 from polysense.recipes.sources import WorldSettings
 
-_UNIALIGN, _NET = "unialign:", "net:"
+_UNIALIGN, NET = "unialign:", "net:"
 
 
 def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | None) -> Path:
@@ -32,10 +32,10 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
         built = [] if world is None else [f"world.{key}={value}" for key, value in asdict(world).items()]
         overrides = [f"data_root={root}", "bounds=0", *built]  # nobody asks here how good it is
         return unialign.run(config, output / f"unialign-{config}", overrides)
-    if name.startswith(_NET):
+    if name.startswith(NET):
         folder = output / "features"
         net = replace(net_recipe(name), data_root=str(folder / "world"))
-        return features.train_features(net, folder) / name.removeprefix(_NET)
+        return features.train_features(net, folder) / name.removeprefix(NET)
     if is_elsewhere(name):
         return local_folder(name, {})
     recipe = read_config(anchors.AnchorRecipe, "anchors", name)
@@ -53,7 +53,7 @@ def net_recipe(name: str) -> features.FeatureRecipe:
     Raises:
         ConfigError: there is no such net.
     """
-    recipe, net = read_config(features.FeatureRecipe, features.FOLDER, "features"), name.removeprefix(_NET)
+    recipe, net = read_config(features.FeatureRecipe, features.FOLDER, "features"), name.removeprefix(NET)
     if net not in recipe.nets:
         raise ConfigError(f"features.yaml has no net {net!r}", fix=f"Choose {', '.join(recipe.nets)}.")
     return replace(recipe, nets={net: recipe.nets[net]}, text=None, probes="")

@@ -265,7 +265,7 @@ def _media(dataset: SampleDataset, sense: str) -> Iterator[MediaRef]:
 
 
 def _spread(items: Sequence[_Item]) -> Sequence[_Item]:
-    """At most as many as a whitening needs, at equal distances."""
+    """As many as a whitening needs, at equal distances; less than twice as many, or all there are."""
     return items[:: max(1, len(items) // _CORPUS)]
 
 
