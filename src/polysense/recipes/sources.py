@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,61 +33,50 @@ from polysense.world import WorldConfig, build_world
 
 
 @dataclass(frozen=True)
-class PooledCaptions:
-    """A data set whose samples' captions of one modality are those of several lists together.
+class Retold:
+    """A data set whose samples have other captions.
 
     Attributes:
-        pools: modality to the names of the lists.
+        tell: a sample to the same sample with its captions; a function of a module or a partial of one, since loaders
+            take it to other processes.
     """
 
     dataset: SampleDataset
-    pools: Mapping[str, Sequence[str]]
+    tell: Callable[[Sample], Sample]
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
-        pooled = {
-            modality: tuple(text for name in names for text in sample.captions.get(name, ()))
-            for modality, names in self.pools.items()
-        }
-        return replace(sample, captions={**sample.captions, **pooled})
+        return self.tell(self.dataset[index])
 
     def labels(self, modality: str) -> Sequence[str | None]:
         return self.dataset.labels(modality)
 
 
-@dataclass(frozen=True)
-class LabelCaptions:
-    """A data set whose captions are made of class names: what a label is to a text (CMG's prompts of VGGSound).
+def _pooled(sample: Sample, pools: Mapping[str, Sequence[str]]) -> Sample:
+    """Captions of a modality are those of several lists together: `pools` is modality to their names."""
+    pooled = {
+        modality: tuple(text for name in names for text in sample.captions.get(name, ()))
+        for modality, names in pools.items()
+    }
+    return replace(sample, captions={**sample.captions, **pooled})
+
+
+def _told_by_label(sample: Sample, templates: Mapping[str, Sequence[str]]) -> Sample:
+    """Captions are made of class names: what a label is to a text (CMG's prompts of VGGSound).
 
     They say less than a description, and what they say the senses have in common. A sample without a label keeps its
     captions.
-
-    Attributes:
-        templates: modality to sentences with one `{}` for the sample's label of it.
     """
-
-    dataset: SampleDataset
-    templates: Mapping[str, Sequence[str]]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
-        names = {modality: sample.labels[modality] for modality in self.templates if modality in sample.labels}
-        told = {
-            modality: tuple(template.replace("{}", name) for template in self.templates[modality])
-            for modality, name in names.items()
-        }
-        semantics = sample.extra.get("semantics")
-        meant = {**semantics, **names} if isinstance(semantics, Mapping) else {**names}
-        return replace(sample, captions={**sample.captions, **told}, extra={**sample.extra, "semantics": meant})
-
-    def labels(self, modality: str) -> Sequence[str | None]:
-        return self.dataset.labels(modality)
+    names = {modality: sample.labels[modality] for modality in templates if modality in sample.labels}
+    told = {
+        modality: tuple(template.replace("{}", name) for template in templates[modality])
+        for modality, name in names.items()
+    }
+    semantics = sample.extra.get("semantics")
+    meant = {**semantics, **names} if isinstance(semantics, Mapping) else {**names}
+    return replace(sample, captions={**sample.captions, **told}, extra={**sample.extra, "semantics": meant})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +132,9 @@ class DatasetSettings:
                               fix="Give one of them.")  # fmt: skip
         dataset = self._rows(root / self.folder)
         if self.captions:
-            dataset = PooledCaptions(dataset, self.captions)
+            dataset = Retold(dataset, partial(_pooled, pools=self.captions))
         if self.templates:
-            dataset = LabelCaptions(dataset, self.templates)
+            dataset = Retold(dataset, partial(_told_by_label, templates=self.templates))
         if self.having:
             dataset = self._having(dataset)
         if self.sample is not None and self.sample < len(dataset):
