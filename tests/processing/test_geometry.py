@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -49,10 +51,35 @@ def test_compiled_kernel_and_numpy_pick_the_same_points(count: int, seed: int, k
 
 
 def test_the_kernel_itself_runs_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were the place of the start in the kernel's order wrong, NumPy would silently do all the work."""
+    """Were every cloud taken for a lattice, NumPy would silently do all the work."""
     monkeypatch.setattr(geometry, "farthest_points_numpy", None)
     for seed in range(20):
         geometry.farthest_points(_cloud(300 + 50 * seed, seed), 10, start=seed)
+
+
+def test_a_platform_without_the_kernel_picks_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = _cloud(2000)
+    expected = geometry.farthest_points(points, 40, 3)
+    monkeypatch.setattr(geometry, "_kernel", None)
+    assert np.array_equal(geometry.farthest_points(points, 40, 3), expected)
+
+
+def test_clouds_side_by_side_are_sampled_like_each_alone() -> None:
+    """A lattice among them takes another path, and its place among the others."""
+    clouds = np.stack([_cloud(400, seed) for seed in range(4)])
+    clouds[2] = np.round(clouds[2] * 4)
+    together = geometry.farthest_points(clouds.reshape(2, 2, 400, 3), 20, 7)
+    assert together.shape == (2, 2, 20)
+    alone = np.stack([geometry.farthest_points_numpy(cloud, 20, 7) for cloud in clouds])
+    assert np.array_equal(together.reshape(4, 20), alone)
+
+
+@pytest.mark.parametrize(
+    "doubled", [lambda points: np.repeat(points, 2, axis=0), lambda points: np.tile(points, (2, 1))]
+)
+def test_a_glance_shows_doubled_points(doubled: Callable[[geometry.Points], geometry.Points]) -> None:
+    points = doubled(_cloud(20_000))
+    assert np.array_equal(geometry.farthest_points(points, 30), geometry.farthest_points_numpy(points, 30))
 
 
 def test_neighbours_agree_with_all_distances() -> None:

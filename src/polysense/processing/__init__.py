@@ -1,6 +1,6 @@
 """Raw files to features, one module per sense; importing it registers the built-in modalities.
 
-Depends on NumPy, SciPy, torch, Pillow, soundfile, PyAV, fpsample, plyfile, pypcd4 and the tokenizers of transformers.
+Depends on NumPy, SciPy, torch, torch-quickfps, Pillow, soundfile, PyAV, plyfile, pypcd4 and transformers' tokenizers.
 """
 
 from __future__ import annotations

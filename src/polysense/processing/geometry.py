@@ -1,13 +1,20 @@
 """Farthest-point sampling, nearest neighbours and the unit sphere, on single clouds.
 
-Farthest-point sampling runs in the compiled bucket kd-tree of fpsample (Han et al. 2023, "QuickFPS") where that is
-exact, and in NumPy otherwise; both give the same indices from the same start.
+Farthest-point sampling runs in the compiled bucket kd-tree of torch-quickfps (Han et al. 2023, "QuickFPS") where that
+is exact, and in NumPy otherwise; both give the same indices from the same start. The kernel leaves the interpreter
+free, so that the loader's threads prepare clouds side by side.
 """
 
 from __future__ import annotations
 
-import fpsample
+import importlib
+from functools import lru_cache
+from importlib.util import find_spec
+from math import isqrt
+from types import ModuleType
+
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -17,6 +24,10 @@ Points = Float[np.ndarray, "points 3"]
 _SMALL = 256  # points below which NumPy is as quick as building a tree
 _LEAF_LEVELS = 5  # height of the bucket tree; 2 ** 5 buckets suit some thousand points
 _LATTICE_SHARE = 0.5  # share of repeated coordinates above which equal distances are the rule
+_GLANCE = 8  # times the root of the number of points: as many show some thirty pairs where every point is doubled
+
+_kernel: ModuleType | None = importlib.import_module("torch_quickfps") if find_spec("torch_quickfps") else None
+"""There is none for some platforms (see pyproject.toml)."""
 
 
 def unit_sphere(points: Points) -> Points:
@@ -30,8 +41,12 @@ def unit_sphere(points: Points) -> Points:
     return sphere
 
 
-def farthest_points(points: Points, count: int, start: int = 0) -> Int[np.ndarray, " count"]:
+def farthest_points(
+    points: Float[np.ndarray, "*clouds points 3"], count: int, start: int = 0
+) -> Int[np.ndarray, "*clouds count"]:
     """Indices of `count` points, each the farthest from those before it; equal distances go to the lowest index.
+
+    Several clouds of one size are sampled side by side.
 
     Args:
         points: finite coordinates; distances are squared and compared in float32.
@@ -41,14 +56,16 @@ def farthest_points(points: Points, count: int, start: int = 0) -> Int[np.ndarra
     In clouds whose coordinates repeat (lattices, duplicates) equal distances are the rule and the compiled kernel
     would break ties by its own order, so they take the NumPy path.
     """
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    if len(points) >= _SMALL and count > 1 and not _is_lattice(points):
-        position = _kernel_position(points, start)
-        picked = fpsample.bucket_fps_kdline_sampling(points, count, h=_LEAF_LEVELS, start_idx=position)
-        # the kernel reads `start_idx` in its own order; were the position wrong, its first pick would tell
-        if picked[0] == start:
-            return np.asarray(picked, dtype=np.int64)
-    return farthest_points_numpy(points, count, start)
+    sizes = points.shape[-2:]
+    clouds = np.ascontiguousarray(points, dtype=np.float32).reshape(-1, *sizes)
+    picked = np.empty((len(clouds), count), np.int64)
+    slow = np.array([_kernel is None or sizes[0] < _SMALL or _is_lattice(cloud) for cloud in clouds])
+    if _kernel is not None and not slow.all():
+        quick = torch.from_numpy(clouds if not slow.any() else clouds[~slow])
+        picked[~slow] = _kernel.sample_idx(quick, count, h=_LEAF_LEVELS, start_idx=start).numpy()
+    for row in np.flatnonzero(slow):
+        picked[row] = farthest_points_numpy(clouds[row], count, start)
+    return picked.reshape(*points.shape[:-2], count)
 
 
 def farthest_points_numpy(points: Points, count: int, start: int = 0) -> Int[np.ndarray, " count"]:
@@ -107,34 +124,17 @@ def rotation(angles: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
 
 
 def _is_lattice(points: Points) -> bool:
-    ordered = np.sort(points, axis=0)
-    repeats = (ordered[1:] == ordered[:-1]).mean(axis=0)
-    return bool(repeats.max() > _LATTICE_SHARE)
+    """Whether coordinates repeat so often that equal distances are the rule; most clouds show at a glance that not."""
+    return _repeats(points[_glance(len(points))]) > 0 and _repeats(points) > _LATTICE_SHARE
 
 
-def _kernel_position(points: Points, start: int) -> int:
-    """Where the kernel's tree puts point `start`.
+def _repeats(points: Points) -> float:
+    """Largest share of an axis' coordinates that another point has too."""
+    ordered = np.sort(points.T, axis=1)
+    return float((ordered[:, 1:] == ordered[:, :-1]).mean(axis=1).max())
 
-    fpsample 1.0 reorders the points while it builds its tree and only then looks up the start index, so the index it
-    has to be given is the point's place after the reordering. This follows the point down the tree: split the widest
-    axis at the float32 mean, exchange misplaced pairs from both ends.
-    """
-    columns, order, low = np.ascontiguousarray(points.T), np.arange(len(points)), 0
-    position = start
-    for _ in range(_LEAF_LEVELS):
-        if len(order) == 1:
-            break
-        axis = int((columns.max(axis=1) - columns.min(axis=1)).argmax())
-        values = columns[axis]
-        left = values < np.add.accumulate(values)[-1] / np.float32(len(values))
-        border = int(np.count_nonzero(left))
-        swapped = np.arange(len(order))
-        from_left, from_right = np.flatnonzero(~left[:border]), border + np.flatnonzero(left[border:])[::-1]
-        swapped[from_left], swapped[from_right] = from_right, from_left
-        border = min(max(border, 1), len(order) - 1)
-        position = int(np.flatnonzero(order[swapped] == start)[0])
-        half = swapped[:border] if position < border else swapped[border:]
-        if position >= border:
-            low, position = low + border, position - border
-        columns, order = columns[:, half], order[half]
-    return low + position
+
+@lru_cache(maxsize=64)
+def _glance(count: int) -> Int[np.ndarray, " some"]:
+    """Places of a few points: drawn, since repetitions may have any period."""
+    return np.random.default_rng(0).permutation(count)[: _GLANCE * isqrt(count)]

@@ -22,7 +22,7 @@ def test_the_benchmark_compares_before_it_times_and_reports(tmp_path: Path, monk
     points.main()
     report = json.loads((tmp_path / "out" / "points.json").read_text())
     assert set(points.GATES) <= {row["name"] for row in report["rows"]}
-    assert report["versions"]["fpsample"] and report["environment"]["load_average"]
+    assert report["versions"]["torch-quickfps"] and report["environment"]["load_average"]
 
 
 @pytest.mark.usefixtures("small")
