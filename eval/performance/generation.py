@@ -88,11 +88,11 @@ def generate(model: Any, vectors: Tensor) -> Tensor:
 def one_token(model: Any, vectors: Tensor) -> Callable[[], object]:
     """Computes the token after the next, with the prompt in a cache of its own."""
     with torch.no_grad():
-        cache = model(inputs_embeds=vectors, use_cache=True).past_key_values
+        cache = model(inputs_embeds=vectors, use_cache=True).cache
 
     @torch.no_grad()
     def step() -> object:
-        return model(input_ids=torch.ones(1, 1, dtype=torch.long), past_key_values=copy.deepcopy(cache))
+        return model(input_ids=torch.ones(1, 1, dtype=torch.long), cache=copy.deepcopy(cache))
 
     return step
 

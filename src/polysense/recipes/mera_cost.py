@@ -76,7 +76,7 @@ def _decode(model: MeraForConditionalGeneration, tokens: int) -> float:
     out = model(input_ids=torch.full((1, _PROMPT), 5), use_cache=True)
     begun = time.perf_counter()
     for _ in range(tokens):
-        out = model(input_ids=torch.full((1, 1), 5), past_key_values=out.past_key_values, use_cache=True)
+        out = model(input_ids=torch.full((1, 1), 5), cache=out.cache, use_cache=True)
     return time.perf_counter() - begun
 
 
@@ -85,7 +85,7 @@ def _flops(model: MeraForConditionalGeneration) -> int:
     with torch.no_grad():
         out = model(input_ids=torch.full((1, _PROMPT), 5), use_cache=True)
         with FlopCounterMode(display=False) as counter:
-            model(input_ids=torch.full((1, 1), 5), past_key_values=out.past_key_values, use_cache=True)
+            model(input_ids=torch.full((1, 1), 5), cache=out.cache, use_cache=True)
     return int(counter.get_total_flops())
 
 

@@ -175,7 +175,7 @@ def test_the_head_sees_labelled_positions_and_nothing_else(model: MeraForConditi
     model.lm_head.register_forward_hook(lambda module, inputs, out: rows.append(inputs[0].shape[:-1].numel()))
     given = mixed(model)
     out = model(**given, labels=labels_of(given, last=2))
-    assert rows == [6] and out.logits is None and out.past_key_values is None
+    assert rows == [6] and out.logits is None and out.cache is None
     out = model(**given, labels=labels_of(given, last=2), logits_to_keep=1)
     assert rows[1:] in ([6, 3], [3, 6])
     torch.testing.assert_close(out.logits, model(**given).logits[:, -1:], atol=1e-6, rtol=1e-5)
@@ -227,9 +227,7 @@ def test_a_cache_may_be_continued_with_a_further_item(model: MeraForConditionalG
     first, second = prompt(model, 1, "image", 5), prompt(model, 6, "audio", 7)
     items = features(image=1, audio=1)
     begun = model(input_ids=torch.tensor([first]), pixel_values=items["pixel_values"], use_cache=True)
-    went_on = model(
-        input_ids=torch.tensor([second]), audio_values=items["audio_values"], past_key_values=begun.past_key_values
-    )
+    went_on = model(input_ids=torch.tensor([second]), audio_values=items["audio_values"], cache=begun.cache)
     whole = model(input_ids=torch.tensor([[*first, *second]]), **items)
     torch.testing.assert_close(went_on.logits, whole.logits[:, len(first) :], atol=1e-5, rtol=1e-4)
 
@@ -396,8 +394,8 @@ def test_a_generated_token_costs_what_it_costs_the_bare_language_model() -> None
 
     def step(model: Any) -> int:
         with torch.no_grad():
-            cache = model(input_ids=torch.tensor([[1, 5, 6, 7]]), use_cache=True).past_key_values
-            return flops(lambda: model(input_ids=torch.tensor([[9]]), past_key_values=cache, use_cache=True))
+            cache = model(input_ids=torch.tensor([[1, 5, 6, 7]]), use_cache=True).cache
+            return flops(lambda: model(input_ids=torch.tensor([[9]]), cache=cache, use_cache=True))
 
     assert step(models[0]) == step(models[1]) == step(models[2]) > 0
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import ModelOutput
+from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
@@ -42,7 +43,7 @@ class MeraPreTrainedModel(PolysenseModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _skip_keys_device_placement = ("past_key_values",)
+    _skip_keys_device_placement = ("cache",)
     _keep_in_fp32_modules_strict = ("connectors", "paths")  # they train at rates that half precision rounds away
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -185,7 +186,7 @@ class MeraModel(MeraPreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Tensor | None = None,
         **arguments: Any,
     ) -> ModelOutput:
@@ -195,10 +196,10 @@ class MeraModel(MeraPreTrainedModel):
             raise ConfigError("give input_ids or inputs_embeds, and with features input_ids", where="MERA's inputs",
                               fix="Call the model with what MeraProcessor returned.")  # fmt: skip
         if input_ids is not None:
-            begun = past_key_values is not None and past_key_values.get_seq_length() > 0
+            begun = cache is not None and cache.get_seq_length() > 0
             inputs_embeds = self.embed(input_ids, given, begun=begun)
         return cast(ModelOutput, self.language_model(
-            attention_mask=attention_mask, position_ids=position_ids, past_key_values=past_key_values,
+            attention_mask=attention_mask, position_ids=position_ids, cache=cache,
             inputs_embeds=inputs_embeds, **options,
         ))  # fmt: skip
 
@@ -271,13 +272,14 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         """Frozen tokens of one sense, which may be cached and given as `{name}_tokens`; see `MeraModel.encode`."""
         return self.model.encode(name, values, mask)
 
+    @deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
@@ -305,14 +307,14 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
             arguments.setdefault("use_cache", False)
         out = self.model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
-            past_key_values=past_key_values, inputs_embeds=inputs_embeds, **arguments,
+            cache=cache, inputs_embeds=inputs_embeds, **arguments,
         )  # fmt: skip
         hidden = out.last_hidden_state
         wanted = labels is None or isinstance(logits_to_keep, Tensor) or logits_to_keep != 0
         return CausalLMOutputWithPast(
             loss=None if labels is None else self._label_loss(hidden, labels, items),
             logits=self.lm_head(_kept(hidden, logits_to_keep)) if wanted else None,
-            past_key_values=out.past_key_values, hidden_states=out.hidden_states, attentions=out.attentions,
+            cache=out.cache, hidden_states=out.hidden_states, attentions=out.attentions,
         )  # fmt: skip
 
     def _label_loss(
