@@ -167,10 +167,10 @@ def by_part(events: Sequence[Any]) -> dict[str, float]:
             spent[part] += event.time_range.elapsed_us()
             if event.cpu_parent is not None:
                 spent[_part(event.cpu_parent)] -= event.time_range.elapsed_us()
-        elif event.sequence_nr >= 0 and not _backward(event):
+        elif event.sequence_nr >= 0 and not _in_backward(event):  # what undoes an operation carries its number too
             made_by[event.sequence_nr] = part
     for event in events:
-        if _backward(event) and _part(event) == REST and not (event.cpu_parent and _backward(event.cpu_parent)):
+        if _backward(event) and _part(event) == REST and not _in_backward(event.cpu_parent):
             spent[made_by.get(event.sequence_nr, REST)] += event.time_range.elapsed_us()
             spent[REST] -= event.time_range.elapsed_us()
     return {part: spent[part] / 1000 for part in (*PARTS, REST)}
@@ -183,6 +183,11 @@ def _part(event: Any) -> str:
             return str(event.name.removeprefix(_MARK))
         event = event.cpu_parent
     return REST
+
+
+def _in_backward(event: Any) -> bool:
+    """Whether an event is a function of the backward pass, or lies in one."""
+    return event is not None and (_backward(event) or _in_backward(event.cpu_parent))
 
 
 def _backward(event: Any) -> bool:

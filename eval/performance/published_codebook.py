@@ -133,7 +133,10 @@ class Ours:
         features, codes = leaves(values, self.dtype), self.codebook.embedding
         masks = {name: torch.ones(each.shape[:2], dtype=torch.bool) for name, each in features.items()}
         coded = self.codebook(features, masks, update=update)
-        likely = {name: code_distribution(each, codes, masks[name]) for name, each in features.items()}
+        scores = coded.scores
+        likely = {
+            name: code_distribution(each, codes, masks[name], scores.get(name)) for name, each in features.items()
+        }
         terms = commitment(features, coded.codes, masks, beta=BETA, align=same_step)
         return Outcome(dict(coded.indices), terms, cross_modal_code(likely)).backward(features, coded.quantized)
 

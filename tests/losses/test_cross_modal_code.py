@@ -29,6 +29,18 @@ def test_a_feature_on_its_code_has_a_finite_gradient() -> None:
     assert features.grad is not None and features.grad.isfinite().all()
 
 
+def test_its_slope_is_that_of_the_formula_and_scores_of_a_search_change_nothing() -> None:
+    features, codes = torch.randn(3, 4, 2).double().requires_grad_(), torch.randn(5, 2).double()
+    mask = torch.tensor([[True] * 4, [True, False, True, False], [False] * 4])
+    assert torch.autograd.gradcheck(lambda z: code_distribution(z, codes, mask), (features,))
+    scores = features.detach() @ codes.t() - codes.square().sum(dim=1) / 2
+    given = code_distribution(features, codes, mask, scores)
+    torch.testing.assert_close(given, code_distribution(features, codes, mask))
+    slopes = [torch.autograd.grad(each.square().sum(), features)[0]
+              for each in (given, code_distribution(features, codes, mask))]  # fmt: skip
+    torch.testing.assert_close(*slopes)
+
+
 def test_equal_distributions_cost_the_logarithm_of_the_batch() -> None:
     same = torch.full((7, 4), 0.25)
     assert cross_modal_code({"a": same, "b": same}).item() == pytest.approx(math.log(7), rel=1e-6)

@@ -4,38 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from polysense.losses.contrastive import Gather
 from polysense.losses.precision import at_least_single
 
 _EPSILON = 1e-10
+_NEAREST = 1e-6  # a distance below counts as this
 
 
 def code_distribution(
     features: Float[Tensor, "batch steps dim"],
     codes: Float[Tensor, "size dim"],
     mask: Bool[Tensor, "batch steps"] | None = None,
+    scores: Float[Tensor, "batch steps size"] | None = None,
 ) -> Float[Tensor, "batch size"]:
     """How likely each code is for a sample: softmax of the negative Euclidean distance, averaged over real steps.
 
-    Gradients flow to the features alone if `codes` is a buffer. One matrix product, no table of differences, in single
-    precision at least.
+    Gradients flow to the features alone. One matrix product each way, no table of differences, in single precision at
+    least.
+
+    Args:
+        scores: z e - |e|^2 / 2 of every step z and code e, where a search for the nearest code has left them.
     """
-    rows = at_least_single(features).flatten(0, 1)
-    table = codes.to(rows.dtype)
-    squared = torch.addmm(table.square().sum(dim=1), rows, table.t(), alpha=-2) + rows.square().sum(
-        dim=1, keepdim=True
-    )
-    # the root has no slope at zero: a feature on its code gets no gradient from that code
-    likely = (-squared.clamp(min=1e-12).sqrt()).softmax(dim=1).view(*features.shape[:2], -1)
-    if mask is None:
-        return likely.mean(dim=1)
-    weights = mask.to(likely.dtype)
-    return torch.einsum("bts,bt->bs", likely, weights / weights.sum(dim=1, keepdim=True).clamp(min=1))
+    rows = at_least_single(features)
+    table = codes.detach().to(rows.dtype)
+    if scores is None or scores.dtype != rows.dtype:
+        flat = torch.addmm(table.square().sum(dim=1) / 2, rows.detach().flatten(0, 1), table.t(), beta=-1)
+        scores = flat.view(*rows.shape[:2], -1)
+    real = rows.new_ones(rows.shape[:2]) if mask is None else mask.to(rows.dtype)
+    weights = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+    return cast(Tensor, _CodeDistribution.apply(rows, table, weights, scores))
+
+
+class _CodeDistribution(torch.autograd.Function):
+    """sum_t w_t softmax_k(-s_tk) with s_tk = |z_t - e_k|, whose slope is dz_t = sum_k (dL / ds_tk) (z_t - e_k) / s_tk.
+
+    Autograd would keep and pass over a table of steps by codes for every operation; this keeps two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, codes: Tensor, weights: Tensor, scores: Tensor) -> Tensor:
+        squared = torch.add(features.square().sum(dim=-1, keepdim=True), scores, alpha=-2)
+        distances = squared.clamp_(min=_NEAREST**2).sqrt_()
+        likely = distances.neg().softmax(dim=-1)
+        ctx.save_for_backward(features, codes, weights, distances, likely)
+        return (weights[:, None] @ likely)[:, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, codes, weights, distances, likely = ctx.saved_tensors
+        mean = likely @ grad[:, :, None]
+        pull = (grad[:, None] - mean).mul_(likely).div_(distances)  # -(dL / ds) / s, but for the weight
+        if distances.amin() <= _NEAREST:  # the root has no slope at zero: a feature on its code gets none from it
+            pull.masked_fill_(distances <= _NEAREST, 0.0)
+        towards = torch.matmul(pull, codes).sub_(pull.sum(dim=-1, keepdim=True) * features)
+        return towards.mul_(weights[..., None]), None, None, None
 
 
 def cross_modal_code(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from polysense.losses.precision import at_least_single
 
@@ -17,7 +18,8 @@ def step_error(
 
     With sequences of one length this is the plain mean over all numbers. A sample without a real step counts as zero.
     """
-    by_step = at_least_single(values - target).square().flatten(2).mean(dim=2)
+    squares = F.mse_loss(at_least_single(values), at_least_single(target), reduction="none")
+    by_step = squares.flatten(2).mean(dim=2)
     if mask is None:
         return by_step.mean()
     weights = mask.to(by_step.dtype)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.nn.alignment import ALIGNMENTS
-from polysense.nn.nearest import nearest
+from polysense.nn.nearest import nearest, nearest_with_scores
 from polysense.nn.starts import named_draws
 
 Sequences = Mapping[str, Float[Tensor, "batch _steps dim"]]
@@ -59,6 +59,7 @@ class CodebookOutput:
         codes: the same vectors without any gradient.
         perplexity: exponentiated entropy of the codes used by all senses; 1 when all steps share a code.
         usage: sense to the number of its real steps per code, `size`.
+        scores: sense to z e - |e|^2 / 2 of every step and code; empty where there are too many to keep.
         statistics: what an update is made from; `None` in eval mode.
         restarts: codes that were restarted in the update of this call.
     """
@@ -68,6 +69,7 @@ class CodebookOutput:
     codes: Mapping[str, Float[Tensor, "batch _steps dim"]]
     perplexity: Float[Tensor, ""]
     usage: Mapping[str, Int[Tensor, " size"]]
+    scores: Mapping[str, Float[Tensor, "batch _steps size"]]
     statistics: CodeStatistics | None = None
     restarts: int = 0
 
@@ -210,7 +212,7 @@ class Codebook(nn.Module):
         """
         real = real_masks(features, masks)
         flat = torch.cat([each.detach().reshape(-1, each.shape[-1]) for each in features.values()])
-        rows = nearest(flat, self.embedding)
+        rows, scores = nearest_with_scores(flat, self.embedding)
         chosen = F.embedding(rows, self.embedding)
         lengths = [each.shape[0] * each.shape[1] for each in features.values()]
         pieces = zip(features, rows.split(lengths), chosen.split(lengths), strict=True)
@@ -218,6 +220,7 @@ class Codebook(nn.Module):
         for name, index, code in pieces:
             shape = features[name].shape
             indices[name], codes[name] = index.view(shape[:2]), code.view(shape).to(features[name].dtype)
+        tables = () if scores is None else zip(features, scores.split(lengths), strict=True)
         usage = {name: torch.bincount(indices[name][real[name]], minlength=self.size) for name in features}
         statistics = self._statistics(features, indices, real) if self.training else None
         restarts = self.update(statistics) if update and statistics is not None else 0
@@ -227,6 +230,7 @@ class Codebook(nn.Module):
             codes=codes,
             perplexity=perplexity(torch.stack(list(usage.values())).sum(dim=0)),
             usage=usage,
+            scores={name: table.view(*indices[name].shape, -1) for name, table in tables},
             statistics=statistics,
             restarts=restarts,
         )
@@ -259,14 +263,13 @@ class Codebook(nn.Module):
         align = ALIGNMENTS[self.options.mixing]
         mixed = {}
         for name, own in detached.items():
-            total, count = torch.zeros_like(own), own.new_zeros(own.shape[:2])
-            for other, keys in detached.items():
-                if other != name:
-                    partner, there = align(own, keys, keys, masks[other])
-                    total += torch.where(there[..., None], partner, 0.0)
-                    count += there
-            mean = total / count.clamp(min=1)[..., None]
-            mixed[name] = torch.where((count > 0)[..., None], (own + mean) / 2, own)
+            partners = [align(own, keys, keys, masks[other]) for other, keys in detached.items() if other != name]
+            total = torch.stack([torch.where(there[..., None], partner, 0.0) for partner, there in partners]).sum(
+                dim=0
+            )
+            count = torch.stack([there for _, there in partners]).sum(dim=0)
+            mean = total / count.clamp(min=1)[..., None] if len(partners) > 1 else total
+            mixed[name] = torch.lerp(own, mean, (count > 0).to(own.dtype)[..., None] / 2)
         return mixed
 
     @torch.no_grad()
@@ -384,7 +387,7 @@ def check_spread(vectors: Float[Tensor, "rows dim"]) -> None:
 
 def _finite_samples(features: Sequences, real: Mapping[str, Tensor]) -> Bool[Tensor, " batch"]:
     """Samples whose real steps are finite in every sense; a sum shows it in one pass."""
-    sums = [torch.where(real[name][..., None], each.detach(), 0.0).sum(dim=(1, 2)) for name, each in features.items()]
+    sums = [torch.where(real[name], each.detach().sum(dim=2), 0.0).sum(dim=1) for name, each in features.items()]
     return torch.stack(sums).isfinite().all(dim=0)
 
 

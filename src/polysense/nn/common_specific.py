@@ -86,20 +86,24 @@ class CommonSpecificExperts(nn.Module):
         if sense not in self.senses:
             raise UnknownModalityError(sense, sorted(self.senses))
         gates = self.gate(x).float().softmax(dim=-1).to(x.dtype)
-        outputs = self._outputs(sense, x.reshape(-1, self.dim)).view(*x.shape[:-1], self.experts, self.dim)
-        mixed = (gates.unsqueeze(-2) @ outputs).squeeze(-2)
+        inputs, last, bias = self._last_layers(sense, x)
+        # sum_i G_i (W_i x_i + b_i) is one product: the inputs, each weighed, side by side, times all W_i
+        weighed = (gates[..., None] * inputs).flatten(-2)
+        mixed = weighed @ last.transpose(1, 2).flatten(0, 1) + gates @ bias
         return (mixed + x if self.residual else mixed), gates
 
-    def _outputs(self, sense: str, rows: Tensor) -> Float[Tensor, "rows experts dim"]:
-        """Every expert's answer to every row; a sum of two linear layers is one, so "sum" costs one product."""
-        weight: Tensor = self.common.weight
-        bias: Tensor = self.common.bias
-        own = cast(ExpertLinears, self.specific[sense]) if self.with_specific else None
-        if own is not None and self.combine == "sum":
-            weight, bias = weight + own.weight, bias + own.bias
-        flat = torch.addmm(bias.flatten(), rows, weight.flatten(0, 1).t())
-        outputs = flat.view(-1, self.experts, self.dim)
-        if own is None or self.combine == "sum":
-            return outputs
-        chained = outputs.transpose(0, 1) @ own.weight.transpose(1, 2) + own.bias[:, None]
-        return chained.transpose(0, 1)
+    def _last_layers(
+        self, sense: str, x: Float[Tensor, "*steps dim"]
+    ) -> tuple[Float[Tensor, "*steps _experts dim"], Float[Tensor, "experts dim dim"], Float[Tensor, "experts dim"]]:
+        """What enters the last linear layers of the experts, and their weights and biases.
+
+        A sum of two linear layers is one; "chain" has another before.
+        """
+        inputs, common = x.unsqueeze(-2), self.common
+        if not self.with_specific:
+            return inputs, common.weight, common.bias
+        own = cast(ExpertLinears, self.specific[sense])
+        if self.combine == "sum":
+            return inputs, common.weight + own.weight, common.bias + own.bias
+        chained = torch.addmm(common.bias.flatten(), x.reshape(-1, self.dim), common.weight.flatten(0, 1).t())
+        return chained.view(*x.shape[:-1], self.experts, self.dim), own.weight, own.bias

@@ -250,8 +250,10 @@ class CometObjective:
         return (self.settings.seed, int(self.module.steps), *self._ids)
 
     def _code(self, out: CometOutput) -> Tensor:
-        codes = self.module.model.codebook.embedding
-        likely = {name: code_distribution(z, codes, out.masks[name]) for name, z in out.continuous.items()}
+        codes, scores = self.module.model.codebook.embedding, out.codebook.scores
+        likely = {
+            name: code_distribution(z, codes, out.masks[name], scores.get(name)) for name, z in out.continuous.items()
+        }
         return cross_modal_code(likely, gather=gather_with_grad)
 
     def _information(self, out: CometOutput) -> Tensor:

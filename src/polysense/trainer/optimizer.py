@@ -42,7 +42,9 @@ def build_optimizer(parameters: Mapping[str, nn.Parameter], config: LoopConfig) 
     options = [{"params": group, "factor": key[0], "weight_decay": key[1]} for key, group in groups.items()]
     if config.optimizer == "sgd":
         return torch.optim.SGD(options, lr=config.learning_rate)
-    return torch.optim.AdamW(options, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.epsilon)
+    return torch.optim.AdamW(
+        options, lr=config.learning_rate, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -28,8 +28,9 @@ def test_time_is_that_of_the_innermost_part_and_the_backward_pass_follows_the_fo
     product = event("aten::addmm", 2_500, 2_800, encoder, 7)
     back = event(BACKWARD, 5_000, 8_000, step, 7)
     within = event(BACKWARD, 5_500, 6_000, back, 7)
+    undoing = event("AddmmBackward0", 5_100, 7_900, back, 7)  # has the number too, and is in no part
     unknown = event(BACKWARD, 8_000, 9_000, step, 99)
-    found = by_part([step, before, encoder, codebook, product, back, within, unknown])
+    found = by_part([step, before, encoder, codebook, product, back, within, undoing, unknown])
     assert found["encoders"] == 1.5 + 3.0 and found["codebook"] == 0.5
     assert found[REST] == 10 - 2 - 3 and sum(found.values()) == 10
 
