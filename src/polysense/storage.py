@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -77,9 +78,11 @@ def write_manifest(
         files: how to write.
     """
     files = files or FileSystem()
-    for path in sorted(folder.rglob("*")):
-        files.sync(path)
-    listing = _listing(folder)
+    with ThreadPoolExecutor(1) as pool:  # checksums are made while the disk works
+        listed = pool.submit(_listing, folder)
+        for path in sorted(folder.rglob("*")):
+            files.sync(path)
+        listing = listed.result()
     content = {"format": _FORMAT, "files": listing, "versions": _versions(), "details": dict(details or {})}
     content["sha256"] = digest(_canonical(content))
     files.write(folder / MANIFEST, json.dumps(content, indent=1).encode())

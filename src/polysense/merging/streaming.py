@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -20,9 +22,8 @@ from polysense.merging.weight_files import INDEX, Output, StoredTensor, read_hea
 from polysense.modality import JsonValue
 from polysense.storage import MANIFEST, atomic_folder
 
-CHUNK_BYTES = 128 << 10
-"""32768 numbers: they stay in a processor's cache, and torch does not divide them among threads, whose waiting for one
-another can cost ten times the work itself where the machine has other things to do."""
+CHUNK_BYTES = 1 << 20
+"""262144 numbers: enough that calls cost little beside the work, few enough to stay in a processor's cache."""
 Finish = Callable[[Path], object]
 _WORKING_BYTES = 4  # of a number in float32, in which everything is computed
 _COMPANIONS = {".json", ".jinja", ".txt", ".model"}  # configs, chat templates and tokenizers
@@ -183,10 +184,23 @@ def _save(
 ) -> None:
     needed = sum(output.size for output in outputs.values())
     with atomic_folder(target, details=details, needed_bytes=needed) as folder:
-        write_weights(folder, outputs)
+        with _one_thread():
+            write_weights(folder, outputs)
         if (companions / "config.json").exists():  # a model folder, which `read_headers` has judged
             for path in sorted(companions.iterdir()):
                 if path.suffix in _COMPANIONS and path.name not in {INDEX, MANIFEST}:
                     shutil.copyfile(path, folder / path.name)
         if finish is not None:
             finish(folder)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within this block torch computes in one thread: pieces are small, and threads that wait for one another over
+    each cost twice the work itself where the machine has other things to do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +95,14 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
 def read_numbers(tensor: StoredTensor, start: int, stop: int) -> Shaped[Tensor, " numbers"]:
     """Numbers `start` to `stop` of a stored tensor, counted row by row. Raises `CheckpointError` if they are gone."""
-    data = np.empty((stop - start) * tensor.dtype.itemsize, np.uint8)
-    with tensor.file.open("rb", buffering=0) as file:
-        file.seek(tensor.offset + start * tensor.dtype.itemsize)
-        done = 0
-        while done < len(data) and (count := file.readinto(data[done:].data)):
+    size = tensor.dtype.itemsize
+    data, place, done = np.empty((stop - start) * size, np.uint8), tensor.offset + start * size, 0
+    descriptor = os.open(tensor.file, os.O_RDONLY)
+    try:
+        while done < len(data) and (count := os.preadv(descriptor, [data[done:].data], place + done)):
             done += count
+    finally:
+        os.close(descriptor)
     if done < len(data):
         raise CheckpointError("the file was cut while it was read", where=tensor.where, fix=_SAVE_AGAIN)
     return torch.from_numpy(data).view(tensor.dtype)
@@ -143,14 +148,22 @@ def _write_shard(path: Path, outputs: Mapping[str, Output], bar: tqdm[Any]) -> N
         header[key] = {"dtype": _NAMES[output.dtype], "shape": output.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb", buffering=0) as file:
+    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as writer:
         file.write(len(text).to_bytes(8, "little") + text)
-        for output in outputs.values():
-            for piece in output.pieces():
-                data = piece.view(torch.uint8).numpy().data
-                while data:
-                    data = data[file.write(data) :]
-                bar.update(piece.nbytes)
+        written: Future[None] | None = None
+        for piece in (piece for output in outputs.values() for piece in output.pieces()):
+            if written is not None:  # while one piece is written, the next is made
+                written.result()
+            written = writer.submit(_write, file, piece)
+            bar.update(piece.nbytes)
+        if written is not None:
+            written.result()
+
+
+def _write(file: FileIO, piece: Tensor) -> None:
+    data = piece.view(torch.uint8).numpy().data
+    while data:
+        data = data[file.write(data) :]
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:
