@@ -1,19 +1,27 @@
-"""Write the README's figures from the reports: `python eval/readme.py` (`--check` only compares). Nothing is typed."""
+"""Write what was measured from the reports: `python eval/readme.py` (`--check` only compares). Nothing is typed.
+
+The README gets what a reader wants to know first, `docs/measured.md` every claim, gate and fault.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from polysense.metrics import UNDECIDED
+from polysense.recipes.claims import NOT_MEASURED
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "eval" / "reports"
 BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "padding", "merging", "fisher", "codebook",
               "published_codebook", "codebook_growth", "comet_step", "points", "captioning", "judge")  # fmt: skip
+VERDICTS = ("reproduced", "not reproduced", UNDECIDED, NOT_MEASURED)  # in the order in which they are told
+DETAILS = "docs/measured.md"
 BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -28,7 +36,7 @@ def percent(value: float) -> str:
 
 
 def evidence() -> Iterator[str]:
-    """Zero-shot accuracy on the world, and the verdicts on the paper's claims."""
+    """Zero-shot accuracy on the world."""
     report = read("unialign-world.json")
     if report is None:
         return
@@ -44,11 +52,10 @@ def evidence() -> Iterator[str]:
             f"{percent(joint['share_of_bound'])} |"
         )
     yield ""
-    yield from verdicts(report["claims"])
 
 
 def growth() -> Iterator[str]:
-    """What MERA and its rivals keep of earlier senses on the world, and the verdicts on the paper's claims."""
+    """What MERA and its rivals keep of earlier senses on the world."""
     report = read("mera-world.json")
     if report is None:
         return
@@ -67,11 +74,10 @@ def growth() -> Iterator[str]:
         ]  # fmt: skip
         yield f"| {report['methods'][method]} | {' | '.join(figures)} |"
     yield ""
-    yield from verdicts(report["claims"])
 
 
 def sharing() -> Iterator[str]:
-    """What COMET and its rivals learn, keep and carry over in the paper's first order, and the verdicts."""
+    """What COMET and its rivals learn, keep and carry over in the paper's first order."""
     report = read("comet-world.json")
     if report is None:
         return
@@ -95,7 +101,6 @@ def sharing() -> Iterator[str]:
         figures = " | ".join(percent(each["mean"]) if each else "-" for each in scores)
         yield f"| {report['methods'][method]} | {figures} |"
     yield ""
-    yield from verdicts(report["claims"])
 
 
 def verdicts(claims: dict[str, Any]) -> Iterator[str]:
@@ -110,21 +115,28 @@ def verdicts(claims: dict[str, Any]) -> Iterator[str]:
 
 def speed() -> Iterator[str]:
     """Gates of the benchmarks, passed or not."""
-    for name in BENCHMARKS:
-        report = read(f"performance/{name}.json")
-        if report is None:
-            continue
+    for _, report in benchmarks():
         yield f"`{report['command']}`:"
         yield ""
         yield "| measure | value | gate | met |"
         yield "|---|---|---|---|"
         for gate in gates(report):
-            bounds = [f"≥ {gate['at_least']:g}" if gate["at_least"] is not None else "",
-                      f"≤ {gate['at_most']:g}" if gate["at_most"] is not None else ""]  # fmt: skip
-            wanted = " and ".join(filter(None, bounds))
-            if wanted:
+            if wanted := bounds(gate):
                 yield f"| {gate['name']} | {gate['value']:.3g} | {wanted} | {'yes' if gate['passed'] else 'no'} |"
         yield ""
+
+
+def benchmarks() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and report of every benchmark that was run."""
+    for name in BENCHMARKS:
+        if (report := read(f"performance/{name}.json")) is not None:
+            yield name, report
+
+
+def bounds(gate: dict[str, Any]) -> str:
+    """What a gate asks for; nothing if it is only printed."""
+    asked = [f"{sign} {gate[key]:g}" for sign, key in (("≥", "at_least"), ("≤", "at_most")) if gate[key] is not None]
+    return " and ".join(asked)
 
 
 def gates(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -152,18 +164,79 @@ def faults() -> Iterator[str]:
     yield ""
 
 
+# ---- in few words ---------------------------------------------------------------------------------------------------
+
+
+def in_short(claims: dict[str, Any]) -> Iterator[str]:
+    """Names of the claims by verdict."""
+    by_verdict: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for name, claim in claims.items():
+        by_verdict.setdefault(claim["verdict"], []).append(name)
+    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in by_verdict.items() if names]
+    yield f"Of {len(claims)} claims, {'; '.join(parts)}."
+    yield ""
+
+
+def speed_in_short() -> Iterator[str]:
+    """How many gates are met, and those that are not."""
+    found = [(name, gate) for name, report in benchmarks() for gate in gates(report) if bounds(gate)]
+    if found:
+        missed = [f"{name}: {gate['name']}, {gate['value']:.3g} ({bounds(gate)})"
+                  for name, gate in found if not gate["passed"]]  # fmt: skip
+        rest = f" Missed are: {'; '.join(missed)}." if missed else ""
+        yield f"Of {len(found)} gates of the benchmarks (`eval/performance`) {len(found) - len(missed)} are met.{rest}"
+        yield ""
+
+
+def faults_in_short() -> Iterator[str]:
+    """All fault sets together."""
+    report = read("faults/faults.json")
+    if report is not None:
+        total = {
+            key: sum(each[key] for each in report["classes"]) for key in ("injected", "detected", "lost", "silent")
+        }
+        yield (
+            f"Of {total['injected']:,} faults injected (`{report['command']}`) {total['detected']:,} were detected; "
+            f"{total['lost']} lost something, {total['silent']} passed unnoticed."
+        )
+        yield ""
+
+
+REPORTED: dict[str, Callable[[], Iterator[str]]] = {
+    "unialign-world": evidence, "mera-world": growth, "comet-world": sharing,
+}  # fmt: skip
+
+
 def figures() -> str:
-    """The generated block."""
-    return "\n".join([*evidence(), *growth(), *sharing(), *speed(), *faults()])
+    """What the README says."""
+    lines: list[str] = []
+    for name, table in REPORTED.items():
+        if (report := read(f"{name}.json")) is not None:
+            lines += [*table(), *in_short(report["claims"])]
+    lines += [*speed_in_short(), *faults_in_short()]
+    return "\n".join([*lines, f"Every claim, gate and fault: [{DETAILS}]({DETAILS})."])
+
+
+def details() -> str:
+    """Everything, one section a report."""
+    lines = ["# What was measured", "", "Made by `python eval/readme.py` from the reports in `eval/reports`.", ""]
+    for name, table in REPORTED.items():
+        if (report := read(f"{name}.json")) is not None:
+            title = name.removesuffix("-world")
+            lines += [f"## {title}", "", *table(), f"![{title}](../eval/reports/{name}.png)", ""]
+            lines += [*verdicts(report["claims"])]
+    return "\n".join([*lines, "## Speed and memory", "", *speed(), "## Faults", "", *faults()])
 
 
 def main(arguments: list[str]) -> int:
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    made = BLOCK.sub(lambda match: f"{match[1]}{figures()}\n{match[2]}", text)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = {"README.md": BLOCK.sub(lambda match: f"{match[1]}{figures()}\n{match[2]}", text), DETAILS: details()}
+    paths = {ROOT / name: content for name, content in made.items()}
     if "--check" in arguments:
-        return int(made != text)
-    path.write_text(made, encoding="utf-8")
+        return int(any(not path.exists() or path.read_text(encoding="utf-8") != text for path, text in paths.items()))
+    for path, content in paths.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The README's figures, made of reports in a folder of their own."""
+"""What was measured, for the README and in full, made of reports in a folder of their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def faults(path: Path, lost: int = 0) -> None:
 
 
 def test_without_reports_there_are_no_figures(reports: Path) -> None:
-    assert readme.figures() == ""
+    assert readme.figures() == "Every claim, gate and fault: [docs/measured.md](docs/measured.md)."
 
 
 def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) -> None:
@@ -44,8 +44,10 @@ def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) ->
     lines = readme.figures().splitlines()
     assert lines[0] == "UniAlign on the embedded world, top-1 in percent, 2 seeds (`run`):"
     assert "| depth | 1.2 | 50.0 [45.0, 55.0] | 40.0 | 80.0 | 62.5 |" in lines
-    assert "| UA9 | with minus without | 0.030 | reproduced |" in lines
-    assert "| UA15 | FLOPs | 1.000 | reproduced |" in lines  # exact, so without a mean
+    assert lines[-3] == "Of 2 claims, reproduced: UA9, UA15."
+    full = readme.details().splitlines()
+    assert "| UA9 | with minus without | 0.030 | reproduced |" in full
+    assert "| UA15 | FLOPs | 1.000 | reproduced |" in full  # exact, so without a mean
 
 
 def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) -> None:
@@ -61,8 +63,10 @@ def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) 
     lines = readme.figures().splitlines()
     assert "3 seeds at most" in lines[0] and "(`run`)" in lines[0]
     assert lines[4:6] == ["| MERA (10 %) | 98.5 | 1.0 | 98.5 | 1.0 |", "| TIES | 98.5 | 1.0 | - | - |"]
-    assert "| ME2 | MERA minus best | 0.100 | reproduced |" in lines
-    assert "| ME20 | frozen minus not | - | not measured |" in lines
+    assert lines[-3] == "Of 2 claims, reproduced: ME2; not measured: ME20."
+    full = readme.details().splitlines()
+    assert "| ME2 | MERA minus best | 0.100 | reproduced |" in full
+    assert "| ME20 | frozen minus not | - | not measured |" in full
 
 
 def test_what_codes_keep_and_carry_over_is_shown_in_the_papers_first_order(reports: Path) -> None:
@@ -79,7 +83,7 @@ def test_what_codes_keep_and_carry_over_is_shown_in_the_papers_first_order(repor
     lines = readme.figures().splitlines()
     assert "order video-text, audio-text" in lines[0] and "(chance 15.0)" in lines[0] and "2 seeds" in lines[0]
     assert lines[4] == "| DCID | 40.0 | 85.0 | - | - | - | - | 30.0 |"
-    assert "| CO1 | with minus without | 0.100 | undecided |" in lines
+    assert "| CO1 | with minus without | 0.100 | undecided |" in readme.details().splitlines()
 
 
 def test_only_measures_with_a_gate_are_shown_and_a_missed_one_says_so(reports: Path) -> None:
@@ -89,9 +93,13 @@ def test_only_measures_with_a_gate_are_shown_and_a_missed_one_says_so(reports: P
         {"name": "free", "value": 7.0, "at_least": None, "at_most": None, "passed": True},
     ]
     put(reports / "performance/senses.json", {"command": "bench", "gates": gates})
-    lines = readme.figures().splitlines()
-    assert lines[0] == "`bench`:" and not any("free" in line for line in lines)
-    assert lines[4:6] == ["| speed | 1.5 | ≥ 1.2 | yes |", "| bytes | 3 | ≥ 1 and ≤ 2 | no |"]
+    lines = readme.details().splitlines()
+    assert "`bench`:" in lines and not any("free" in line for line in lines)
+    first = lines.index("| speed | 1.5 | ≥ 1.2 | yes |")
+    assert lines[first + 1] == "| bytes | 3 | ≥ 1 and ≤ 2 | no |"
+    assert readme.figures().splitlines()[0] == (
+        "Of 2 gates of the benchmarks (`eval/performance`) 1 are met. Missed are: senses: bytes, 3 (≥ 1 and ≤ 2)."
+    )
 
 
 def test_the_check_notices_a_report_that_changed_and_writes_nothing(reports: Path, tmp_path: Path) -> None:
@@ -104,6 +112,8 @@ def test_the_check_notices_a_report_that_changed_and_writes_nothing(reports: Pat
     assert readme.main(["--check"]) == 1 and page.read_text(encoding="utf-8") == empty
     assert readme.main([]) == 0 and readme.main(["--check"]) == 0
     written = page.read_text(encoding="utf-8")
-    assert "| kill | 9 | 9 | 0 | 0 |" in written and written.startswith("before\n") and written.endswith("after\n")
+    assert "Of 9 faults injected" in written and "9 were detected; 0 lost" in written
+    assert "| kill | 9 | 9 | 0 | 0 |" in (tmp_path / "docs/measured.md").read_text(encoding="utf-8")
+    assert written.startswith("before\n") and written.endswith("after\n")
     faults(reports / "faults/faults.json", lost=1)
     assert readme.main(["--check"]) == 1

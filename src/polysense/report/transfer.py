@@ -227,7 +227,7 @@ def _draw_experts(axes: Axes, report: Report) -> None:
 
 def _draw_codes(axes: Axes, report: Report) -> None:
     """How large a part of the codes none, one, two and three senses activate, after the second stage."""
-    axes.set(title="codes by the senses that activate them, stage 2", xlabel="% of the codes")
+    axes.set(title="senses that activate a code, stage 2", xlabel="% of the codes")
     order, rows = report["main"][0], []
     for method in report["rows"]["compared"]:
         shares = [_score(report, order, method, 2, f"codes in {level}") for level in _LEVELS]
