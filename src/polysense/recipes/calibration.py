@@ -66,15 +66,19 @@ def read_frozen(path: Path) -> dict[str, Any]:
                           fix="Run eval/calibrate.py first.") from error  # fmt: skip
 
 
-def read_calibrated(reports: Path, system: str, *, content_hash: str, recipe: str, unseen: str) -> dict[str, Any]:
-    """What `world.json` says of a system that was calibrated on this very world and by this recipe.
+def refuse_uncalibrated(
+    reports: Path, system: str, *, content_hash: str, recipe: str, unseen: str, judged: str, value: str, missed: str
+) -> None:
+    """Refuse to make a report on a world or by a recipe that was not calibrated, is out of range, or changed since.
 
     Args:
-        system: its key, and the name of its script.
+        system: its key in `world.json`, and the name of its script.
         unseen: what nobody has looked at where it is missing.
+        judged: key of the figures that are to be in range, and `value`, of the number in each.
+        missed: what figures out of range do not do, in words.
 
     Raises:
-        ConfigError: it was not calibrated, or what differs.
+        ConfigError: it was not calibrated, what differs, or which figures are out of range.
     """
     path, again = reports / "world.json", f"Run eval/calibrate_{system}.py, and then every report that rests on it."
     record: dict[str, Any] | None = read_frozen(path).get(system)
@@ -84,7 +88,10 @@ def read_calibrated(reports: Path, system: str, *, content_hash: str, recipe: st
         if record[name] != ours:
             raise ConfigError(f"the {name} is {ours[:12]}, the calibrated one {record[name][:12]}", where=path,
                               fix=again)  # fmt: skip
-    return record
+    if not record["calibrated"]:
+        outside = [f"{name} ({each[value]:.2f})" for name, each in record[judged].items() if not each["in_range"]]
+        raise ConfigError(f"{missed}: {', '.join(outside)}", where=path,
+                          fix=f"Change recipe or data, then run eval/calibrate_{system}.py again.")  # fmt: skip
 
 
 def check_frozen(reports: Path, world: WorldSummary) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from polysense.errors import ConfigError
-from polysense.recipes.calibration import CALIBRATION_SEEDS, read_calibrated, read_frozen
+from polysense.recipes.calibration import CALIBRATION_SEEDS, read_frozen, refuse_uncalibrated
 from polysense.recipes.cells import Cell, finished_cells
 from polysense.recipes.comet_cells import Setting, figure_name, setting
 from polysense.recipes.comet_scores import TRANSFERS, Records, scores_by_seed
@@ -83,20 +82,8 @@ def _judged(values: Sequence[float], limit: float, *, above: bool) -> dict[str, 
 
 
 def check_calibrated(reports: Path, found: Setting) -> None:
-    """Refuse to make a report on a world or by a recipe that was not calibrated, is out of range, or changed since.
-
-    Raises:
-        ConfigError: naming the figures that are out of range, or what differs.
-    """
-    path = reports / "world.json"
-    record = read_calibrated(
+    """Refuse to make a report on a world or by a recipe that was not calibrated; errors: see `refuse_uncalibrated`."""
+    refuse_uncalibrated(
         reports, "comet", content_hash=found.world.content_hash, recipe=found.key,
-        unseen="whether codes transfer and are forgotten",
+        unseen="whether codes transfer and are forgotten", judged="figures", value="mean", missed="out of range",
     )  # fmt: skip
-    if not record["calibrated"]:
-        outside = [f"{name} ({each['mean']:.2f})" for name, each in record["figures"].items() if not each["in_range"]]
-        raise ConfigError(f"out of range: {', '.join(outside)}", where=path,
-                          fix="Change world or recipe, then run eval/calibrate_comet.py again.")  # fmt: skip
-
-
-__all__ = ["check_calibrated", "measured", "run"]

@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from polysense.errors import ConfigError
-from polysense.recipes.calibration import CALIBRATION_SEEDS, read_calibrated, read_frozen
+from polysense.recipes.calibration import CALIBRATION_SEEDS, read_frozen, refuse_uncalibrated
 from polysense.recipes.cells import run_cells
 from polysense.recipes.mera_claims import BOTH
 from polysense.recipes.mera_gains import gains_by_seed, mean_experts
@@ -55,21 +54,8 @@ def run(
 
 
 def check_calibrated(reports: Path, found: Setting) -> None:
-    """Refuse to make a report on a world or by a recipe that was not calibrated, is out of range, or changed since.
-
-    Raises:
-        ConfigError: naming the orders that are out of range, or what differs.
-    """
-    path = reports / "world.json"
-    record = read_calibrated(
+    """Refuse to make a report on a world or by a recipe that was not calibrated; errors: see `refuse_uncalibrated`."""
+    refuse_uncalibrated(
         reports, "mera", content_hash=found.world.content_hash, recipe=found.key,
-        unseen="at how much fine-tuning forgets",
+        unseen="at how much fine-tuning forgets", judged="orders", value="backward_gain", missed=f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}",
     )  # fmt: skip
-    if not record["calibrated"]:
-        outside = [f"{order} ({each['backward_gain']:.2f})" for order, each in record["orders"].items()
-                   if not each["in_range"]]  # fmt: skip
-        raise ConfigError(f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}: {', '.join(outside)}", where=path,
-                          fix="Change words or recipe, then run eval/calibrate_mera.py again.")  # fmt: skip
-
-
-__all__ = ["check_calibrated", "run"]
