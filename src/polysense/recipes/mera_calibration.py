@@ -57,5 +57,6 @@ def check_calibrated(reports: Path, found: Setting) -> None:
     """Refuse to make a report on a world or by a recipe that was not calibrated; errors: see `refuse_uncalibrated`."""
     refuse_uncalibrated(
         reports, "mera", content_hash=found.world.content_hash, recipe=found.key,
-        unseen="at how much fine-tuning forgets", judged="orders", value="backward_gain", missed=f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}",
+        unseen="at how much fine-tuning forgets", judged="orders", value="backward_gain",
+        missed=f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}",
     )  # fmt: skip
