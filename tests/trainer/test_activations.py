@@ -21,7 +21,7 @@ def gradients(wanted: bool) -> tuple[dict[str, Tensor], int]:
         model(input_ids=IDS, labels=IDS, use_cache=False).loss.backward()
         found = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
         kept = saved_bytes(lambda: model(input_ids=IDS, labels=IDS, use_cache=False).loss, model.parameters())
-    assert not model.is_gradient_checkpointing
+    assert not model.is_activation_checkpointing
     return found, kept
 
 

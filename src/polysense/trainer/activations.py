@@ -24,14 +24,12 @@ def recomputed(module: nn.Module, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    # transformers is renaming these: the newer names are not in its older versions, the older ones warn in the newer
-    names = ("activation_checkpointing", "gradient_checkpointing")
-    name = next((each for each in names if hasattr(module, f"{each}_enable")), None)
-    if name is None:
+    enable, disable = (getattr(module, f"activation_checkpointing_{way}", None) for way in ("enable", "disable"))
+    if enable is None or disable is None:
         raise ConfigError(f"{type(module).__name__} has no activation checkpointing",
                           where="loop: activation_checkpointing", fix="Train it without.")  # fmt: skip
-    getattr(module, f"{name}_enable")()
+    enable()
     try:
         yield
     finally:
-        getattr(module, f"{name}_disable")()
+        disable()
