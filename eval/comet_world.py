@@ -1,7 +1,8 @@
-"""Reproduce COMET on the world: `python eval/comet_world.py [runs/evidence] [--beyond] [--methods a,b]`.
+"""Reproduce COMET on the world: `python eval/comet_world.py [runs/evidence] [--beyond] [--methods a,b] [--seeds 0]`.
 
-Finished cells are kept. `--methods` computes those alone, none with an empty list; the report is on all that is there.
-`--beyond` adds another mediator and a chain of six senses. Calibrate first: `python eval/calibrate_comet.py`.
+Finished cells are kept; those that began with other trained parts (of another machine) count as further seeds.
+`--methods` computes those alone, none with an empty list, `--seeds` cells of those seeds; the report is on all that is
+there. `--beyond` adds another mediator and a chain of six senses. Calibrate first: `python eval/calibrate_comet.py`.
 """
 
 import argparse
@@ -17,7 +18,8 @@ if __name__ == "__main__":
     parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--beyond", action="store_true")
     parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
     given = parser.parse_args()
     reports = Path(__file__).parent / "reports"
     check = partial(comet_calibration.check_calibrated, reports)
-    print(comet_world.run(reports, given.output, check, methods=given.methods, beyond=given.beyond))
+    print(comet_world.run(reports, given.output, check, methods=given.methods, only=given.seeds, beyond=given.beyond))

@@ -1,7 +1,8 @@
-"""Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--beyond] [--methods a,b]`.
+"""Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--beyond] [--methods a,b] [--seeds 0]`.
 
-Finished cells are kept. `--methods` computes those alone, none with an empty list; the report is on all that is there.
-`--beyond` adds one encoder for all senses, a chain of six senses and other merge methods. Calibrate first:
+Finished cells are kept; those that began with other trained parts (of another machine) count as further seeds.
+`--methods` computes those alone, none with an empty list, `--seeds` cells of those seeds; the report is on all that is
+there. `--beyond` adds one encoder for all senses, a chain of six senses and other merge methods. Calibrate first:
 `python eval/calibrate_mera.py`.
 """
 
@@ -18,7 +19,8 @@ if __name__ == "__main__":
     parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--beyond", action="store_true")
     parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
     given = parser.parse_args()
     reports = Path(__file__).parent / "reports"
     check = partial(mera_calibration.check_calibrated, reports)
-    print(mera_world.run(reports, given.output, check, methods=given.methods, beyond=given.beyond))
+    print(mera_world.run(reports, given.output, check, methods=given.methods, only=given.seeds, beyond=given.beyond))

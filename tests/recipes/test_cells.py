@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from polysense.errors import ConfigError
 from polysense.recipes import cells
-from polysense.recipes.cells import Cell, read_cell, run_cells, settings_key
+from polysense.recipes.cells import Cell, finished_cells, parts_name, read_cell, run_cells, settings_key, unit_name
 
 ONE, TWO, THREE = Cell("joint", 0), Cell("joint", 1), Cell("nce", 0)
 
@@ -49,6 +49,26 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
         return ThreadPoolExecutor(workers, initializer=initializer)
 
     monkeypatch.setattr(cells, "ProcessPoolExecutor", pool)
+
+
+def test_cells_that_began_with_other_parts_lie_beside_one_another(tmp_path: Path, threads: None) -> None:
+    other = replace(ONE, parts="abc")
+    run_cells([ONE, other], Recorder(), tmp_path, workers=1)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json")) == [
+        "abc/joint-seed0.json", "joint-seed0.json",
+    ]  # fmt: skip
+    assert set(finished_cells(tmp_path)) == {ONE, other} and ONE.unit != other.unit
+    assert (unit_name(ONE.unit), unit_name(other.unit)) == (0, "0 of abc")
+
+
+def test_parts_are_called_by_their_weights_alone(tmp_path: Path) -> None:
+    for place, weights, told in (("a", b"1", "x"), ("b", b"1", "y"), ("c", b"2", "x")):
+        folder = tmp_path / place
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(weights)
+        (folder / "config.json").write_text(told)
+    first, same, other = (parts_name([tmp_path / place]) for place in "abc")
+    assert first == same != other and parts_name([tmp_path / "a", tmp_path / "a"]) == first
 
 
 def test_a_cell_runs_in_a_process_of_one_thread(tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def test_averages_are_of_single_figures_and_only_where_all_are_there() -> None:
 
 
 def test_retention_is_the_last_stage_over_the_first_and_plasticity_is_the_first() -> None:
-    scores = scores_by_seed({Cell("dcid", 0, FIRST): run(FIRST, 0.4, later=0.1)})[0]
+    scores = scores_by_seed({Cell("dcid", 0, FIRST): run(FIRST, 0.4, later=0.1)})[0, ""]
     assert scores.course("V-T", "dcid", FIRST) == pytest.approx([0.4, 0.1, 0.1])
     assert scores.kept("V-T", "dcid", FIRST) == pytest.approx(0.25)
     assert scores.kept("I-T", "dcid", FIRST) == 1 and scores.learned("A-T", "dcid", FIRST) == pytest.approx(0.4)
     assert scores.at("transfer", "dcid", FIRST, 2) == pytest.approx(0.4)
-    nothing = scores_by_seed({Cell("dcid", 0, FIRST): run(FIRST, 0.0)})[0]
+    nothing = scores_by_seed({Cell("dcid", 0, FIRST): run(FIRST, 0.0)})[0, ""]
     assert nothing.kept("V-T", "dcid", FIRST) == 0, "of nothing, nothing is kept"
 
 
@@ -92,5 +92,5 @@ def test_figures_are_read_beside_chance_and_two_bounds() -> None:
 
 
 def test_the_cell_of_bounds_is_no_seed() -> None:
-    assert set(scores_by_seed(cells({}, seeds=(1,)))) == {1}
+    assert set(scores_by_seed(cells({}, seeds=(1,)))) == {(1, "")}
     assert scores_by_seed({Cell("raw", 0): raw()}) == {}

@@ -60,6 +60,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Made:
     monkeypatch.setattr(comet_world, "setting", lambda config, output: setting_of(config, tmp_path))
     monkeypatch.setattr(Setting, "base", lambda self: self.recipe)
     monkeypatch.setattr(comet_world, "run_cells", found)
+    monkeypatch.setattr(comet_world, "parts_name", lambda folders: "")
     return found
 
 

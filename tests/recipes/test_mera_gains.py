@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from polysense.recipes.cells import Cell
@@ -31,7 +33,7 @@ def test_scores_are_read_by_sense_and_task() -> None:
 
 def test_every_seed_has_its_own_experts() -> None:
     records = {Cell(EXPERT, seed, "image"): {"stages": [stage({"image": (1.0 + seed, 0.5)})]} for seed in (0, 1)}
-    assert expert_scores(records, 1) == {"image": {"captioning": 2.0, "question answering": 0.5}}
+    assert expert_scores(records, (1, "")) == {"image": {"captioning": 2.0, "question answering": 0.5}}
     assert mean_experts(records) == {"image": {"captioning": 1.5, "question answering": 0.5}}
 
 
@@ -40,8 +42,12 @@ def test_an_order_of_another_recipe_is_measured_by_its_own_experts() -> None:
         return {"stages": [stage({"image": (image, 0.5)})]}
 
     records = {Cell(EXPERT, 0, "image"): scored(1.0), own_expert("six", "image", 0): scored(4.0)}
-    assert expert_scores(records, 0, "six") == {"image": {"captioning": 4.0, "question answering": 0.5}}
-    assert expert_scores(records, 0, "reverse") == expert_scores(records, 0) == mean_experts(records, "sequential")
+    assert expert_scores(records, (0, ""), "six") == {"image": {"captioning": 4.0, "question answering": 0.5}}
+    assert (
+        expert_scores(records, (0, ""), "reverse")
+        == expert_scores(records, (0, ""))
+        == mean_experts(records, "sequential")
+    )
     own = {own_expert("six", sense, 0): {"stages": [stage({sense: (4.0, 0.5)})]} for sense in ORDERS["sequential"]}
     records = cells(KEPT, seeds=(0,)) | own | {Cell("ewc", 0, "six"): learner("sequential", (0.4, 0.5, 0.6))}
     (run,) = gains_by_seed(records, {**ORDERS, "six": ORDERS["sequential"]}).values()
@@ -51,12 +57,23 @@ def test_an_order_of_another_recipe_is_measured_by_its_own_experts() -> None:
 def test_gains_of_a_seed_by_method_and_order() -> None:
     """Stages 1 (100 %), 0.4, 0.5 and 0.6: mean 0.625; squares about it .140625 + .050625 + .015625 + .000625."""
     seeds = gains_by_seed(cells(KEPT), ORDERS)
-    assert list(seeds) == [0, 1, 2] and seeds[0].has(KEPT, ("sequential", "reverse"))
-    assert not seeds[0].has(("ewc",), ("reverse",))
-    assert seeds[0].mean("fine-tuning", "reverse") == pytest.approx(0.625)
-    assert seeds[0].deviation("fine-tuning", "reverse") == pytest.approx((0.2075 / 3) ** 0.5)
-    assert seeds[2].backward("mera-10", "sequential") == pytest.approx((1.0, 0.9, 1.0, 1.1))
-    assert seeds[2].forward("mera-10", "sequential") == pytest.approx((1.0, 1.0, 1.0, 1.0))
+    assert [seed for seed, _ in seeds] == [0, 1, 2] and seeds[0, ""].has(KEPT, ("sequential", "reverse"))
+    assert not seeds[0, ""].has(("ewc",), ("reverse",))
+    assert seeds[0, ""].mean("fine-tuning", "reverse") == pytest.approx(0.625)
+    assert seeds[0, ""].deviation("fine-tuning", "reverse") == pytest.approx((0.2075 / 3) ** 0.5)
+    assert seeds[2, ""].backward("mera-10", "sequential") == pytest.approx((1.0, 0.9, 1.0, 1.1))
+    assert seeds[2, ""].forward("mera-10", "sequential") == pytest.approx((1.0, 1.0, 1.0, 1.0))
+
+
+def test_what_began_with_other_parts_is_measured_by_experts_that_did_too() -> None:
+    first, second = cells(KEPT, seeds=(0,)), cells({"fine-tuning": (0.4, 0.5, 0.6)}, seeds=(0,))
+    better = {cell: stage({sense: (2 * cider, 2 * right)}) for cell, (sense, (cider, right)) in zip(
+        second, EXPERTS.items(), strict=False)}  # fmt: skip
+    second |= {cell: {"stages": [each]} for cell, each in better.items()}
+    records = first | {replace(cell, parts="b"): record for cell, record in second.items()}
+    found = gains_by_seed(records, ORDERS)
+    assert list(found) == [(0, ""), (0, "b")] and not found[0, "b"].has(("mera-10",), ("reverse",))
+    assert found[0, "b"].backward("fine-tuning", "reverse")[1:] == pytest.approx((0.2, 0.25, 0.3))
 
 
 def test_a_seed_without_its_experts_waits_for_them() -> None:
@@ -64,7 +81,9 @@ def test_a_seed_without_its_experts_waits_for_them() -> None:
     del records[Cell(EXPERT, 1, "audio")]
     records[Cell("cost", 0, "sequential")] = {"inference": {}}  # has no stages
     seeds = gains_by_seed(records, ORDERS)
-    assert not seeds[1].gains and set(seeds[0].gains) == {(m, o) for m in KEPT for o in ("sequential", "reverse")}
+    assert not seeds[1, ""].gains and set(seeds[0, ""].gains) == {
+        (m, o) for m in KEPT for o in ("sequential", "reverse")
+    }
 
 
 def test_tables_are_means_over_the_seeds_that_a_method_has() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from polysense.errors import ConfigError
 from polysense.recipes import mera_cost, mera_world, unialign
-from polysense.recipes.cells import Cell
+from polysense.recipes.cells import Cell, finished_cells
 from polysense.recipes.config import read_config
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.recipes.mera_gains import EXPERT
@@ -242,6 +242,7 @@ def reported(
     monkeypatch.setattr(Setting, "base", lambda self: self.recipe)
     monkeypatch.setattr(Setting, "six", lambda self, base: base)
     monkeypatch.setattr(mera_world, "run_cells", made)
+    monkeypatch.setattr(mera_world, "parts_name", lambda folders: "")
     monkeypatch.setattr(mera_world, "fingerprint", lambda folder, ignore: "f" * 64)
     path = mera_world.run(tmp_path, tmp_path / "runs", lambda setting: None, **options)
     assert path == tmp_path / "mera-world.json"
@@ -278,6 +279,10 @@ def test_chosen_methods_alone_are_computed_and_the_report_is_on_all_that_is_ther
     second, made = reported(found, tmp_path, monkeypatch, methods=["merging"])
     assert {cell.method for asked in made.asked for cell in asked} == {"merging"}
     assert set(second["gains"]["reverse"]) == {"fine-tuning", "merging", "mera-10"}
+    reported(found, tmp_path, monkeypatch, methods=["ewc"], only=[2])
+    assert {(cell.method, cell.seed) for cell in finished_cells(tmp_path / "mera-world") if cell.method == "ewc"} == {
+        ("ewc", 2)
+    }
     with pytest.raises(ConfigError, match="no method 'mearging'"):
         reported(found, tmp_path, monkeypatch, methods=["mearging"])
 

@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -25,21 +25,37 @@ from polysense.storage import write_whole
 logger = logging.getLogger(__name__)
 
 
+Unit = tuple[int, str]
+"""Seed and parts: what two cells have in common that are compared with each other."""
+
+
 @dataclass(frozen=True, order=True)
 class Cell:
     """One run of a reproduction.
 
     Attributes:
         order: name of the order in which senses are learned, where that is a question.
+        parts: name of the trained things that it began with (`parts_name`), where there are any. Another machine
+            trains others from the same seed, and what began with them is no fair match.
     """
 
     method: str
     seed: int
     order: str = ""
+    parts: str = ""
 
     @property
     def name(self) -> str:
         return "-".join(filter(None, (self.method, self.order, f"seed{self.seed}")))
+
+    @property
+    def file(self) -> Path:
+        """Its file in the folder of all cells."""
+        return Path(self.parts, f"{self.name}.json")
+
+    @property
+    def unit(self) -> Unit:
+        return self.seed, self.parts
 
     def to_dict(self) -> dict[str, Any]:
         """What its file says of it."""
@@ -71,20 +87,33 @@ def _default(field: Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
+def parts_name(folders: Iterable[Path]) -> str:
+    """A short name for trained things: of the weights in some folders, whatever else lies there."""
+    weights = {path.resolve() for folder in folders for path in folder.rglob("*.safetensors")}
+    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in weights)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:8]
+
+
+def unit_name(unit: Unit) -> int | str:
+    """The seed, with its parts where they have a name."""
+    seed, parts = unit
+    return f"{seed} of {parts}" if parts else seed
+
+
 Work = Callable[[Cell], dict[str, Any]]
 """Computes a cell; a module-level function or a partial of one, since it travels to another process."""
 
 
 def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
     """What a finished cell says, `None` if it is not there."""
-    path = folder / f"{cell.name}.json"
+    path = folder / cell.file
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def finished_cells(folder: Path) -> dict[Cell, dict[str, Any]]:
     """All finished cells of a folder, whichever run has computed them."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    return {Cell(each["method"], each["seed"], each.get("order", "")): each for each in records}
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.json"))]
+    return {Cell(each["method"], each["seed"], each.get("order", ""), each.get("parts", "")): each for each in records}
 
 
 def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int = 2) -> dict[Cell, dict[str, Any]]:
@@ -132,5 +161,5 @@ def _compute(work: Work, cell: Cell, folder: Path) -> dict[str, Any]:
         **cell.to_dict(), **values, "seconds": round(time.monotonic() - started, 1),
         "load_average": round(os.getloadavg()[0], 2), "commit": commit(), "command": command(), "versions": versions(),
     }  # fmt: skip
-    write_whole(folder / f"{cell.name}.json", json.dumps(record, indent=1) + "\n")
+    write_whole(folder / cell.file, json.dumps(record, indent=1) + "\n")
     return record

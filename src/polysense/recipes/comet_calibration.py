@@ -55,12 +55,12 @@ def measured(records: Records, seeds: Sequence[int]) -> dict[str, dict[str, Any]
     """What is judged: each figure with its limit, mean, values by seed, and whether it is in range."""
     scores = scores_by_seed(records)
     transfer, left, kept = [], [], []
-    for seed in seeds:
-        value, chance = _transfer(records[Cell(_DCID, seed, FIRST)])
-        bare, level = _transfer(records[Cell(_WITHOUT, seed, FIRST)])
+    for seed, parts in (unit for unit in scores if unit[0] in seeds):
+        value, chance = _transfer(records[Cell(_DCID, seed, FIRST, parts)])
+        bare, level = _transfer(records[Cell(_WITHOUT, seed, FIRST, parts)])
         transfer.append(value / chance)
         left.append((bare - level) / (value - chance) if value > chance else 1.0)
-        kept.append(scores[seed].kept("V-T", _DCID, FIRST))
+        kept.append(scores[seed, parts].kept("V-T", _DCID, FIRST))
     return {
         "DCID's transfer from video to audio, times chance": _judged(transfer, TRANSFER, above=True),
         "share of its excess that is left without Cross-CPC": _judged(left, WITHOUT, above=False),

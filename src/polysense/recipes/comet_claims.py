@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.metrics import UNDECIDED
-from polysense.recipes.cells import Cell
+from polysense.recipes.cells import Cell, Unit
 from polysense.recipes.claims import claim, unmeasured
 from polysense.recipes.comet_scores import SeedScores
 from polysense.recipes.comet_variants import (
@@ -226,7 +226,7 @@ def _claims() -> dict[str, ScoreClaim]:
 CLAIMS: Mapping[str, ScoreClaim] = _claims()
 
 
-def score_claims(seeds: Mapping[int, SeedScores]) -> dict[str, dict[str, Any]]:
+def score_claims(seeds: Mapping[Unit, SeedScores]) -> dict[str, dict[str, Any]]:
     """Every claim with its figure by seed, interval and verdict; or what of it was not measured."""
     return {name: _judged(each, seeds) for name, each in CLAIMS.items()}
 
@@ -240,7 +240,7 @@ def undecided_cells(table: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
     return [Cell(method, seed, order) for seed in seeds for order, method in wanted]
 
 
-def _judged(each: ScoreClaim, seeds: Mapping[int, SeedScores]) -> dict[str, Any]:
+def _judged(each: ScoreClaim, seeds: Mapping[Unit, SeedScores]) -> dict[str, Any]:
     values = [each.value(seed) for seed in seeds.values() if each.can_be_judged(seed)]
     if values:
         return claim(each.measure, values)

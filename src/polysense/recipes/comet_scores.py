@@ -8,7 +8,7 @@ from itertools import product
 from statistics import fmean
 from typing import Any
 
-from polysense.recipes.cells import Cell
+from polysense.recipes.cells import Cell, Unit, unit_name
 from polysense.recipes.claims import interval
 from polysense.recipes.code_transfer import LAST
 from polysense.recipes.comet_cells import RAW, Figures, figure_name
@@ -126,34 +126,34 @@ class SeedScores:
         return course[-1] / course[0] if course[0] > 0 else 0.0
 
 
-def scores_by_seed(records: Records) -> dict[int, SeedScores]:
-    """The scores of all cells, by seed."""
+def scores_by_seed(records: Records) -> dict[Unit, SeedScores]:
+    """The scores of all cells, by seed and parts."""
     return {
-        seed: SeedScores({
+        unit: SeedScores({
             (cell.method, cell.order): [stage_scores(stage) for stage in records[cell]["stages"]]
-            for cell in sorted(records) if cell.seed == seed and records[cell].get("stages")
+            for cell in sorted(records) if cell.unit == unit and records[cell].get("stages")
         })
-        for seed in sorted({cell.seed for cell in records if cell.method != RAW})
+        for unit in sorted({cell.unit for cell in records if cell.method != RAW})
     }  # fmt: skip
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def score_tables(seeds: Mapping[int, SeedScores]) -> dict[str, dict[str, Any]]:
+def score_tables(seeds: Mapping[Unit, SeedScores]) -> dict[str, dict[str, Any]]:
     """Order to method to `seeds` and, stage by stage, every score with its mean, interval and values by seed."""
     table: dict[str, dict[str, Any]] = {}
     for method, order in dict.fromkeys(key for each in seeds.values() for key in each.stages):
-        runs = {seed: each.stages[method, order] for seed, each in seeds.items() if (method, order) in each.stages}
+        runs = {unit: each.stages[method, order] for unit, each in seeds.items() if (method, order) in each.stages}
         stages = [
             {name: _summary([stage[name] for stage in column]) for name in column[0]}
             for column in zip(*runs.values(), strict=True)
         ]
-        table.setdefault(order, {})[method] = {"seeds": sorted(runs), "stages": stages}
+        table.setdefault(order, {})[method] = {"seeds": [*map(unit_name, sorted(runs))], "stages": stages}
     return table
 
 
-def memory_table(seeds: Mapping[int, SeedScores]) -> dict[str, dict[str, Any]]:
+def memory_table(seeds: Mapping[Unit, SeedScores]) -> dict[str, dict[str, Any]]:
     """Order to method to, for each pair that it learned, `retention` and `plasticity` over its seeds."""
     table: dict[str, dict[str, Any]] = {}
     for method, order in dict.fromkeys(key for each in seeds.values() for key in each.stages):

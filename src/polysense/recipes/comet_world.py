@@ -7,13 +7,13 @@ in several sittings, and says of a claim whose cells are missing that it was not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.recipes.cells import Cell, finished_cells, read_cell, run_cells
+from polysense.recipes.cells import Cell, finished_cells, parts_name, read_cell, run_cells, unit_name
 from polysense.recipes.claims import write_report
 from polysense.recipes.comet_cells import RAW, Setting, setting, work
 from polysense.recipes.comet_claims import WORDS, score_claims, undecided_cells
@@ -57,7 +57,7 @@ class Bench:
         found: the setting of the report's own recipe; orders of other configs have another.
         reports: folder of reports.
         place: of the cells in it; those of every setting have a folder there.
-        methods: those that may be computed; `None`: all.
+        methods, only: those methods, and seeds, that may be computed; `None`: all.
         workers: processes side by side.
     """
 
@@ -65,6 +65,7 @@ class Bench:
     reports: Path
     place: str = "comet-world"
     methods: Sequence[str] | None = None
+    only: Sequence[int] | None = None
     workers: int = 2
 
     def folder(self, found: Setting) -> Path:
@@ -78,15 +79,18 @@ class Bench:
         """
         of_config: dict[str, list[Cell]] = {}
         for cell in cells:
-            if self.methods is None or cell.method in self.methods:
+            named = self.methods is None or cell.method in self.methods
+            if named and (self.only is None or cell.seed in self.only):
                 of_config.setdefault(cell.order if cell.order in CONFIGS else "", []).append(cell)
         for order, wanted in of_config.items():
             found = setting(CONFIGS[order], self.found.output) if order else self.found
-            folder = self.folder(found)
-            if any(read_cell(folder, cell) is None for cell in wanted):
-                does = partial(work, base=found.base(), output=found.folder)
-                run_cells([Cell(RAW, 0, order)], does, folder, workers=1)  # all others read what this one extracts
-                run_cells(wanted, does, folder, workers=self.workers)
+            folder, base = self.folder(found), found.base()
+            does, name = partial(work, base=base, output=found.folder), parts_name([Path(base.data.nets)])
+            own = [replace(cell, parts=name) for cell in wanted]
+            if any(read_cell(folder, cell) is None for cell in own):
+                raw = Cell(RAW, 0, order, name)
+                run_cells([raw], does, folder, workers=1)  # all others read what this one extracts
+                run_cells(own, does, folder, workers=self.workers)
 
     def records(self) -> dict[Cell, dict[str, Any]]:
         """Everything that is finished, whoever computed it."""
@@ -99,7 +103,8 @@ class Bench:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, beyond: bool = False, workers: int = 2,
+    methods: Sequence[str] | None = None, only: Sequence[int] | None = None, seeds: Sequence[int] = SEEDS,
+    beyond: bool = False, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `comet-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -108,6 +113,7 @@ def run(
         output: folder for checkpoints, worlds, nets and sequences.
         check: refuses a world or a recipe that is not the calibrated one (`comet_calibration.check_calibrated`).
         methods: compute these alone; none of them writes the report of what is there.
+        only: compute cells of these seeds alone.
         seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
         beyond: also another mediator, and a chain of six senses, on the first seed; the module `thermal`, which
             registers the last, has to be importable.
@@ -119,7 +125,7 @@ def run(
         raise ConfigError(f"there is no method {unknown[0]!r}", where="methods", fix=f"Known: {', '.join(METHODS)}.")
     found = setting(config, output)
     check(found)
-    bench = Bench(found=found, reports=reports, methods=methods, workers=workers)
+    bench = Bench(found=found, reports=reports, methods=methods, only=only, workers=workers)
     bench.compute(cells_of(seeds))
     bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), MORE_SEEDS))
     bench.compute(extra_cells(seeds[0], beyond=beyond))
@@ -132,7 +138,8 @@ def summary(records: Records) -> dict[str, Any]:
     seeds = scores_by_seed(records)
     last = {method: references(records, FIRST, method) for method in COMPARED}
     return {
-        "command": command(), "commit": commit(), "seeds": sorted(seeds), "main": [FIRST, SECOND], "spoken": SPOKEN,
+        "command": command(), "commit": commit(), "main": [FIRST, SECOND], "spoken": SPOKEN,
+        "seeds": [*map(unit_name, sorted(seeds))],
         "orders": {name: list(pairs) for name, pairs in ORDERS.items()},
         "methods": {name: method.label for name, method in METHODS.items()},
         "rows": {

@@ -42,7 +42,7 @@ def run(
     gains = gains_by_seed(records, ORDERS)
     orders: dict[str, Any] = {}
     for order in BOTH:
-        kept = [gains[seed].mean("fine-tuning", order) for seed in seeds]
+        kept = [each.mean("fine-tuning", order) for each in gains.values()]
         orders[order] = {"backward_gain": fmean(kept), "by_seed": kept, "in_range": KEPT[0] <= fmean(kept) <= KEPT[1]}
     frozen["mera"] = {
         "command": command(), "commit": commit(), "seeds": list(seeds), "range": list(KEPT),

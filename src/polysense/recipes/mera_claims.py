@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from polysense.recipes.cells import Unit
 from polysense.recipes.claims import claim, unmeasured
 from polysense.recipes.mera_gains import SeedGains
 
@@ -181,12 +182,12 @@ CLAIMS: Mapping[str, GainClaim] = {
 COMPARED: Mapping[str, tuple[str, ...]] = {name: each.methods for name, each in CLAIMS.items()}
 
 
-def gain_claims(seeds: Mapping[int, SeedGains]) -> dict[str, dict[str, Any]]:
+def gain_claims(seeds: Mapping[Unit, SeedGains]) -> dict[str, dict[str, Any]]:
     """Every claim with its figure by seed, interval and verdict; or which of its methods were not run."""
     return {name: _judged(each, seeds) for name, each in CLAIMS.items()}
 
 
-def _judged(each: GainClaim, seeds: Mapping[int, SeedGains]) -> dict[str, Any]:
+def _judged(each: GainClaim, seeds: Mapping[Unit, SeedGains]) -> dict[str, Any]:
     values = [each.value(seed) for seed in seeds.values() if seed.has(each.methods, each.orders)]
     if values:
         return claim(each.measure, values)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from polysense.models.mera import MeraForConditionalGeneration
-from polysense.recipes.cells import Cell
+from polysense.recipes.cells import Cell, Unit
 from polysense.recipes.claims import claim, exact_claim, unmeasured
 from polysense.recipes.mera_claims import BOTH, MERA, RIVALS
 from polysense.recipes.mera_gains import Records
@@ -92,11 +92,11 @@ def _flops(model: MeraForConditionalGeneration) -> int:
 # ---- table and claims -----------------------------------------------------------------------------------------------
 
 
-def _training(records: Records, method: str, seed: int) -> tuple[float, float] | None:
+def _training(records: Records, method: str, unit: Unit) -> tuple[float, float] | None:
     """Seconds of all stages and mebibytes at the peak, mean of both orders, divided by fine-tuning's."""
     ratios = []
     for order in BOTH:
-        own, plain = (records.get(Cell(name, seed, order)) for name in (method, PLAIN))
+        own, plain = (records.get(Cell(name, unit[0], order, unit[1])) for name in (method, PLAIN))
         if own is None or plain is None:
             return None
         seconds = [sum(stage["seconds"] for stage in each["stages"]) for each in (own, plain)]
@@ -106,8 +106,8 @@ def _training(records: Records, method: str, seed: int) -> tuple[float, float] |
 
 
 def _training_by_seed(records: Records, method: str, what: int) -> list[float]:
-    seeds = sorted({cell.seed for cell in records})
-    found = [ratios[what] for seed in seeds if (ratios := _training(records, method, seed)) is not None]
+    units = sorted({cell.unit for cell in records})
+    found = [ratios[what] for unit in units if (ratios := _training(records, method, unit)) is not None]
     return [value for value in found if value == value]  # no peaks where the system does not tell them
 
 

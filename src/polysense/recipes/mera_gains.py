@@ -10,7 +10,7 @@ from typing import Any
 from polysense.metrics import RelativeGains, relative_gains
 from polysense.metrics.gains import Scores
 from polysense.recipes.answering import ANSWERING, CAPTIONING
-from polysense.recipes.cells import Cell
+from polysense.recipes.cells import Cell, Unit
 from polysense.recipes.claims import interval
 
 EXPERT = "expert"
@@ -35,9 +35,9 @@ def own_expert(order: str, sense: str, seed: int) -> Cell:
     return Cell(EXPERT, seed, f"{order}-{sense}")
 
 
-def expert_scores(records: Records, seed: int, order: str = "") -> dict[str, Scores]:
-    """Sense to its expert's scores, for one seed; of an order's own experts if it has any."""
-    experts = [cell for cell in sorted(records) if cell.method == EXPERT and cell.seed == seed]
+def expert_scores(records: Records, unit: Unit, order: str = "") -> dict[str, Scores]:
+    """Sense to its expert's scores, for one seed and its parts; of an order's own experts if it has any."""
+    experts = [cell for cell in sorted(records) if cell.method == EXPERT and cell.unit == unit]
     own = [cell for cell in experts if order and cell.order.startswith(f"{order}-")]
     found: dict[str, Scores] = {}
     for cell in own or [cell for cell in experts if "-" not in cell.order]:
@@ -76,18 +76,18 @@ class SeedGains:
         return self.gains[method, order].forward
 
 
-def gains_by_seed(records: Records, orders: Orders) -> dict[int, SeedGains]:
-    """The gains of all cells of known orders, by seed; cells of a seed that lacks one of their experts wait for it."""
-    found: dict[int, SeedGains] = {}
-    for seed in sorted({cell.seed for cell in records}):
+def gains_by_seed(records: Records, orders: Orders) -> dict[Unit, SeedGains]:
+    """The gains of all cells of known orders, by seed and parts; those that lack one of their experts wait for it."""
+    found: dict[Unit, SeedGains] = {}
+    for unit in sorted({cell.unit for cell in records}):
         gains = {}
         for cell in sorted(records):
-            order, experts = orders.get(cell.order, ()), expert_scores(records, seed, cell.order)
-            if cell.seed == seed and cell.method != EXPERT and order and set(order) <= experts.keys():
+            order, experts = orders.get(cell.order, ()), expert_scores(records, unit, cell.order)
+            if cell.unit == unit and cell.method != EXPERT and order and set(order) <= experts.keys():
                 stages = [stage_scores(stage) for stage in records[cell].get("stages", ())]
                 if stages:
                     gains[cell.method, cell.order] = relative_gains(order, stages, experts)
-        found[seed] = SeedGains(gains)
+        found[unit] = SeedGains(gains)
     return found
 
 
@@ -107,7 +107,7 @@ def gain_summary(runs: Sequence[RelativeGains]) -> dict[str, Any]:
     }
 
 
-def gain_tables(seeds: Mapping[int, SeedGains], orders: Iterable[str]) -> dict[str, dict[str, Any]]:
+def gain_tables(seeds: Mapping[Unit, SeedGains], orders: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Order to method to `gain_summary`; a method's seeds are all that it was run with."""
     table: dict[str, dict[str, Any]] = {}
     for order in orders:
@@ -133,8 +133,8 @@ def raw_scores(records: Records, orders: Orders) -> dict[str, dict[str, list[dic
 def mean_experts(records: Records, order: str = "") -> dict[str, dict[str, float]]:
     """Sense to task to the experts' mean score over the seeds; of an order's own experts if it has any."""
     by_sense: dict[str, list[Mapping[str, Scores]]] = {}
-    for seed in sorted({cell.seed for cell in records}):
-        for sense, scores in expert_scores(records, seed, order).items():
+    for unit in sorted({cell.unit for cell in records}):
+        for sense, scores in expert_scores(records, unit, order).items():
             by_sense.setdefault(sense, []).append({sense: scores})
     return {sense: _mean_scores(runs)[sense] for sense, runs in by_sense.items()}
 

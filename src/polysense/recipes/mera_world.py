@@ -17,7 +17,7 @@ from typing import Any
 from polysense.errors import ConfigError
 from polysense.recipes import mera_cost, unialign
 from polysense.recipes.anchors import AnchorRecipe
-from polysense.recipes.cells import Cell, chosen, finished_cells, run_cells, settings_key
+from polysense.recipes.cells import Cell, chosen, finished_cells, parts_name, run_cells, settings_key, unit_name
 from polysense.recipes.claims import undecided, write_report
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import net_recipe
@@ -285,7 +285,8 @@ def summary(records: Records) -> dict[str, Any]:
     """Everything that the report's JSON, tables and plots are made of."""
     methods = {**METHODS, **MERGED}
     return {
-        "command": command(), "commit": commit(), "seeds": sorted({cell.seed for cell in records}),
+        "command": command(), "commit": commit(),
+        "seeds": [*map(unit_name, sorted({cell.unit for cell in records}))],
         "orders": {name: list(order) for name, order in ORDERS.items()},
         "methods": {name: method.label for name, method in methods.items()},
         "experts": {order: mean_experts(records, order) for order in ORDERS}, "raw": raw_scores(records, ORDERS),
@@ -296,7 +297,8 @@ def summary(records: Records) -> dict[str, Any]:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    methods: Sequence[str] | None = None, seeds: Sequence[int] = SEEDS, beyond: bool = False, workers: int = 2,
+    methods: Sequence[str] | None = None, only: Sequence[int] | None = None, seeds: Sequence[int] = SEEDS,
+    beyond: bool = False, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `mera-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -305,6 +307,7 @@ def run(
         output: folder for checkpoints, the world and frozen tokens.
         check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
         methods: compute these alone, which may be "expert" and "cost"; with none, only report on what is there.
+        only: compute cells of these seeds alone.
         seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
         beyond: also one encoder for all senses, the chain of six senses and the other merge methods, on the first
             seed; the module `thermal`, which registers that sense, has to be importable.
@@ -322,9 +325,15 @@ def run(
     base, folder = found.base(), reports / "mera-world" / found.key
     bases = {"": base}
     does = partial(work, bases=bases, output=found.folder)
+    encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
+    folders = {"language model": base.llm, **{encoders[sense]: each.encoder for sense, each in base.senses.items()}}
+    name = parts_name(map(Path, folders.values()))
 
     def compute(cells: Sequence[Cell], workers: int = workers) -> None:
-        wanted = [cell for cell in cells if methods is None or cell.method in methods]
+        wanted = [
+            replace(cell, parts=name) for cell in cells
+            if (methods is None or cell.method in methods) and (only is None or cell.seed in only)
+        ]  # fmt: skip
         run_cells(wanted, does, folder, workers=workers)
 
     compute(cells_of(seeds, list(METHODS)))
@@ -334,8 +343,6 @@ def run(
         bases |= {ONE_ENCODER: found.one_encoder(base), SIX: found.six(base)}
         compute(beyond_cells(seeds[0]))
     compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
-    encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
-    folders = {"language model": base.llm, **{encoders[sense]: each.encoder for sense, each in base.senses.items()}}
     parts = {name: fingerprint(Path(folder), ignore=("README.md",)) for name, folder in folders.items()}
     report = {**summary(finished_cells(folder)), "parts": parts, "encoders": encoders}
     return write_report(reports / "mera-world.json", report, gains_markdown(report), plot_gains(report))
