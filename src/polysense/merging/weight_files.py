@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,14 +94,12 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
 def read_numbers(tensor: StoredTensor, start: int, stop: int) -> Shaped[Tensor, " numbers"]:
     """Numbers `start` to `stop` of a stored tensor, counted row by row. Raises `CheckpointError` if they are gone."""
-    size = tensor.dtype.itemsize
-    data, place, done = np.empty((stop - start) * size, np.uint8), tensor.offset + start * size, 0
-    descriptor = os.open(tensor.file, os.O_RDONLY)
-    try:
-        while done < len(data) and (count := os.preadv(descriptor, [data[done:].data], place + done)):
+    data = np.empty((stop - start) * tensor.dtype.itemsize, np.uint8)
+    with tensor.file.open("rb", buffering=0) as file:
+        file.seek(tensor.offset + start * tensor.dtype.itemsize)
+        done = 0
+        while done < len(data) and (count := file.readinto(data[done:].data)):
             done += count
-    finally:
-        os.close(descriptor)
     if done < len(data):
         raise CheckpointError("the file was cut while it was read", where=tensor.where, fix=_SAVE_AGAIN)
     return torch.from_numpy(data).view(tensor.dtype)
