@@ -87,3 +87,6 @@ def check_calibrated(reports: Path, found: Setting) -> None:
         reports, "comet", content_hash=found.world.content_hash, recipe=found.key,
         unseen="whether codes transfer and are forgotten", judged="figures", value="mean", missed="out of range",
     )  # fmt: skip
+
+
+__all__ = ["check_calibrated", "measured", "run"]

@@ -60,3 +60,6 @@ def check_calibrated(reports: Path, found: Setting) -> None:
         unseen="at how much fine-tuning forgets", judged="orders", value="backward_gain",
         missed=f"fine-tuning does not keep {KEPT[0]} to {KEPT[1]}",
     )  # fmt: skip
+
+
+__all__ = ["check_calibrated", "run"]
