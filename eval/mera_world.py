@@ -1,9 +1,9 @@
-"""Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--beyond] [--methods a,b] [--seeds 0]`.
+"""Reproduce MERA on the world: `python eval/mera_world.py [runs/evidence] [--methods a,b] [--seeds 0]`.
 
 Finished cells are kept; those that began with other trained parts (of another machine) count as further seeds.
 `--methods` computes those alone, none with an empty list, `--seeds` cells of those seeds; the report is on all that is
-there. `--beyond` adds one encoder for all senses, a chain of six senses and other merge methods. Calibrate first:
-`python eval/calibrate_mera.py`.
+there. `--beyond merging,unialign,six` adds other merge methods, one encoder for all senses, and a chain of six
+senses. Calibrate first: `python eval/calibrate_mera.py`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
-    parser.add_argument("--beyond", action="store_true")
+    parser.add_argument("--beyond", type=lambda text: text.split(","), default=())
     parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
     given = parser.parse_args()

@@ -17,6 +17,7 @@ from polysense.recipes.config import read_config
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.recipes.mera_gains import EXPERT
 from polysense.recipes.mera_world import (
+    BEYOND,
     MERGED,
     METHODS,
     ORDERS,
@@ -301,10 +302,14 @@ def test_only_what_is_undecided_gets_more_seeds(
 def test_beyond_the_paper_are_six_senses_and_other_ways_to_merge(
     found: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report, made = reported(found, tmp_path, monkeypatch, beyond=True)
+    report, made = reported(found, tmp_path, monkeypatch, beyond=["merging"])
+    assert {cell.method for cell in made.asked[-2]} == {*MERGED}
+    report, made = reported(found, tmp_path, monkeypatch, beyond=BEYOND)
     assert {cell.method for cell in made.asked[-2]} == {EXPERT, "mera-10", "fine-tuning", *MERGED}
     assert {cell.seed for cell in made.asked[-2]} == {0}
     assert report["gains"]["sequential"]["mera-10-ties"]["mean"]["low"] is None
+    with pytest.raises(ConfigError, match="nothing beyond the paper is called 'seven'"):
+        reported(found, tmp_path, monkeypatch, beyond=["seven"])
     assert "Further variants" in (tmp_path / "mera-world.md").read_text()
 
 

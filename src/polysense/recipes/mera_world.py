@@ -50,6 +50,9 @@ ORDERS: Mapping[str, Sequence[str]] = {
     SIX: (*SENSES, "depth", "thermal"),
 }
 """Those after the first two have another recipe, and experts by it."""
+MERGING = "merging"
+BEYOND = (MERGING, ONE_ENCODER, SIX)
+"""What may be computed beyond the paper: other merge methods, one encoder for all senses, six senses."""
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
 
 
@@ -298,7 +301,7 @@ def summary(records: Records) -> dict[str, Any]:
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
     methods: Sequence[str] | None = None, only: Sequence[int] | None = None, seeds: Sequence[int] = SEEDS,
-    beyond: bool = False, workers: int = 2,
+    beyond: Sequence[str] = (), workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `mera-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -309,17 +312,20 @@ def run(
         methods: compute these alone, which may be "expert" and "cost"; with none, only report on what is there.
         only: compute cells of these seeds alone.
         seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
-        beyond: also one encoder for all senses, the chain of six senses and the other merge methods, on the first
-            seed; the module `thermal`, which registers that sense, has to be importable.
+        beyond: also these of `BEYOND`, on the first seed; for six senses the module `thermal`, which registers one of
+            them, has to be importable.
 
     Raises:
-        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method.
+        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method or extension.
     """
     if len(seeds) < 2:
         raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
     known = (EXPERT, mera_cost.COST, *METHODS, *MERGED)
     if unknown := sorted(set(methods or ()) - set(known)):
         raise ConfigError(f"there is no method {unknown[0]!r}", where="methods", fix=f"Known: {', '.join(known)}.")
+    if unknown := sorted(set(beyond) - set(BEYOND)):
+        raise ConfigError(f"nothing beyond the paper is called {unknown[0]!r}", where="beyond",
+                          fix=f"Known: {', '.join(BEYOND)}.")  # fmt: skip
     found = setting(config, output)
     check(found)
     base, folder = found.base(), reports / "mera-world" / found.key
@@ -339,22 +345,22 @@ def run(
     compute(cells_of(seeds, list(METHODS)))
     if open_methods := undecided(claims(finished_cells(folder)), COMPARED):
         compute(cells_of(MORE_SEEDS, open_methods))
-    if beyond:
-        bases |= {ONE_ENCODER: found.one_encoder(base), SIX: found.six(base)}
-        compute(beyond_cells(seeds[0]))
+    own = {ONE_ENCODER: found.one_encoder, SIX: found.six}
+    bases |= {order: build(base) for order, build in own.items() if order in beyond}
+    compute(beyond_cells(seeds[0], beyond))
     compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
     parts = {name: fingerprint(Path(folder), ignore=("README.md",)) for name, folder in folders.items()}
     report = {**summary(finished_cells(folder)), "parts": parts, "encoders": encoders}
     return write_report(reports / "mera-world.json", report, gains_markdown(report), plot_gains(report))
 
 
-def beyond_cells(seed: int) -> list[Cell]:
+def beyond_cells(seed: int, named: Sequence[str] = BEYOND) -> list[Cell]:
     """What goes beyond the paper: one encoder for all senses, a longer chain, and other ways of merging."""
-    apart = [order for order in ORDERS if order not in BOTH]
+    apart = [order for order in ORDERS if order not in BOTH and order in named]
     return [
         *(own_expert(order, sense, seed) for order in apart for sense in ORDERS[order]),
         *(Cell(method, seed, order) for order in apart for method in ("mera-10", "fine-tuning")),
-        *(Cell(method, seed, BOTH[0]) for method in MERGED),
+        *(Cell(method, seed, BOTH[0]) for method in MERGED if MERGING in named),
     ]
 
 
