@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from polysense.recipes import comet_calibration, comet_world
+from polysense.recipes.cells import Chosen
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
     given = parser.parse_args()
+    chosen = Chosen(methods=given.methods, seeds=given.seeds)
     reports = Path(__file__).parent / "reports"
     check = partial(comet_calibration.check_calibrated, reports)
-    print(comet_world.run(reports, given.output, check, methods=given.methods, only=given.seeds, beyond=given.beyond))
+    print(comet_world.run(reports, given.output, check, only=chosen, beyond=given.beyond))

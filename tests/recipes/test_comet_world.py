@@ -11,7 +11,7 @@ import pytest
 
 from polysense.errors import ConfigError
 from polysense.recipes import comet_world
-from polysense.recipes.cells import Cell
+from polysense.recipes.cells import Cell, Chosen
 from polysense.recipes.comet_cells import RAW, Setting
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.comet_variants import CONFIGS, FIRST, METHODS, SECOND, cells_of
@@ -92,16 +92,16 @@ def test_only_what_is_undecided_gets_more_seeds(made: Made, tmp_path: Path) -> N
 
 
 def test_chosen_methods_alone_are_computed_and_the_report_says_what_is_missing(made: Made, tmp_path: Path) -> None:
-    report = reported(tmp_path, methods=["dcid", "dcid-comet"])
+    report = reported(tmp_path, only=Chosen(methods=["dcid", "dcid-comet"]))
     assert {cell.method for cell in made.cells} == {"dcid", "dcid-comet"}
     assert report["claims"]["CO1 (frozen teacher)"]["verdict"] == "reproduced"
     assert report["claims"]["CO1 (as printed)"]["verdict"] == "not measured"
     asked = len(made.asked)
-    assert reported(tmp_path, methods=[])["scores"] == report["scores"] and len(made.asked) == asked
+    assert reported(tmp_path, only=Chosen(methods=[]))["scores"] == report["scores"] and len(made.asked) == asked
 
 
 def test_a_report_on_nothing_says_that_nothing_was_measured(made: Made, tmp_path: Path) -> None:
-    report = reported(tmp_path, methods=[])
+    report = reported(tmp_path, only=Chosen(methods=[]))
     assert {each["verdict"] for each in report["claims"].values()} == {"not measured"} and not report["seeds"]
     assert "Table 1" not in (tmp_path / "comet-world.md").read_text().partition("**Claims**")[0]
 
@@ -115,7 +115,7 @@ def test_finished_cells_are_not_asked_for_again(made: Made, tmp_path: Path) -> N
 
 
 def test_beyond_the_paper_are_another_mediator_and_a_chain_of_six(made: Made, tmp_path: Path) -> None:
-    report = reported(tmp_path, methods=["dcid", "dcid-comet"], beyond=True)
+    report = reported(tmp_path, only=Chosen(methods=["dcid", "dcid-comet"]), beyond=True)
     assert {cell.order for cell in made.cells} >= {"at-av-it", *CONFIGS}
     assert {folder for folder, _ in made.asked} == {"world", *CONFIGS.values()}
     assert "Averages after every stage, long" in (tmp_path / "comet-world.md").read_text()
@@ -129,7 +129,7 @@ def test_nothing_is_computed_on_a_world_that_the_check_refuses(made: Made, tmp_p
     with pytest.raises(ConfigError, match="not calibrated"):
         comet_world.run(tmp_path, tmp_path / "runs", refuse)
     with pytest.raises(ConfigError, match=r"there is no method 'comet'.*dcid-comet"):
-        comet_world.run(tmp_path, tmp_path / "runs", lambda found: None, methods=["comet"])
+        comet_world.run(tmp_path, tmp_path / "runs", lambda found: None, only=Chosen(methods=["comet"]))
     assert not made.asked
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from polysense.errors import ConfigError
 from polysense.recipes import mera_cost, mera_world, unialign
-from polysense.recipes.cells import Cell, finished_cells
+from polysense.recipes.cells import Cell, Chosen, finished_cells
 from polysense.recipes.config import read_config
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.recipes.mera_gains import EXPERT
@@ -274,18 +274,18 @@ def test_the_report_has_tables_claims_and_figures_of_all_cells(
 def test_chosen_methods_alone_are_computed_and_the_report_is_on_all_that_is_there(
     found: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = reported(found, tmp_path, monkeypatch, methods=["expert", "fine-tuning", "mera-10"])
+    first, _ = reported(found, tmp_path, monkeypatch, only=Chosen(methods=["expert", "fine-tuning", "mera-10"]))
     assert set(first["gains"]["reverse"]) == {"fine-tuning", "mera-10"}
     assert first["claims"]["ME1"]["values"] and not first["claims"]["ME10 (mean)"]["values"]
-    second, made = reported(found, tmp_path, monkeypatch, methods=["merging"])
+    second, made = reported(found, tmp_path, monkeypatch, only=Chosen(methods=["merging"]))
     assert {cell.method for asked in made.asked for cell in asked} == {"merging"}
     assert set(second["gains"]["reverse"]) == {"fine-tuning", "merging", "mera-10"}
-    reported(found, tmp_path, monkeypatch, methods=["ewc"], only=[2])
+    reported(found, tmp_path, monkeypatch, only=Chosen(methods=["ewc"], seeds=[2]))
     assert {(cell.method, cell.seed) for cell in finished_cells(tmp_path / "mera-world") if cell.method == "ewc"} == {
         ("ewc", 2)
     }
     with pytest.raises(ConfigError, match="no method 'mearging'"):
-        reported(found, tmp_path, monkeypatch, methods=["mearging"])
+        reported(found, tmp_path, monkeypatch, only=Chosen(methods=["mearging"]))
 
 
 def test_only_what_is_undecided_gets_more_seeds(

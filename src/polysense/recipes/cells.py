@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from polysense.errors import ConfigError
 from polysense.recipes.beside import end_with_parent
 from polysense.recipes.provenance import command, commit, versions
 from polysense.storage import write_whole
@@ -85,6 +86,33 @@ def chosen(value: Any) -> Any:
 
 def _default(field: Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which cells may be computed.
+
+    Attributes:
+        methods, seeds: these alone; `None`: all.
+    """
+
+    methods: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+
+    def __contains__(self, cell: Cell) -> bool:
+        return all(
+            names is None or its in names for its, names in ((cell.method, self.methods), (cell.seed, self.seeds))
+        )
+
+    def check(self, known: Iterable[str]) -> None:
+        """Raises `ConfigError` if a method is not among those known."""
+        known = list(known)
+        if unknown := sorted(set(self.methods or ()) - set(known)):
+            raise ConfigError(f"there is no method {unknown[0]!r}", where="methods",
+                              fix=f"Known: {', '.join(known)}.")  # fmt: skip
+
+
+ALL = Chosen()
 
 
 def parts_name(folders: Iterable[Path]) -> str:

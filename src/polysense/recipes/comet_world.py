@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polysense.errors import ConfigError
-from polysense.recipes.cells import Cell, finished_cells, parts_name, read_cell, run_cells, unit_name
+from polysense.recipes.cells import ALL, Cell, Chosen, finished_cells, parts_name, read_cell, run_cells, unit_name
 from polysense.recipes.claims import write_report
 from polysense.recipes.comet_cells import RAW, Setting, setting, work
 from polysense.recipes.comet_claims import WORDS, score_claims, undecided_cells
@@ -57,15 +56,14 @@ class Bench:
         found: the setting of the report's own recipe; orders of other configs have another.
         reports: folder of reports.
         place: of the cells in it; those of every setting have a folder there.
-        methods, only: those methods, and seeds, that may be computed; `None`: all.
+        only: those that may be computed.
         workers: processes side by side.
     """
 
     found: Setting
     reports: Path
     place: str = "comet-world"
-    methods: Sequence[str] | None = None
-    only: Sequence[int] | None = None
+    only: Chosen = ALL
     workers: int = 2
 
     def folder(self, found: Setting) -> Path:
@@ -79,8 +77,7 @@ class Bench:
         """
         of_config: dict[str, list[Cell]] = {}
         for cell in cells:
-            named = self.methods is None or cell.method in self.methods
-            if named and (self.only is None or cell.seed in self.only):
+            if cell in self.only:
                 of_config.setdefault(cell.order if cell.order in CONFIGS else "", []).append(cell)
         for order, wanted in of_config.items():
             found = setting(CONFIGS[order], self.found.output) if order else self.found
@@ -103,8 +100,7 @@ class Bench:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    methods: Sequence[str] | None = None, only: Sequence[int] | None = None, seeds: Sequence[int] = SEEDS,
-    beyond: bool = False, workers: int = 2,
+    only: Chosen = ALL, seeds: Sequence[int] = SEEDS, beyond: bool = False, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `comet-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -112,8 +108,7 @@ def run(
         reports: folder of reports; cells go to `reports/comet-world`, by recipe and world.
         output: folder for checkpoints, worlds, nets and sequences.
         check: refuses a world or a recipe that is not the calibrated one (`comet_calibration.check_calibrated`).
-        methods: compute these alone; none of them writes the report of what is there.
-        only: compute cells of these seeds alone.
+        only: compute these alone; without a method, only report on what is there.
         seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
         beyond: also another mediator, and a chain of six senses, on the first seed; the module `thermal`, which
             registers the last, has to be importable.
@@ -121,11 +116,10 @@ def run(
     Raises:
         ConfigError: an unknown method.
     """
-    if unknown := sorted(set(methods or ()) - set(METHODS)):
-        raise ConfigError(f"there is no method {unknown[0]!r}", where="methods", fix=f"Known: {', '.join(METHODS)}.")
+    only.check(METHODS)
     found = setting(config, output)
     check(found)
-    bench = Bench(found=found, reports=reports, methods=methods, only=only, workers=workers)
+    bench = Bench(found=found, reports=reports, only=only, workers=workers)
     bench.compute(cells_of(seeds))
     bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), MORE_SEEDS))
     bench.compute(extra_cells(seeds[0], beyond=beyond))

@@ -17,7 +17,17 @@ from typing import Any
 from polysense.errors import ConfigError
 from polysense.recipes import mera_cost, unialign
 from polysense.recipes.anchors import AnchorRecipe
-from polysense.recipes.cells import Cell, chosen, finished_cells, parts_name, run_cells, settings_key, unit_name
+from polysense.recipes.cells import (
+    ALL,
+    Cell,
+    Chosen,
+    chosen,
+    finished_cells,
+    parts_name,
+    run_cells,
+    settings_key,
+    unit_name,
+)
 from polysense.recipes.claims import undecided, write_report
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import net_recipe
@@ -300,8 +310,7 @@ def summary(records: Records) -> dict[str, Any]:
 
 def run(
     reports: Path, output: Path, check: Callable[[Setting], None], *, config: str = "world",
-    methods: Sequence[str] | None = None, only: Sequence[int] | None = None, seeds: Sequence[int] = SEEDS,
-    beyond: Sequence[str] = (), workers: int = 2,
+    only: Chosen = ALL, seeds: Sequence[int] = SEEDS, beyond: Sequence[str] = (), workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `mera-world.json`, its tables (.md) and plots (.png); the path is returned.
 
@@ -309,8 +318,8 @@ def run(
         reports: folder of reports; cells go to `reports/mera-world`, by recipe and world.
         output: folder for checkpoints, the world and frozen tokens.
         check: refuses a world or a recipe that is not the calibrated one (`mera_calibration.check_calibrated`).
-        methods: compute these alone, which may be "expert" and "cost"; with none, only report on what is there.
-        only: compute cells of these seeds alone.
+        only: compute these alone, whose methods may also be "expert" and "cost"; with none, only report on what
+            is there.
         seeds: of every method; those whose comparison they leave undecided get `MORE_SEEDS`.
         beyond: also these of `BEYOND`, on the first seed; for six senses the module `thermal`, which registers one of
             them, has to be importable.
@@ -320,9 +329,7 @@ def run(
     """
     if len(seeds) < 2:
         raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
-    known = (EXPERT, mera_cost.COST, *METHODS, *MERGED)
-    if unknown := sorted(set(methods or ()) - set(known)):
-        raise ConfigError(f"there is no method {unknown[0]!r}", where="methods", fix=f"Known: {', '.join(known)}.")
+    only.check((EXPERT, mera_cost.COST, *METHODS, *MERGED))
     if unknown := sorted(set(beyond) - set(BEYOND)):
         raise ConfigError(f"nothing beyond the paper is called {unknown[0]!r}", where="beyond",
                           fix=f"Known: {', '.join(BEYOND)}.")  # fmt: skip
@@ -336,10 +343,7 @@ def run(
     name = parts_name(map(Path, folders.values()))
 
     def compute(cells: Sequence[Cell], workers: int = workers) -> None:
-        wanted = [
-            replace(cell, parts=name) for cell in cells
-            if (methods is None or cell.method in methods) and (only is None or cell.seed in only)
-        ]  # fmt: skip
+        wanted = [replace(cell, parts=name) for cell in cells if cell in only]
         run_cells(wanted, does, folder, workers=workers)
 
     compute(cells_of(seeds, list(METHODS)))
