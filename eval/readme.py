@@ -14,13 +14,13 @@ from statistics import fmean
 from typing import Any
 
 from polysense.metrics import UNDECIDED
-from polysense.recipes.claims import NOT_MEASURED
+from polysense.recipes.claims import NOT_MEASURED, ONE_SEED
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "eval" / "reports"
 BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "padding", "merging", "fisher", "codebook",
               "published_codebook", "codebook_growth", "comet_step", "points", "captioning", "judge")  # fmt: skip
-VERDICTS = ("reproduced", "not reproduced", UNDECIDED, NOT_MEASURED)  # in the order in which they are told
+VERDICTS = ("reproduced", "not reproduced", UNDECIDED, ONE_SEED, NOT_MEASURED)  # in the order in which they are told
 DETAILS = "docs/measured.md"
 BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
 

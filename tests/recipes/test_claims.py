@@ -27,7 +27,7 @@ def test_a_claim_stands_if_its_interval_lies_above_zero() -> None:
     found = {name: claim("x", values)["verdict"] for name, values in
              {"above": [0.2, 0.21], "below": [-0.2, -0.21], "open": [0.1, -0.1], "one": [0.5]}.items()}  # fmt: skip
     assert found == {"above": "reproduced", "below": "not reproduced", "open": "undecided within the spread",
-                     "one": "undecided within the spread"}  # fmt: skip
+                     "one": "one seed, which decides nothing"}  # fmt: skip
 
 
 def test_only_methods_of_undecided_claims_get_more_seeds() -> None:

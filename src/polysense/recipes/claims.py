@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from polysense.metrics import UNDECIDED, mean_interval, verdict
 from polysense.report import to_png
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED, ONE_SEED = "not measured", "one seed, which decides nothing"
 
 
 def interval(values: Sequence[float]) -> dict[str, float | None]:
@@ -29,7 +29,8 @@ def paired(better: Mapping[int, float], worse: Mapping[int, float]) -> list[floa
 
 def claim(measure: str, values: Sequence[float]) -> dict[str, Any]:
     """A claim that stands if `values`, one per seed, are above zero (design.md section 8)."""
-    return {"measure": measure, "values": list(values), **interval(values), "verdict": verdict(values)}
+    found = verdict(values) if len(values) > 1 else ONE_SEED
+    return {"measure": measure, "values": list(values), **interval(values), "verdict": found}
 
 
 def exact_claim(measure: str, values: Sequence[float], *, holds: bool) -> dict[str, Any]:
