@@ -223,11 +223,13 @@ def test_the_cache_changes_no_token(model: MeraForConditionalGeneration) -> None
     assert torch.equal(cached, ids)
 
 
-def test_a_cache_may_be_continued_with_a_further_item(model: MeraForConditionalGeneration) -> None:
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")
+@pytest.mark.parametrize("keyword", ["cache", "past_key_values"])
+def test_a_cache_may_be_continued_with_a_further_item(model: MeraForConditionalGeneration, keyword: str) -> None:
     first, second = prompt(model, 1, "image", 5), prompt(model, 6, "audio", 7)
     items = features(image=1, audio=1)
     begun = model(input_ids=torch.tensor([first]), pixel_values=items["pixel_values"], use_cache=True)
-    went_on = model(input_ids=torch.tensor([second]), audio_values=items["audio_values"], cache=begun.cache)
+    went_on = model(input_ids=torch.tensor([second]), audio_values=items["audio_values"], **{keyword: begun.cache})
     whole = model(input_ids=torch.tensor([[*first, *second]]), **items)
     torch.testing.assert_close(went_on.logits, whole.logits[:, len(first) :], atol=1e-5, rtol=1e-4)
 
