@@ -35,11 +35,8 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def evidence() -> Iterator[str]:
+def evidence(report: dict[str, Any]) -> Iterator[str]:
     """Zero-shot accuracy on the world."""
-    report = read("unialign-world.json")
-    if report is None:
-        return
     yield f"UniAlign on the embedded world, top-1 in percent, {len(report['seeds'])} seeds (`{report['command']}`):"
     yield ""
     yield "| sense | chance | one phase [90 %] | one by one | supervised | share of supervised |"
@@ -54,11 +51,8 @@ def evidence() -> Iterator[str]:
     yield ""
 
 
-def growth() -> Iterator[str]:
+def growth(report: dict[str, Any]) -> Iterator[str]:
     """What MERA and its rivals keep of earlier senses on the world."""
-    report = read("mera-world.json")
-    if report is None:
-        return
     orders = ("sequential", "reverse")
     yield (
         f"MERA on the embedded world, backward relative gain over the stages in percent, mean of "
@@ -76,11 +70,8 @@ def growth() -> Iterator[str]:
     yield ""
 
 
-def sharing() -> Iterator[str]:
+def sharing(report: dict[str, Any]) -> Iterator[str]:
     """What COMET and its rivals learn, keep and carry over in the paper's first order."""
-    report = read("comet-world.json")
-    if report is None:
-        return
     order = report["main"][0]
     pairs = ("V-T", "A-T", "I-T")
     beside: dict[str, Any] = next(iter(report["references"].values()), {})
@@ -202,7 +193,7 @@ def faults_in_short() -> Iterator[str]:
         yield ""
 
 
-REPORTED: dict[str, Callable[[], Iterator[str]]] = {
+REPORTED: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "unialign-world": evidence, "mera-world": growth, "comet-world": sharing,
 }  # fmt: skip
 
@@ -212,7 +203,7 @@ def figures() -> str:
     lines: list[str] = []
     for name, table in REPORTED.items():
         if (report := read(f"{name}.json")) is not None:
-            lines += [*table(), *in_short(report["claims"])]
+            lines += [*table(report), *in_short(report["claims"])]
     lines += [*speed_in_short(), *faults_in_short()]
     return "\n".join([*lines, f"Every claim, gate and fault: [{DETAILS}]({DETAILS})."])
 
@@ -223,7 +214,7 @@ def details() -> str:
     for name, table in REPORTED.items():
         if (report := read(f"{name}.json")) is not None:
             title = name.removesuffix("-world")
-            lines += [f"## {title}", "", *table(), f"![{title}](../eval/reports/{name}.png)", ""]
+            lines += [f"## {title}", "", *table(report), f"![{title}](../eval/reports/{name}.png)", ""]
             lines += [*verdicts(report["claims"])]
     return "\n".join([*lines, "## Speed and memory", "", *speed(), "## Faults", "", *faults()])
 

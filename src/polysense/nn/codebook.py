@@ -264,8 +264,8 @@ class Codebook(nn.Module):
         mixed = {}
         for name, own in detached.items():
             partners = [align(own, keys, keys, masks[other]) for other, keys in detached.items() if other != name]
-            there_alone = [torch.where(there[..., None], partner, 0.0) for partner, there in partners]
-            total = torch.stack(there_alone).sum(dim=0)
+            counted = [torch.where(there[..., None], partner, 0.0) for partner, there in partners]
+            total = torch.stack(counted).sum(dim=0)
             count = torch.stack([there for _, there in partners]).sum(dim=0)
             mean = total / count.clamp(min=1)[..., None] if len(partners) > 1 else total
             mixed[name] = torch.lerp(own, mean, (count > 0).to(own.dtype)[..., None] / 2)

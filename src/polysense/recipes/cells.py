@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from polysense.errors import ConfigError
 from polysense.recipes.beside import end_with_parent
 from polysense.recipes.provenance import command, commit, versions
-from polysense.storage import write_whole
+from polysense.storage import digest, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +118,7 @@ ALL = Chosen()
 def parts_name(folders: Iterable[Path]) -> str:
     """A short name for trained things: of the weights in some folders, whatever else lies there."""
     weights = {path.resolve() for folder in folders for path in folder.rglob("*.safetensors")}
-    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in weights)
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:8]
+    return digest("".join(sorted(digest(path.read_bytes()) for path in weights)).encode())[:8]
 
 
 def unit_name(unit: Unit) -> int | str:

@@ -82,10 +82,10 @@ class Bench:
         for order, wanted in of_config.items():
             found = setting(CONFIGS[order], self.found.output) if order else self.found
             folder, base = self.folder(found), found.base()
-            does, name = partial(work, base=base, output=found.folder), parts_name([Path(base.data.nets)])
-            own = [replace(cell, parts=name) for cell in wanted]
+            does, parts = partial(work, base=base, output=found.folder), parts_name([Path(base.data.nets)])
+            own = [replace(cell, parts=parts) for cell in wanted]
             if any(read_cell(folder, cell) is None for cell in own):
-                raw = Cell(RAW, 0, order, name)
+                raw = Cell(RAW, 0, order, parts)
                 run_cells([raw], does, folder, workers=1)  # all others read what this one extracts
                 run_cells(own, does, folder, workers=self.workers)
 

@@ -340,10 +340,10 @@ def run(
     does = partial(work, bases=bases, output=found.folder)
     encoders = {sense: each.encoder for sense, each in found.recipe.senses.items()}
     folders = {"language model": base.llm, **{encoders[sense]: each.encoder for sense, each in base.senses.items()}}
-    name = parts_name(map(Path, folders.values()))
+    parts = parts_name(map(Path, folders.values()))
 
     def compute(cells: Sequence[Cell], workers: int = workers) -> None:
-        wanted = [replace(cell, parts=name) for cell in cells if cell in only]
+        wanted = [replace(cell, parts=parts) for cell in cells if cell in only]
         run_cells(wanted, does, folder, workers=workers)
 
     compute(cells_of(seeds, list(METHODS)))
@@ -353,8 +353,8 @@ def run(
     bases |= {order: build(base) for order, build in own.items() if order in beyond}
     compute(beyond_cells(seeds[0], beyond))
     compute([Cell(mera_cost.COST, seed, BOTH[0]) for seed in seeds], workers=1)
-    parts = {name: fingerprint(Path(folder), ignore=("README.md",)) for name, folder in folders.items()}
-    report = {**summary(finished_cells(folder)), "parts": parts, "encoders": encoders}
+    prints = {name: fingerprint(Path(place), ignore=("README.md",)) for name, place in folders.items()}
+    report = {**summary(finished_cells(folder)), "parts": prints, "encoders": encoders}
     return write_report(reports / "mera-world.json", report, gains_markdown(report), plot_gains(report))
 
 
