@@ -26,6 +26,7 @@ from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, save_stage
+from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
 
@@ -72,13 +73,15 @@ class MeraRun:
         recipe, seen, method = self.recipe, self._seen(number), self._method(number)
         own, captioned = recipe.named_sources(seen[-1:]), recipe.named_sources(seen[-1:], captions=True)
         joint = recipe.joint if len(seen) > 1 else replace(recipe.joint, replay=0.0)
+        replayed = [sense for sense in seen if recipe.named_sources([sense])]
+        # replay updates old connectors along with the language model (sections 3 and 4.3)
+        learned = replayed if joint.replay else seen[-1:]
         phases = [
             self._phase("connector", recipe.connector, _trains(seen[-1:]), captioned),
-            self._phase("joint", joint, {**_trains(seen[-1:]), method.trains(seen[-1]): True}, own),
+            self._phase("joint", joint, {**_trains(learned), method.trains(seen[-1]): True}, own),
         ]
         if len(seen) > 1 and recipe.realign is not None:
             whole = {_LANGUAGE_MODEL: True} if self._realigns_whole() else {}
-            replayed = [sense for sense in seen if recipe.named_sources([sense])]
             phases.append(self._phase("realign", recipe.realign, {**_trains(replayed), **whole}, []))
         options = {
             **method.settings(),
@@ -170,7 +173,7 @@ class MeraRun:
 
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
-        started, steps, hashes = time.monotonic(), 0, {}
+        results, hashes, prepared = list[TrainingResult](), {}, 0.0
         model, processor = self.begin(start, stage.modality)
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
         number = self.stages.index(stage) + 1
@@ -179,15 +182,17 @@ class MeraRun:
             if phase.name == "realign":
                 hashes["language model before realigning"] = self._language_model(model)
             if phase.name != "joint":
-                steps += training.run(phase)
+                results.append(training.run(phase))
                 continue
+            started = time.monotonic()
             learning.begin()
-            steps += training.run(phase, learning.penalties())
+            prepared = time.monotonic() - started  # the Fisher of EWC is a cost of learning too
+            results.append(training.run(phase, learning.penalties()))
             learning.finish()
         record = self._record(stage, model, start, folder)
         hashes["language model"] = self._language_model(model)
-        seconds = round(time.monotonic() - started, 1)
-        record = replace(record, steps=steps, seconds=seconds, hashes=hashes)
+        steps, seconds = sum(each.step for each in results), prepared + sum(each.seconds for each in results)
+        record = replace(record, steps=steps, seconds=round(seconds, 1), hashes=hashes)
 
         def finish() -> None:
             answers = training.evaluator().run(self.root)
