@@ -56,7 +56,7 @@ def growth(report: dict[str, Any]) -> Iterator[str]:
     orders = ("sequential", "reverse")
     yield (
         f"MERA on the embedded world, backward relative gain over the stages in percent, mean of "
-        f"{len(report['seeds'])} seeds at most, and its deviation over the stages (`{report['command']}`):"
+        f"as many seeds as stand beside a method, and its deviation over the stages (`{report['command']}`):"
     )
     yield ""
     yield f"| method | {' | '.join(f'{order} | deviation' for order in orders)} |"
@@ -66,7 +66,8 @@ def growth(report: dict[str, Any]) -> Iterator[str]:
         figures = [
             percent(row[what]["mean"]) if row else "-" for row in rows for what in ("mean", "deviation")
         ]  # fmt: skip
-        yield f"| {report['methods'][method]} | {' | '.join(figures)} |"
+        counts = dict.fromkeys(str(len(row["seeds"])) for row in rows if row)
+        yield f"| {report['methods'][method]} ({' / '.join(counts)}) | {' | '.join(figures)} |"
     yield ""
 
 

@@ -44,8 +44,8 @@ class Recorder:
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool of threads in place of one of processes, whose start takes seconds."""
 
-    def pool(workers: int, *, mp_context: Any, initializer: Callable[[], None]) -> Executor:
-        assert mp_context.get_start_method() == "spawn"
+    def pool(workers: int, *, mp_context: Any, initializer: Callable[[], None], max_tasks_per_child: int) -> Executor:
+        assert (mp_context.get_start_method(), max_tasks_per_child) == ("spawn", 1)
         return ThreadPoolExecutor(workers, initializer=initializer)
 
     monkeypatch.setattr(cells, "ProcessPoolExecutor", pool)

@@ -9,12 +9,11 @@ import pytest
 from polysense.recipes.cells import Cell
 from polysense.recipes.mera_gains import (
     EXPERT,
+    expert,
     expert_scores,
     gain_summary,
     gain_tables,
     gains_by_seed,
-    mean_experts,
-    own_expert,
     raw_scores,
     stage_scores,
 )
@@ -33,22 +32,20 @@ def test_scores_are_read_by_sense_and_task() -> None:
 
 def test_every_seed_has_its_own_experts() -> None:
     records = {Cell(EXPERT, seed, "image"): {"stages": [stage({"image": (1.0 + seed, 0.5)})]} for seed in (0, 1)}
-    assert expert_scores(records, (1, "")) == {"image": {"captioning": 2.0, "question answering": 0.5}}
-    assert mean_experts(records) == {"image": {"captioning": 1.5, "question answering": 0.5}}
+    found = expert_scores(records, (1, ""), "reverse", ["image", "audio"])
+    assert found == {"image": {"captioning": 2.0, "question answering": 0.5}}
 
 
 def test_an_order_of_another_recipe_is_measured_by_its_own_experts() -> None:
     def scored(image: float) -> dict[str, object]:
         return {"stages": [stage({"image": (image, 0.5)})]}
 
-    records = {Cell(EXPERT, 0, "image"): scored(1.0), own_expert("six", "image", 0): scored(4.0)}
-    assert expert_scores(records, (0, ""), "six") == {"image": {"captioning": 4.0, "question answering": 0.5}}
-    assert (
-        expert_scores(records, (0, ""), "reverse")
-        == expert_scores(records, (0, ""))
-        == mean_experts(records, "sequential")
-    )
-    own = {own_expert("six", sense, 0): {"stages": [stage({sense: (4.0, 0.5)})]} for sense in ORDERS["sequential"]}
+    records = {Cell(EXPERT, 0, "image"): scored(1.0), expert("six", "image", 0): scored(4.0)}
+    assert expert_scores(records, (0, ""), "six", ["image"])["image"]["captioning"] == 4.0
+    assert expert_scores(records, (0, ""), "reverse", ["image"])["image"]["captioning"] == 1.0
+    assert expert_scores(records, (0, ""), "unialign", ["image"]) == {}, "the other recipes' experts are no measure"
+    senses = ORDERS["sequential"]
+    own = {expert("six", sense, 0): {"stages": [stage({sense: (4.0, 0.5)})]} for sense in senses}
     records = cells(KEPT, seeds=(0,)) | own | {Cell("ewc", 0, "six"): learner("sequential", (0.4, 0.5, 0.6))}
     (run,) = gains_by_seed(records, {**ORDERS, "six": ORDERS["sequential"]}).values()
     assert run.mean("ewc", "six") < run.mean("fine-tuning", "sequential"), "its experts know more"
@@ -104,14 +101,28 @@ def test_tables_are_means_over_the_seeds_that_a_method_has() -> None:
 
 def test_one_run_is_its_own_summary() -> None:
     (run,) = gains_by_seed(cells({"ewc": (0.5, 0.5, 0.5)}, seeds=(4,)), ORDERS).values()
-    found = gain_summary([run.gains["ewc", "reverse"]])
+    found = gain_summary({(4, "abc"): run.gains["ewc", "reverse"]})
+    assert found["seeds"] == ["4 of abc"]
     assert found["mean"]["mean"] == pytest.approx(0.625) and found["deviation"]["mean"] == pytest.approx(0.25)
 
 
 def test_raw_scores_are_means_by_stage_sense_and_task() -> None:
-    found = raw_scores(cells(KEPT, step=0.1), ORDERS)["reverse"]["fine-tuning"]
-    assert [len(scores) for scores in found] == [1, 2, 3, 4]
+    raw = raw_scores(cells(KEPT, step=0.1), ORDERS)["reverse"]
+    found = raw["methods"]["fine-tuning"]
+    assert raw["seeds"] == [0, 1, 2] and [len(scores) for scores in found] == [1, 2, 3, 4]
     image, points = EXPERTS["image"], EXPERTS["point_cloud"]
+    assert raw["experts"]["image"] == {"captioning": image[0], "question answering": pytest.approx(image[1])}
     assert found[0]["point_cloud"]["captioning"] == points[0]
     assert found[1]["point_cloud"]["question answering"] == pytest.approx(0.5 * points[1])  # 0.4, 0.5 and 0.6
     assert found[3]["image"]["captioning"] == pytest.approx(image[0])
+
+
+def test_raw_scores_are_of_the_seeds_that_all_methods_have() -> None:
+    records = cells(KEPT, step=0.1) | cells({"merging": (0.7, 0.7, 0.7)}, seeds=(1,))
+    raw = raw_scores(records, ORDERS)
+    assert raw["sequential"]["seeds"] == [1]
+    audio = raw["sequential"]["methods"]["fine-tuning"][3]["audio"]["captioning"]
+    assert audio == pytest.approx((0.6 + 0.1) * EXPERTS["audio"][0])
+    none = {cell: record for cell, record in records.items() if cell.unit != (1, "") or cell.method != "merging"}
+    none |= {Cell("merging", 7, order): learner(order, (0.7, 0.7, 0.7)) for order in ("sequential", "reverse")}
+    assert raw_scores(none, ORDERS) == {}

@@ -396,5 +396,5 @@ def test_the_summary_is_json_and_says_which_methods_there_are() -> None:
     found = summary(cells({"fine-tuning": (0.4, 0.4, 0.4)}))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["methods"]["mera-10-ties"] == "MERA (10 %), ties" and found["language_model_unchanged"] is True
-    assert found["experts"]["reverse"]["image"] == pytest.approx({"captioning": 1.0, "question answering": 0.4})
+    assert found["raw"]["reverse"]["experts"]["image"] == pytest.approx({"captioning": 1.0, "question answering": 0.4})
     assert found["cost"]["ewc"]["training time"] is None

@@ -10,14 +10,14 @@ import pytest
 
 from polysense.recipes.mera_gains import gain_summary
 from polysense.report import gains_markdown, plot_gains, to_png
-from polysense.report.gains import COMPARED, cost_rows, gain_rows, raw_rows, realigning_rows, stage_rows
+from polysense.report.gains import COMPARED, cost_rows, gain_rows, raw_rows, realigning_rows, shared, stage_rows
 from tests.metrics.test_gains import PAPER, of_paper
 
 NAMES = dict(zip(COMPARED, PAPER["table_2"], strict=True))
 LABELS = {**NAMES, "merging": "Merging", **{f"{name}-realigned": f"{label} + realigning" for name, label in
                                            NAMES.items()}}  # fmt: skip
 GAINS: dict[str, dict[str, Any]] = {
-    order: {name: gain_summary([of_paper(label, order)]) for name, label in NAMES.items()}
+    order: {name: gain_summary({(0, ""): of_paper(label, order)}) for name, label in NAMES.items()}
     for order in ("sequential", "reverse")
 }
 """What the report makes of Tables 9 and 10."""
@@ -25,9 +25,9 @@ GAINS: dict[str, dict[str, Any]] = {
 
 def printed(mean: float, deviation: float) -> dict[str, Any]:
     """A row of which the paper gives nothing but mean and deviation, in percent."""
-    row = {name: {"mean": value / 100, "low": None, "high": None} for name, value in
+    row = {name: {"mean": value / 100, "low": None, "high": None, "values": [value / 100]} for name, value in
            (("mean", mean), ("deviation", deviation))}  # fmt: skip
-    return {**row, "backward": [1.0, mean / 100], "forward": [1.0, 1.0]}
+    return {"seeds": [0], **row, "backward": [1.0, mean / 100], "forward": [1.0, 1.0]}
 
 
 def with_ablation() -> dict[str, dict[str, Any]]:
@@ -46,7 +46,8 @@ def cells_of(line: str) -> list[str]:
 def test_tables_9_and_10_print_table_2() -> None:
     lines = list(gain_rows(GAINS, COMPARED, LABELS))
     assert cells_of(lines[0]) == ["method", "sequential mean", "sequential std", "reverse mean", "reverse std"]
-    assert {cells_of(line)[0]: [float(each) for each in cells_of(line)[1:]] for line in lines[2:]} == PAPER["table_2"]
+    found = {cells_of(line)[0]: [float(each) for each in cells_of(line)[1:]] for line in lines[2:]}
+    assert found == {f"{name} (1)": values for name, values in PAPER["table_2"].items()}
 
 
 def test_table_4_is_printed() -> None:
@@ -59,7 +60,7 @@ def test_table_4_is_printed() -> None:
 def test_table_5_is_printed_but_for_the_last_decimal_of_differences() -> None:
     """The paper subtracts before it rounds, and prints no runs of realigned rivals."""
     lines = [cells_of(line) for line in realigning_rows(with_ablation(), LABELS)][2:]
-    assert [line[0] for line in lines] == ["Fine-Tuning", "+ realigning", "Merging", "+ realigning"]
+    assert [line[0] for line in lines] == ["Fine-Tuning (1)", "+ realigning", "Merging (1)", "+ realigning"]
     for name, (own, added) in zip(("Fine-Tuning", "Merging"), (lines[:2], lines[2:]), strict=True):
         before, more = PAPER["table_5"][name]
         assert [float(each) for each in own[1:]] == before
@@ -90,11 +91,29 @@ def test_forward_gains_are_printed_by_stage() -> None:
 
 
 def test_intervals_stand_in_brackets_and_costs_are_multiples() -> None:
-    row = {"mean": {"mean": 0.5, "low": 0.4, "high": 0.6}, "deviation": {"mean": 0.1}}
+    row = {"seeds": [0, 1], "mean": {"mean": 0.5, "low": 0.4, "high": 0.6}, "deviation": {"mean": 0.1}}
     (line,) = list(gain_rows({"sequential": {"ewc": row}}, ["ewc", "mera-1"], LABELS))[2:]
-    assert cells_of(line) == ["EWC", "50.00 [40.00, 60.00]", "10.00", "-", "-"]
+    assert cells_of(line) == ["EWC (2)", "50.00 [40.00, 60.00]", "10.00", "-", "-"]
     costs = list(cost_rows({"ewc": {"time": 1.254, "memory": None}}, LABELS))
     assert cells_of(costs[0]) == ["method", "time", "memory"] and cells_of(costs[2]) == ["EWC", "1.25", "-"]
+
+
+def test_what_is_compared_is_compared_over_common_seeds_alone() -> None:
+    """Realigning adds 10 points to seed 1, whatever seed 0 without it has."""
+
+    def of(**means: float) -> dict[str, Any]:
+        values = list(means.values())
+        return {"seeds": list(means), "mean": {"mean": sum(values) / len(values), "values": values},
+                "deviation": {"mean": 0.1, "values": [0.1] * len(values)}}  # fmt: skip
+
+    gains = {"sequential": {"merging": of(a=0.2, b=0.6), "mera-10": of(b=0.7)}, "reverse": {"merging": of(a=0.5)}}
+    own, added = ([cells_of(line) for line in realigning_rows(gains, LABELS)])[2:]
+    assert own == ["Merging (1)", "60.00", "10.00", "-", "-"]
+    assert added == ["+ realigning", "+10.00", "+0.00", "-", "-"]
+    assert shared(gains, ["merging", "mera-10"])["sequential"]["merging"]["mean"]["mean"] == 0.6
+    assert shared(gains, ["merging"])["reverse"]["merging"]["seeds"] == ["a"]
+    assert "sequential" not in shared({"sequential": {"merging": of(a=1.0), "mera-10": of(b=1.0)}},
+                                      ["merging", "mera-10"])  # fmt: skip
 
 
 def report(**changed: Any) -> dict[str, Any]:
@@ -102,7 +121,7 @@ def report(**changed: Any) -> dict[str, Any]:
              "verdict": "reproduced"}  # fmt: skip
     made = {
         "command": "mera_world.py", "seeds": [0, 1, 2], "orders": PAPER["order"], "methods": LABELS,
-        "experts": {"sequential": {}, "reverse": {}}, "raw": {"sequential": {}, "reverse": {}},
+        "raw": {"sequential": {"seeds": [0, 1], "experts": {}, "methods": {}}},
         "gains": GAINS, "cost": {},
         "claims": {"ME2": claim, "ME18 (PathWeave)": claim},
         "language_model_unchanged": True, "encoders": dict.fromkeys(PAPER["experts"], "unialign:world"),
@@ -112,7 +131,8 @@ def report(**changed: Any) -> dict[str, Any]:
 
 def test_the_report_says_what_it_rests_on_and_has_every_table() -> None:
     text = gains_markdown(report())
-    assert "3 at most" in text and "`mera_world.py`" in text and "reverse: image unialign:world, video" in text
+    assert "(of all: 3)" in text and "`mera_world.py`" in text and "reverse: image unialign:world, video" in text
+    assert "(seeds: 0, 1)" in text
     assert "bit for bit as it was" in text and "CHANGED" in gains_markdown(report(language_model_unchanged=False))
     for title in ("(Table 2)", "(Table 4)", "(Table 5)", "(Table 3)", "Forward gain by stage, reverse", "| ME2 |"):
         assert title in text

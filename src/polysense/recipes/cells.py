@@ -146,8 +146,8 @@ def finished_cells(folder: Path) -> dict[Cell, dict[str, Any]]:
 def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int = 2) -> dict[Cell, dict[str, Any]]:
     """Compute the cells that `folder` lacks and return all of them.
 
-    Each runs in a process of one thread: two such processes use two cores better than two threads of one do. The
-    hours left are logged after every cell.
+    Each runs in a process of its own, so that its peak of memory is its own, and of one thread: two such processes use
+    two cores better than two threads of one do. The hours left are logged after every cell.
 
     Raises:
         PolysenseError: a cell failed; no further one starts, and those that run or are finished are kept.
@@ -157,7 +157,7 @@ def run_cells(cells: Sequence[Cell], work: Work, folder: Path, *, workers: int =
     seconds: list[float] = []
     context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread, max_tasks_per_child=1) as pool,
         tqdm(total=len(missing), desc=folder.name, unit="cell", disable=not missing) as bar,
     ):
         futures = {pool.submit(_compute, work, cell, folder): cell for cell in missing}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,7 +39,7 @@ from polysense.recipes.features import train_features
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, save_stage
 from polysense.storage import read_verified
-from polysense.trainer import LoopConfig, train, world_size
+from polysense.trainer import LoopConfig, TrainingResult, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
 from polysense.trainer.distributed import on_main, rank
 from polysense.trainer.penalty import PenalisedObjective
@@ -60,13 +59,13 @@ class _Trained:
     ewc: OnlineEwc
     frozen: Mapping[str, bool]
     samples: Mapping[str, int]
-    steps: int
+    result: TrainingResult
     restarts: int
 
     @property
     def codebook(self) -> dict[str, Any]:
         """What `metrics.json` says of the codes beside what they are good for."""
-        rate = 1000 * self.restarts / max(1, self.steps)
+        rate = 1000 * self.restarts / max(1, self.result.step)
         return {"sizes": list(self.model.config.codebook_sizes), "restarts_per_1000_steps": rate}
 
 
@@ -180,12 +179,12 @@ class CometRun:
 
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder."""
-        started, number = time.monotonic(), self.stages.index(stage) + 1
+        number = self.stages.index(stage) + 1
         mixture = self.pairs.mixture(self.recipe.stages[number - 1].pairs, self.recipe.seed)
         trained = self._learn(number, start, mixture, self.output / "training" / folder.name)
         self.pairs.begin(())  # what follows sees nothing of the stage's data
         record = self._record(stage, start, folder, trained)
-        record = replace(record, steps=trained.steps, seconds=round(time.monotonic() - started, 1))
+        record = replace(record, steps=trained.result.step, seconds=round(trained.result.seconds, 1))
 
         def finish() -> None:
             found = self.score(trained.model)
@@ -214,14 +213,14 @@ class CometRun:
         penalties = {"ewc": lambda: _penalty(ewc, model)} if ewc.fisher else {}
         penalised = PenalisedObjective(objective, penalties, slots=len(mixture.slots))
         loop = self._loop(settings).in_steps(mixture.steps_per_epoch(world_size()))
-        steps = train(penalised, mixture, loop, work).step
+        result = train(penalised, mixture, loop, work)
         if recipe.strength:
             batches = [batch.to(model.device) for index in range(_rounds(recipe.fisher_batches, mixture))
                        for batch in mixture.build(index, rank(), world_size())]  # fmt: skip
             pattern = ewc_pattern(recipe.ewc_scope, model.branch(recipe.held(number)))
             consolidate(ewc, objective, batches[: recipe.fisher_batches], pattern)
         samples = {source.name: len(source.dataset) for source in mixture.sources}
-        return _Trained(model, ewc, table, samples, steps, int(objective.module.restarts))
+        return _Trained(model, ewc, table, samples, result, int(objective.module.restarts))
 
     def _model(self, start: Path | None, stage: CodebookStage, batch: Batch) -> CometModel:
         """The model that the stage before left, or a new one of the first stage's senses."""

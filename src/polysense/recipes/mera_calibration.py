@@ -17,7 +17,7 @@ from typing import Any
 from polysense.recipes.calibration import CALIBRATION_SEEDS, read_frozen, refuse_uncalibrated
 from polysense.recipes.cells import run_cells
 from polysense.recipes.mera_claims import BOTH
-from polysense.recipes.mera_gains import gains_by_seed, mean_experts
+from polysense.recipes.mera_gains import gains_by_seed, raw_scores
 from polysense.recipes.mera_world import ORDERS, Setting, cells_of, setting, work
 from polysense.recipes.provenance import command, commit
 from polysense.storage import write_whole
@@ -47,7 +47,8 @@ def run(
     frozen["mera"] = {
         "command": command(), "commit": commit(), "seeds": list(seeds), "range": list(KEPT),
         "content_hash": found.world.content_hash, "recipe": found.key, "orders": orders,
-        "experts": mean_experts(records), "calibrated": all(entry["in_range"] for entry in orders.values()),
+        "experts": raw_scores(records, ORDERS)[BOTH[0]]["experts"],
+        "calibrated": all(entry["in_range"] for entry in orders.values()),
     }  # fmt: skip
     write_whole(path, json.dumps(frozen, indent=1) + "\n")
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -105,10 +105,10 @@ def _training(records: Records, method: str, unit: Unit) -> tuple[float, float] 
     return fmean(each[0] for each in ratios), fmean(each[1] for each in ratios)
 
 
-def _training_by_seed(records: Records, method: str, what: int) -> list[float]:
+def _training_by_seed(records: Records, method: str, what: int) -> dict[Unit, float]:
     units = sorted({cell.unit for cell in records})
-    found = [ratios[what] for unit in units if (ratios := _training(records, method, unit)) is not None]
-    return [value for value in found if value == value]  # no peaks where the system does not tell them
+    found = {unit: ratios[what] for unit in units if (ratios := _training(records, method, unit)) is not None}
+    return {unit: value for unit, value in found.items() if value == value}  # no peaks where the system tells none
 
 
 def _inference_by_seed(records: Records, method: str, what: str, beside: str) -> list[float]:
@@ -121,23 +121,24 @@ def cost_table(records: Records) -> dict[str, dict[str, float | None]]:
     table: dict[str, dict[str, float | None]] = {}
     for method in (*RIVALS, *MERA):
         table[method] = {
-            "training memory": _or_none(_training_by_seed(records, method, 1)),
-            "training time": _or_none(_training_by_seed(records, method, 0)),
+            "training memory": _or_none(_training_by_seed(records, method, 1).values()),
+            "training time": _or_none(_training_by_seed(records, method, 0).values()),
             "inference memory": _or_none(_inference_by_seed(records, method, "bytes", PLAIN)),
             "latency per token": _or_none(_inference_by_seed(records, method, "milliseconds", PLAIN)),
         }
     return table
 
 
-def _or_none(values: Sequence[float]) -> float | None:
+def _or_none(values: Collection[float]) -> float | None:
     return fmean(values) if values else None
 
 
 def cost_claims(records: Records) -> dict[str, dict[str, Any]]:
     """ME17 and ME18, with the paper's ratios and a tolerance of five points."""
-    times = {method: _training_by_seed(records, method, 0) for method in MERA}
+    times = {method: _training_by_seed(records, method, 0).values() for method in MERA}
     memory = {method: _training_by_seed(records, method, 1) for method in ("mera-10", "ewc", "pathweave")}
-    more = [min(pair) - 1 for pair in zip(memory["ewc"], memory["pathweave"], strict=False)]
+    both = memory["ewc"].keys() & memory["pathweave"].keys()
+    more = [min(memory["ewc"][unit], memory["pathweave"][unit]) - 1 for unit in sorted(both)]
     latency = _inference_by_seed(records, "mera-10", "milliseconds", BASE)
     slower = _inference_by_seed(records, "pathweave", "milliseconds", BASE)
     exact = [
@@ -150,7 +151,7 @@ def cost_claims(records: Records) -> dict[str, dict[str, Any]]:
         "ME17 (time, 10 %)": _claim("1.20 minus training time of MERA (10 %) / fine-tuning's",
                                     [1.20 - ratio for ratio in times["mera-10"]]),
         "ME17 (memory)": _claim("1.05 minus peak memory in training of MERA (10 %) / fine-tuning's",
-                                [1.05 - ratio for ratio in memory["mera-10"]]),
+                                [1.05 - ratio for ratio in memory["mera-10"].values()]),
         "ME17 (EWC and PathWeave)": _claim("lower peak memory of EWC and PathWeave / fine-tuning's, minus 1", more),
         "ME18 (size)": exact_claim(sized, exact, holds=set(exact) == {1.0}) if exact
         else unmeasured(sized, "no checkpoint was measured"),

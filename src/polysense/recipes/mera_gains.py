@@ -10,12 +10,16 @@ from typing import Any
 from polysense.metrics import RelativeGains, relative_gains
 from polysense.metrics.gains import Scores
 from polysense.recipes.answering import ANSWERING, CAPTIONING
-from polysense.recipes.cells import Cell, Unit
+from polysense.recipes.cells import Cell, Unit, unit_name
 from polysense.recipes.claims import interval
 
 EXPERT = "expert"
 """Method of the cells that learn one sense alone; their order is that sense, after `ORDER-` if it is of that order's
 own recipe."""
+
+ONE_ENCODER, SIX = "unialign", "six"
+APART = (ONE_ENCODER, SIX)
+"""Orders that have another recipe, and experts by it."""
 
 Records = Mapping[Cell, Mapping[str, Any]]
 Orders = Mapping[str, Sequence[str]]
@@ -30,20 +34,18 @@ def stage_scores(stage: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def own_expert(order: str, sense: str, seed: int) -> Cell:
-    """The expert of a sense by the recipe of an order that has one of its own."""
-    return Cell(EXPERT, seed, f"{order}-{sense}")
+def expert(order: str, sense: str, seed: int, parts: str = "") -> Cell:
+    """The expert of a sense that an order is measured by."""
+    return Cell(EXPERT, seed, f"{order}-{sense}" if order in APART else sense, parts)
 
 
-def expert_scores(records: Records, unit: Unit, order: str = "") -> dict[str, Scores]:
-    """Sense to its expert's scores, for one seed and its parts; of an order's own experts if it has any."""
-    experts = [cell for cell in sorted(records) if cell.method == EXPERT and cell.unit == unit]
-    own = [cell for cell in experts if order and cell.order.startswith(f"{order}-")]
-    found: dict[str, Scores] = {}
-    for cell in own or [cell for cell in experts if "-" not in cell.order]:
-        sense = cell.order.rpartition("-")[2]
-        found[sense] = stage_scores(records[cell]["stages"][-1])[sense]
-    return found
+def expert_scores(records: Records, unit: Unit, order: str, senses: Sequence[str]) -> dict[str, Scores]:
+    """Sense to the scores of the expert that an order is measured by, for one seed and its parts; of those there
+    are."""
+    cells = {sense: expert(order, sense, *unit) for sense in senses}
+    return {
+        sense: stage_scores(records[cell]["stages"][-1])[sense] for sense, cell in cells.items() if cell in records
+    }
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def gains_by_seed(records: Records, orders: Orders) -> dict[Unit, SeedGains]:
     for unit in sorted({cell.unit for cell in records}):
         gains = {}
         for cell in sorted(records):
-            order, experts = orders.get(cell.order, ()), expert_scores(records, unit, cell.order)
+            order = orders.get(cell.order, ())
+            experts = expert_scores(records, unit, cell.order, order)
             if cell.unit == unit and cell.method != EXPERT and order and set(order) <= experts.keys():
                 stages = [stage_scores(stage) for stage in records[cell].get("stages", ())]
                 if stages:
@@ -91,19 +94,20 @@ def gains_by_seed(records: Records, orders: Orders) -> dict[Unit, SeedGains]:
     return found
 
 
-def gain_summary(runs: Sequence[RelativeGains]) -> dict[str, Any]:
+def gain_summary(runs: Mapping[Unit, RelativeGains]) -> dict[str, Any]:
     """One method in one order over its seeds.
 
     Returns:
-        `mean` and `deviation` of the backward gain over the stages, each with mean, interval and values by seed; and
-        the seeds' mean of `backward` and `forward` gain by stage.
+        `seeds`, their names; `mean` and `deviation` of the backward gain over the stages, each with mean, interval and
+        values by seed; and the seeds' mean of `backward` and `forward` gain by stage.
     """
-    means, deviations = [run.backward_mean for run in runs], [run.backward_deviation for run in runs]
+    means, deviations = [run.backward_mean for run in runs.values()], [run.backward_deviation for run in runs.values()]
     return {
+        "seeds": [*map(unit_name, runs)],
         "mean": {**interval(means), "values": means},
         "deviation": {**interval(deviations), "values": deviations},
-        "backward": [fmean(stage) for stage in zip(*(run.backward for run in runs), strict=True)],
-        "forward": [fmean(stage) for stage in zip(*(run.forward for run in runs), strict=True)],
+        "backward": [fmean(stage) for stage in zip(*(run.backward for run in runs.values()), strict=True)],
+        "forward": [fmean(stage) for stage in zip(*(run.forward for run in runs.values()), strict=True)],
     }
 
 
@@ -113,30 +117,40 @@ def gain_tables(seeds: Mapping[Unit, SeedGains], orders: Iterable[str]) -> dict[
     for order in orders:
         methods = dict.fromkeys(method for each in seeds.values() for method, its in each.gains if its == order)
         for method in methods:
-            runs = [each.gains[method, order] for each in seeds.values() if (method, order) in each.gains]
+            runs = {unit: each.gains[method, order] for unit, each in seeds.items() if (method, order) in each.gains}
             table.setdefault(order, {})[method] = gain_summary(runs)
     return table
 
 
-def raw_scores(records: Records, orders: Orders) -> dict[str, dict[str, list[dict[str, dict[str, float]]]]]:
-    """Order to method to, stage by stage, the seeds' mean score of every sense and task (Tables 9 and 10)."""
-    table: dict[str, dict[str, list[Any]]] = {}
-    for order in orders:
-        for method in dict.fromkeys(cell.method for cell in sorted(records) if cell.order == order):
-            cells = [cell for cell in sorted(records) if (cell.method, cell.order) == (method, order)]
-            runs = [[stage_scores(stage) for stage in records[cell].get("stages", ())] for cell in cells]
-            if all(runs):
-                table.setdefault(order, {})[method] = [_mean_scores(stage) for stage in zip(*runs, strict=True)]
-    return table
+def raw_scores(records: Records, orders: Orders) -> dict[str, dict[str, Any]]:
+    """Order to its scores (Tables 9 and 10), over the seeds that all of its methods and experts have.
+
+    Returns:
+        Of each order that has any: `seeds`, their names; `experts`, sense to task to mean score; and `methods`, name
+        to sense to task to mean score, stage by stage.
+    """
+    found = {order: _raw_scores(records, order, senses) for order, senses in orders.items()}
+    return {order: scores for order, scores in found.items() if scores is not None}
 
 
-def mean_experts(records: Records, order: str = "") -> dict[str, dict[str, float]]:
-    """Sense to task to the experts' mean score over the seeds; of an order's own experts if it has any."""
-    by_sense: dict[str, list[Mapping[str, Scores]]] = {}
-    for unit in sorted({cell.unit for cell in records}):
-        for sense, scores in expert_scores(records, unit, order).items():
-            by_sense.setdefault(sense, []).append({sense: scores})
-    return {sense: _mean_scores(runs)[sense] for sense, runs in by_sense.items()}
+def _raw_scores(records: Records, order: str, senses: Sequence[str]) -> dict[str, Any] | None:
+    runs: dict[str, dict[Unit, list[dict[str, dict[str, float]]]]] = {}
+    for cell in sorted(records):
+        if cell.order == order and (stages := records[cell].get("stages")):
+            runs.setdefault(cell.method, {})[cell.unit] = [stage_scores(stage) for stage in stages]
+    experts = {cell.unit: expert_scores(records, cell.unit, order, senses) for cell in records}
+    units = {unit for unit, scores in experts.items() if len(scores) == len(senses)}
+    common = sorted(units.intersection(*runs.values()))
+    if not runs or not common:
+        return None
+    methods = {
+        name: [_mean_scores(stage) for stage in zip(*(by_unit[unit] for unit in common), strict=True)]
+        for name, by_unit in runs.items()
+    }
+    return {
+        "seeds": [*map(unit_name, common)], "experts": _mean_scores([experts[unit] for unit in common]),
+        "methods": methods,
+    }  # fmt: skip
 
 
 def _mean_scores(runs: Sequence[Mapping[str, Scores]]) -> dict[str, dict[str, float]]:
@@ -145,4 +159,7 @@ def _mean_scores(runs: Sequence[Mapping[str, Scores]]) -> dict[str, dict[str, fl
     }
 
 
-__all__ = ["EXPERT", "Orders", "Records", "SeedGains", "gain_summary", "gain_tables", "gains_by_seed", "own_expert"]
+__all__ = [
+    "APART", "EXPERT", "ONE_ENCODER", "SIX", "Orders", "Records", "SeedGains", "expert", "gain_summary", "gain_tables",
+    "gains_by_seed", "raw_scores",
+]  # fmt: skip

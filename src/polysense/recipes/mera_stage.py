@@ -18,7 +18,7 @@ from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.models.mera.token_store import FrozenTokenStore
 from polysense.recipes.answering import AnswerEvaluator
 from polysense.recipes.mera_config import MeraRecipe
-from polysense.trainer import LoopConfig, train
+from polysense.trainer import LoopConfig, TrainingResult, train
 from polysense.trainer.distributed import world_size
 from polysense.trainer.mera import CONNECTORS, MeraObjective
 from polysense.trainer.penalty import PenalisedObjective
@@ -46,8 +46,8 @@ class StageTraining:
         store = None if recipe.frozen_store is None else FrozenTokenStore(recipe.frozen_store)
         self.features = FrozenTokens(model, processor, recipe.frozen_mib << 20, store)
 
-    def run(self, phase: Phase, penalties: Mapping[str, Penalty] | None = None) -> int:
-        """Train one phase, or go on with it; its optimiser steps are returned.
+    def run(self, phase: Phase, penalties: Mapping[str, Penalty] | None = None) -> TrainingResult:
+        """Train one phase, or go on with it.
 
         Args:
             penalties: see `PenalisedObjective`.
@@ -57,7 +57,7 @@ class StageTraining:
         # the batches of a step weigh one altogether
         objective = PenalisedObjective(asking, penalties or {}, slots=1)
         samples = sum(len(source.dataset) for source in mixture.sources)
-        return train(objective, mixture, self._loop(phase, samples), self.work / phase.name).step
+        return train(objective, mixture, self._loop(phase, samples), self.work / phase.name)
 
     def feed(self, phase: Phase) -> tuple[Mixture, MeraObjective]:
         """A phase's batches, each of samples of about one length, and the loss of what they are asked."""

@@ -36,12 +36,14 @@ from polysense.recipes.mera import MeraRun
 from polysense.recipes.mera_claims import BOTH, COMPARED, MERA, RIVALS, gain_claims
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.recipes.mera_gains import (
+    APART,
     EXPERT,
+    ONE_ENCODER,
+    SIX,
     Records,
+    expert,
     gain_tables,
     gains_by_seed,
-    mean_experts,
-    own_expert,
     raw_scores,
 )
 from polysense.recipes.provenance import command, commit
@@ -53,15 +55,13 @@ from polysense.storage import fingerprint
 from polysense.world import WorldSummary, load_world
 
 SENSES = ("image", "video", "audio", "point_cloud")
-ONE_ENCODER, SIX = "unialign", "six"
 ORDERS: Mapping[str, Sequence[str]] = {
     **dict(zip(BOTH, (SENSES, SENSES[::-1]), strict=True)),
     ONE_ENCODER: SENSES,
     SIX: (*SENSES, "depth", "thermal"),
 }
-"""Those after the first two have another recipe, and experts by it."""
 MERGING = "merging"
-BEYOND = (MERGING, ONE_ENCODER, SIX)
+BEYOND = (MERGING, *APART)
 """What may be computed beyond the paper: other merge methods, one encoder for all senses, six senses."""
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
 
@@ -282,7 +282,7 @@ def cells_of(seeds: Sequence[int], methods: Sequence[str]) -> list[Cell]:
     compared = [method for method in methods if method in (*RIVALS, *MERA)]
     others = [method for method in methods if method not in compared]
     return [
-        *(Cell(EXPERT, seed, sense) for seed in seeds for sense in SENSES),
+        *(expert(BOTH[0], sense, seed) for seed in seeds for sense in SENSES),
         *(Cell(method, seed, order)
           for group in (compared, others) for seed in seeds for order in BOTH for method in group),
     ]  # fmt: skip
@@ -302,7 +302,7 @@ def summary(records: Records) -> dict[str, Any]:
         "seeds": [*map(unit_name, sorted({cell.unit for cell in records}))],
         "orders": {name: list(order) for name, order in ORDERS.items()},
         "methods": {name: method.label for name, method in methods.items()},
-        "experts": {order: mean_experts(records, order) for order in ORDERS}, "raw": raw_scores(records, ORDERS),
+        "raw": raw_scores(records, ORDERS),
         "gains": gain_tables(gains_by_seed(records, ORDERS), ORDERS), "cost": mera_cost.cost_table(records),
         "language_model_unchanged": language_model_kept(records), "claims": claims(records),
     }  # fmt: skip
@@ -360,9 +360,9 @@ def run(
 
 def beyond_cells(seed: int, named: Sequence[str] = BEYOND) -> list[Cell]:
     """What goes beyond the paper: one encoder for all senses, a longer chain, and other ways of merging."""
-    apart = [order for order in ORDERS if order not in BOTH and order in named]
+    apart = [order for order in APART if order in named]
     return [
-        *(own_expert(order, sense, seed) for order in apart for sense in ORDERS[order]),
+        *(expert(order, sense, seed) for order in apart for sense in ORDERS[order]),
         *(Cell(method, seed, order) for order in apart for method in ("mera-10", "fine-tuning")),
         *(Cell(method, seed, BOTH[0]) for method in MERGED if MERGING in named),
     ]

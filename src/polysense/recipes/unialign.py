@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -215,11 +214,9 @@ class UniAlignRun:
         table = model.freezing(stage.trains)
         apply_freezing(model, table)
         log_parameters(model)
-        started = time.monotonic()
 
         def finish(state: LoopState) -> None:
-            seconds = time.monotonic() - started
-            self._finish(number, stage, model, processor, _Training(parent, table, state.step, seconds))
+            self._finish(number, stage, model, processor, _Training(parent, table, state.step, state.seconds))
 
         sources = self.sources_of(stage.trains)
         mixture = self.mixture(processor, sources)

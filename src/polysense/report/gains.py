@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from polysense.metrics import mean_interval
 from polysense.report.claims import claim_lines, draw_claims, drawable
 from polysense.report.style import FAINT, label_ends, new_figure, styled
 
 Gains = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Order to method to `mean` and `deviation` (each with `mean`, `low` and `high`), `backward` and `forward`."""
+"""Order to method to `seeds`, `mean` and `deviation` of their `values`, `backward` and `forward`."""
 
 COMPARED = ("fine-tuning", "replay-1", "replay-10", "ewc", "pathweave", "mera-1", "mera-10")
 """Rows of Tables 2 and 3 and lines of the figures."""
@@ -38,7 +40,7 @@ def gains_markdown(report: Mapping[str, Any]) -> str:
     sections = [
         _opening(report),
         ["**Backward relative gain over the stages (Table 2)**", "", *gain_rows(gains, COMPARED, labels)],
-        ["**Its ablation (Table 4)**", "", *gain_rows(gains, ABLATED, labels)],
+        ["**Its ablation (Table 4)**", "", *gain_rows(shared(gains, ABLATED), ABLATED, labels)],
         ["**What realigning on 10 % adds (Table 5)**", "", *realigning_rows(gains, labels)],
         ["**Further variants**", "", *gain_rows(gains, _further(gains), labels)] if _further(gains) else [],
         ["**Costs as multiples of fine-tuning's (Table 3)**", "", *cost_rows(report["cost"], labels)],
@@ -51,8 +53,9 @@ def gains_markdown(report: Mapping[str, Any]) -> str:
 def _opening(report: Mapping[str, Any]) -> list[str]:
     seeds, kept = len(report["seeds"]), report["language_model_unchanged"]
     lines = [
-        f"Scores relative to one expert per sense, in percent; mean of the seeds ({seeds} at most), 90 % intervals in "
-        f"brackets. Made by `{report['command']}`.",
+        f"Scores relative to one expert per sense, in percent; mean of the seeds that stand beside a method (of all: "
+        f"{seeds}), 90 % intervals in brackets. What Tables 4, 5, 9 and 10 compare has the seeds that all of it has. "
+        f"Made by `{report['command']}`.",
         f"Realigning left the language model {'bit for bit as it was' if kept else 'CHANGED, which it must not'}.",
     ]
     if encoders := report.get("encoders"):
@@ -61,23 +64,48 @@ def _opening(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def shared(gains: Gains, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The gains of some methods over the seeds that all of them have; order by order, those that were run there."""
+    found: dict[str, dict[str, Any]] = {}
+    for order, rows in gains.items():
+        own = {method: rows[method] for method in methods if method in rows}
+        common = set.intersection(*(set(row["seeds"]) for row in own.values())) if own else set()
+        if common:
+            found[order] = {method: _of_seeds(row, common) for method, row in own.items()}
+    return found
+
+
+def _of_seeds(row: Mapping[str, Any], seeds: Collection[Any]) -> dict[str, Any]:
+    """Mean and deviation of a row over some of its seeds alone."""
+    places = [place for place, seed in enumerate(row["seeds"]) if seed in seeds]
+    found = {what: _interval([row[what]["values"][place] for place in places]) for what in ("mean", "deviation")}
+    return {"seeds": [row["seeds"][place] for place in places], **found}
+
+
+def _interval(values: Sequence[float]) -> dict[str, Any]:
+    named = zip(("mean", "low", "high"), mean_interval(values), strict=True)
+    return {"values": list(values), **{name: each if isfinite(each) else None for name, each in named}}
+
+
 def gain_rows(gains: Gains, methods: Sequence[str], labels: Mapping[str, str]) -> Iterator[str]:
     """Mean and deviation over the stages, per order (the shape of Tables 2 and 4); methods that were not run are left
     out."""
     yield from _head([f"{order} {what}" for order in _PAPER for what in ("mean", "std")])
     for method in methods:
-        if any(method in gains.get(order, {}) for order in _PAPER):
-            yield _row(labels[method], [text for order in _PAPER for text in _both(gains.get(order, {}).get(method))])
+        rows = [gains.get(order, {}).get(method) for order in _PAPER]
+        if any(rows):
+            yield _row(_counted(labels[method], rows), [text for row in rows for text in _both(row)])
 
 
 def realigning_rows(gains: Gains, labels: Mapping[str, str]) -> Iterator[str]:
     """Every method, and beneath it what realigning adds to mean and deviation (the shape of Table 5)."""
     yield from _head([f"{order} {what}" for order in _PAPER for what in ("mean", "std")])
-    for method, realigned in REALIGNED:
-        pairs = [(gains.get(order, {}).get(method), gains.get(order, {}).get(realigned)) for order in _PAPER]
-        if any(own and more for own, more in pairs):
-            yield _row(labels[method], [text for own, _ in pairs for text in _both(own)])
-            yield _row("+ realigning", [text for pair in pairs for text in _added(*pair)])
+    for pair in REALIGNED:
+        both = shared({order: rows for order, rows in gains.items() if set(pair) <= rows.keys()}, pair)
+        own, more = ([both.get(order, {}).get(method) for order in _PAPER] for method in pair)
+        if any(own):
+            yield _row(_counted(labels[pair[0]], own), [text for row in own for text in _both(row)])
+            yield _row("+ realigning", [text for rows in zip(own, more, strict=True) for text in _added(*rows)])
 
 
 def cost_rows(cost: Mapping[str, Mapping[str, float | None]], labels: Mapping[str, str]) -> Iterator[str]:
@@ -115,8 +143,14 @@ def _of_order(report: Mapping[str, Any], order: str) -> list[str]:
     return [
         f"**Backward gain by stage, {title}**", "", *stage_rows(gains, labels, "backward"), "",
         f"**Forward gain by stage, {title}**", "", *stage_rows(gains, labels, "forward"), "",
-        f"**Raw scores, {title}**", "", *raw_rows(senses, report["experts"][order], report["raw"][order], labels),
+        *_raw(report, order, title),
     ]  # fmt: skip
+
+
+def _raw(report: Mapping[str, Any], order: str, title: str) -> Iterator[str]:
+    if (raw := report["raw"].get(order)) is not None:
+        yield from (f"**Raw scores, {title} (seeds: {', '.join(map(str, raw['seeds']))})**", "")
+        yield from raw_rows(report["orders"][order], raw["experts"], raw["methods"], report["methods"])
 
 
 def _further(gains: Gains) -> list[str]:
@@ -134,20 +168,32 @@ def _row(name: str, texts: Sequence[str]) -> str:
     return f"| {' | '.join([name, *texts])} |"
 
 
+def _counted(label: str, rows: Sequence[Mapping[str, Any] | None]) -> str:
+    """A method's name with the number of its seeds, by order where that differs."""
+    counts = [len(row["seeds"]) for row in rows if row]
+    return f"{label} ({' / '.join(map(str, dict.fromkeys(counts)))})"
+
+
 def _both(row: Mapping[str, Any] | None) -> tuple[str, str]:
     if row is None:
         return "-", "-"
     mean = row["mean"]
-    spread = "" if mean["low"] is None else f" [{100 * mean['low']:.2f}, {100 * mean['high']:.2f}]"
-    return f"{100 * mean['mean']:.2f}{spread}", f"{100 * row['deviation']['mean']:.2f}"
+    return f"{100 * mean['mean']:.2f}{_spread(mean)}", f"{100 * row['deviation']['mean']:.2f}"
+
+
+def _spread(mean: Mapping[str, Any], sign: str = "") -> str:
+    """The interval in brackets, where there is one."""
+    return "" if mean["low"] is None else f" [{100 * mean['low']:{sign}.2f}, {100 * mean['high']:{sign}.2f}]"
 
 
 def _added(own: Mapping[str, Any] | None, more: Mapping[str, Any] | None) -> tuple[str, str]:
     if own is None or more is None:
         return "-", "-"
-    changes = (more[what]["mean"] - own[what]["mean"] for what in ("mean", "deviation"))
-    mean, deviation = (f"{100 * change:+.2f}" for change in changes)
-    return mean, deviation
+    mean, deviation = (
+        _interval([a - b for a, b in zip(more[what]["values"], own[what]["values"], strict=True)])
+        for what in ("mean", "deviation")
+    )  # fmt: skip
+    return f"{100 * mean['mean']:+.2f}{_spread(mean, '+')}", f"{100 * deviation['mean']:+.2f}"
 
 
 def _scores(order: Sequence[str], scores: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -192,4 +238,6 @@ def _draw_stages(axes: Axes, report: Mapping[str, Any], direction: str) -> None:
         label_ends(axes, ends)
 
 
-__all__ = ["cost_rows", "gain_rows", "gains_markdown", "plot_gains", "raw_rows", "realigning_rows", "stage_rows"]
+__all__ = [
+    "cost_rows", "gain_rows", "gains_markdown", "plot_gains", "raw_rows", "realigning_rows", "shared", "stage_rows",
+]  # fmt: skip

@@ -18,6 +18,7 @@ class LoopState:
 
     Attributes:
         step: optimiser steps done.
+        seconds: time that they took, over all starts.
         config: settings of the run.
         folder: the run folder.
         objective: what is trained.
@@ -26,6 +27,7 @@ class LoopState:
     """
 
     step: int
+    seconds: float
     config: LoopConfig
     folder: Path
     objective: Objective
@@ -56,6 +58,7 @@ class TrainingResult:
 
     Attributes:
         step: optimiser steps done, over all starts.
+        seconds: time that these steps took, over all starts.
         resumed_from: step this start began at.
         skipped_steps: steps left out because of a non-finite loss or gradient, over all starts.
         skipped_samples: unusable samples that were replaced, per source, in this start.
@@ -64,6 +67,7 @@ class TrainingResult:
     """
 
     step: int
+    seconds: float
     resumed_from: int
     skipped_steps: int
     skipped_samples: Mapping[str, int]

@@ -8,6 +8,7 @@ for a run that its launcher shards (`polysense.trainer.sharding`).
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -119,11 +120,13 @@ class _Run:
         self.fingerprint = frozen_fingerprint(self.module)
         self.step = self.nonfinite_in_row = self.skipped_steps = self._logged_samples = 0
         self.saved = -1  # the step of the last checkpoint
+        self.first = 0  # step that this start begins at
+        self.earlier, self.started = 0.0, time.monotonic()  # seconds of the starts before it, and when it began
         self.checkpoint = folder
         self.metrics: Mapping[str, JsonValue] = {}
 
     def run(self) -> TrainingResult:
-        first = self._resume()
+        first = self.first = self._resume()
         with StopSignals() as signals, self._prefetcher() as batches, self._logbook() as log:
             log.write("start", first, config=self.config.to_dict(), world=world_size(), data=dict(self.feed.signature))
             with sharing_cores(self.config.loader_workers, self.accelerator.device):
@@ -135,6 +138,7 @@ class _Run:
             log.write("end", self.step, skipped_steps=self.skipped_steps)
         return TrainingResult(
             step=self.step,
+            seconds=self._seconds(),
             resumed_from=first,
             skipped_steps=self.skipped_steps,
             skipped_samples=dict(self.feed.skipped),
@@ -170,6 +174,7 @@ class _Run:
     def _state(self) -> LoopState:
         return LoopState(
             step=self.step,
+            seconds=self._seconds(),
             config=self.config,
             folder=self.folder,
             objective=self.objective,
@@ -188,9 +193,14 @@ class _Run:
             self.step = self.saved = checkpoint.step
             self.skipped_steps = int(checkpoint.state["skipped_steps"])
             self.nonfinite_in_row = int(checkpoint.state["nonfinite_in_row"])
+            self.earlier = float(checkpoint.state.get("seconds", 0.0))
             self.checkpoint = path
             logger.info("resumed from %s", path)
         return self.step
+
+    def _seconds(self) -> float:
+        """Of all starts; one that finds everything done adds none."""
+        return self.earlier + (0.0 if self.first == self.config.steps else time.monotonic() - self.started)
 
     def _origin(self) -> dict[str, JsonValue]:
         return {
@@ -203,7 +213,8 @@ class _Run:
     def _save(self) -> None:
         if self.saved == self.step:
             return
-        state = {"skipped_steps": self.skipped_steps, "nonfinite_in_row": self.nonfinite_in_row, **self._origin()}
+        counts = {"skipped_steps": self.skipped_steps, "nonfinite_in_row": self.nonfinite_in_row}
+        state = {**counts, "seconds": self._seconds(), **self._origin()}
         model, optimizer = trainable_state(self.module), optimizer_tensors(self.optimizer, self.parameters)
         self.checkpoint = on_main(lambda: self.store.save(Checkpoint(self.step, model, optimizer, state)))
         self.saved = self.step
