@@ -80,15 +80,18 @@ def sharing(report: dict[str, Any]) -> Iterator[str]:
     chance = [each["chance"] for each in last if each.get("chance") is not None]
     yield (
         f"COMET on the embedded world, order {', '.join(report['orders'][order])}: each pair's average recall as "
-        f"learned and the share of it that is kept to the end; the average transfer of Table 1 after the last stage"
+        f"learned, and the share of it above chance that is kept to the end; Table 1's average after the last stage"
         f"{f' (chance {percent(fmean(chance))})' if chance else ''}. All in percent, mean of {len(report['seeds'])} "
         f"seeds at most (`{report['command']}`):"
     )
     yield ""
-    yield f"| method | {' | '.join(f'{pair} learned | kept' for pair in pairs)} | transfer |"
-    yield "|---|---|---|---|---|---|---|---|"
+    columns = [f"{pair} {what}" for pair in pairs for what in ("learned", "kept")][
+        :-1
+    ]  # the last one is not forgotten
+    yield f"| method | {' | '.join(columns)} | transfer |"
+    yield "|---" * (len(columns) + 2) + "|"
     for method, memory in report["memory"][order].items():
-        scores = [memory.get(pair, {}).get(what) for pair in pairs for what in ("plasticity", "retention")]
+        scores = [memory.get(pair, {}).get(what) for pair in pairs for what in ("plasticity", "retention")][:-1]
         scores.append(report["scores"][order][method]["stages"][-1].get("transfer"))
         figures = " | ".join(percent(each["mean"]) if each else "-" for each in scores)
         yield f"| {report['methods'][method]} | {figures} |"

@@ -47,8 +47,8 @@ def test_claims_by_hand() -> None:
         f"CO13 ({PRINTED})": 0.02, f"CO14 ({PRINTED})": 0.01, f"CO15 ({PRINTED})": -0.01,
         f"CO11 (most, {PRINTED})": 0.05 - 0.03, f"CO16 (rises, {PRINTED})": 0.26 - 0.2,
         f"CO16 (falls, {PRINTED})": 0.26 - 0.24, f"CO17 (shared, {PRINTED})": 0.0, f"CO17 (none, {FROZEN})": 0.0,
-        f"aim (retention, {FROZEN})": 1 - 0.85, f"aim (plasticity, {FROZEN})": 2.5 - 0.85,
-        f"aim (plasticity, {PRINTED})": 1.3 - 0.85,
+        f"aim (retention, {FROZEN})": 1 - 0.85, f"aim (plasticity, A-T, {FROZEN})": 0.4 / 0.1 - 0.85,
+        f"aim (plasticity, I-T, {PRINTED})": 0.16 / 0.1 - 0.85,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     verdicts = {name: judged(cells(VALUES))[name]["verdict"] for name in expected}
@@ -60,11 +60,20 @@ def test_what_is_claimed_of_both_stages_has_to_hold_in_the_worse_one() -> None:
     for seed in range(3):
         record = run(FIRST, 0.5)
         for figure in (each for name, each in record["stages"][2]["figures"].items() if "video-text" in name):
-            figure["value"] = 0.1
+            figure["value"] = 0.14
         records[Cell("dcid-comet", seed, FIRST)] = record
     found = judged(records)
-    assert found[f"CO6 ({FROZEN})"]["mean"] == pytest.approx(0.1 - 0.2)
-    assert found[f"aim (retention, {FROZEN})"]["mean"] == pytest.approx(0.1 / 0.5 - 0.85)
+    assert found[f"CO6 ({FROZEN})"]["mean"] == pytest.approx(0.14 - 0.2)
+    assert found[f"aim (retention, {FROZEN})"]["mean"] == pytest.approx(0.04 / 0.4 - 0.85), "chance is 0.1"
+
+
+def test_of_two_guesses_none_is_better() -> None:
+    found = judged(cells({**VALUES, "dcid": 0.08, "dcid-printed": 0.1}))
+    low, high = found[f"CO9 ({PRINTED})"], found[f"CO9 ({FROZEN})"]
+    assert (low["verdict"], low["values"]) == ("not measured", []) and "clear of chance" in low["reason"]
+    assert high["verdict"] == "reproduced", "the frozen teacher's 0.5 is no guess"
+    one = judged({Cell(method, 0, FIRST): run(FIRST, 0.1) for method in ("dcid", "dcid-printed")})
+    assert len(one[f"CO9 ({PRINTED})"]["values"]) == 1, "of one seed nobody knows"
 
 
 def test_codes_that_more_senses_activate_are_shared() -> None:

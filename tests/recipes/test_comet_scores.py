@@ -11,6 +11,7 @@ from polysense.recipes.comet_scores import (
     MEASURES,
     PAIRS,
     TRANSFERS,
+    chance_of,
     figure_table,
     mask_columns,
     memory_table,
@@ -56,13 +57,16 @@ def test_averages_are_of_single_figures_and_only_where_all_are_there() -> None:
     assert (found["codes in 2"], found["dead codes"], found["perplexity"], found["restarts"]) == (0.3, 0.05, 15, 40)
     del made["figures"][MEASURES["V-T"][0]]
     assert "V-T" not in stage_scores(made)
+    assert found[chance_of("transfer")] == pytest.approx(0.1)
     assert set(stage_scores(stage({}, None))) == {"restarts"}
 
 
 def test_retention_is_the_last_stage_over_the_first_and_plasticity_is_the_first() -> None:
     scores = scores_by_seed({Cell("dcid", 0, FIRST): run(FIRST, 0.4, later=0.1)})[0, ""]
     assert scores.course("V-T", "dcid", FIRST) == pytest.approx([0.4, 0.1, 0.1])
-    assert scores.kept("V-T", "dcid", FIRST) == pytest.approx(0.25)
+    assert scores.kept("V-T", "dcid", FIRST) == pytest.approx(0.0), "chance, 0.1, is nothing kept"
+    assert scores.excess("V-T", "dcid", FIRST) == pytest.approx([0.3, 0.0, 0.0])
+    assert scores.course(chance_of("V-T"), "dcid", FIRST) == pytest.approx([0.1] * 3)
     assert scores.kept("I-T", "dcid", FIRST) == 1 and scores.learned("A-T", "dcid", FIRST) == pytest.approx(0.4)
     assert scores.at("transfer", "dcid", FIRST, 2) == pytest.approx(0.4)
     nothing = scores_by_seed({Cell("dcid", 0, FIRST): run(FIRST, 0.0)})[0, ""]
@@ -70,16 +74,17 @@ def test_retention_is_the_last_stage_over_the_first_and_plasticity_is_the_first(
 
 
 def test_tables_are_means_of_the_seeds_that_there_are() -> None:
-    records = {Cell("dcid", seed, FIRST): run(FIRST, 0.2 + 0.1 * seed, later=0.1) for seed in (0, 1, 2)}
+    records = {Cell("dcid", seed, FIRST): run(FIRST, 0.2 + 0.1 * seed, later=0.15) for seed in (0, 1, 2)}
     seeds = scores_by_seed(records)
     row = score_tables(seeds)[FIRST]["dcid"]
     assert row["seeds"] == [0, 1, 2] and row["stages"][0]["V-T"]["mean"] == pytest.approx(0.3)
     assert row["stages"][0]["V-T"]["values"] == pytest.approx([0.2, 0.3, 0.4])
     kept = memory_table(seeds)[FIRST]["dcid"]["V-T"]
-    assert kept["retention"]["mean"] == pytest.approx((0.5 + 1 / 3 + 0.25) / 3)
-    assert kept["plasticity"]["mean"] == pytest.approx(0.3)
+    assert kept["retention"]["mean"] == pytest.approx((0.5 + 0.25 + 0.05 / 0.3) / 3)
+    assert kept["plasticity"]["mean"] == pytest.approx(0.3) and kept["chance"] == pytest.approx(0.1)
+    assert "retention" not in memory_table(seeds)[FIRST]["dcid"]["I-T"], "nothing came after it"
     name = next(iter(COLUMNS["V-T"]))
-    assert [each[name] for each in figure_table(records)[FIRST]["dcid"]] == pytest.approx([0.3, 0.1, 0.1])
+    assert [each[name] for each in figure_table(records)[FIRST]["dcid"]] == pytest.approx([0.3, 0.15, 0.15])
 
 
 def test_figures_are_read_beside_chance_and_two_bounds() -> None:

@@ -65,7 +65,7 @@ def test_the_whole_report_names_every_table_and_its_orders() -> None:
     text = transfer_markdown(WHOLE)
     for number in (1, 2, 3, 4, 5, 6, 7, 8):
         assert f"Table {number})" in text
-    assert f"{FIRST}: video-text, audio-text, image-text" in text and "share kept to the end" in text
+    assert f"{FIRST}: video-text, audio-text, image-text" in text and "above chance that is kept to the end" in text
     assert "| CO1 (as printed) |" in text and f"`{WHOLE['command']}`" in text
 
 

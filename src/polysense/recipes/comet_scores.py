@@ -72,17 +72,24 @@ MEASURES: Mapping[str, Sequence[str]] = {
 """Name of an average to the figures that it is of."""
 
 
-def _mean(stage: Stage, names: Sequence[str]) -> float | None:
+def chance_of(measure: str) -> str:
+    """The score that an average's chance is kept under."""
+    return f"chance of {measure}"
+
+
+def _mean(stage: Stage, names: Sequence[str], field: str = "value") -> float | None:
     """Mean of a stage's figures; `None` where it lacks one."""
     found: Figures = stage["figures"]
     if any(name not in found for name in names):
         return None
-    return fmean(float(found[name]["value"] or 0.0) for name in names)
+    return fmean(float(found[name][field] or 0.0) for name in names)
 
 
 def stage_scores(stage: Stage) -> dict[str, float]:
-    """Every average that a stage has the figures of, and how its codes are used."""
-    found = {name: value for name, names in MEASURES.items() if (value := _mean(stage, names)) is not None}
+    """Every average that a stage has the figures of, its chance, and how the codes are used."""
+    every = {name: names for name, names in MEASURES.items() if _mean(stage, names) is not None}
+    found = {name: _mean(stage, names) or 0.0 for name, names in every.items()}
+    found |= {chance_of(name): _mean(stage, names, "chance") or 0.0 for name, names in every.items()}
     codes = stage.get("codes") or {}
     for level, share in (codes.get("active_in") or {}).items():
         found[f"codes in {level}"] = float(share)
@@ -120,10 +127,16 @@ class SeedScores:
         """Plasticity: the score after the stage that first had it."""
         return self.course(measure, method, order)[0]
 
+    def excess(self, measure: str, method: str, order: str) -> list[float]:
+        """What `course` has above chance."""
+        chances = self.course(chance_of(measure), method, order)
+        return [value - chance for value, chance in zip(self.course(measure, method, order), chances, strict=True)]
+
     def kept(self, measure: str, method: str, order: str) -> float:
-        """Retention: the score after the last stage, as a share of what was learned; 0 where nothing was."""
-        course = self.course(measure, method, order)
-        return course[-1] / course[0] if course[0] > 0 else 0.0
+        """Retention: what the score after the last stage has above chance, as a share of what was learned above it; 0
+        where nothing was."""
+        excess = self.excess(measure, method, order)
+        return excess[-1] / excess[0] if excess[0] > 0 else 0.0
 
 
 def scores_by_seed(records: Records) -> dict[Unit, SeedScores]:
@@ -154,17 +167,28 @@ def score_tables(seeds: Mapping[Unit, SeedScores]) -> dict[str, dict[str, Any]]:
 
 
 def memory_table(seeds: Mapping[Unit, SeedScores]) -> dict[str, dict[str, Any]]:
-    """Order to method to, for each pair that it learned, `retention` and `plasticity` over its seeds."""
+    """Order to method to, for each pair that it learned, `retention` and `plasticity` over its seeds, and `chance`.
+
+    The pair of the last stage has nothing to be forgotten by, and no retention.
+    """
     table: dict[str, dict[str, Any]] = {}
     for method, order in dict.fromkeys(key for each in seeds.values() for key in each.stages):
         runs = [each for each in seeds.values() if (method, order) in each.stages]
         pairs = [pair for pair in SEEN if all(run.course(pair, method, order) for run in runs)]
         table.setdefault(order, {})[method] = {
-            pair: {"retention": _summary([run.kept(pair, method, order) for run in runs]),
-                   "plasticity": _summary([run.learned(pair, method, order) for run in runs])}
-            for pair in pairs
+            pair: _memory(pair, method, order, runs) for pair in pairs
         }  # fmt: skip
     return table
+
+
+def _memory(pair: str, method: str, order: str, runs: Sequence[SeedScores]) -> dict[str, Any]:
+    found = {
+        "plasticity": _summary([run.learned(pair, method, order) for run in runs]),
+        "chance": runs[0].learned(chance_of(pair), method, order),
+    }
+    if len(runs[0].course(pair, method, order)) > 1:
+        found["retention"] = _summary([run.kept(pair, method, order) for run in runs])
+    return found
 
 
 def figure_table(records: Records) -> dict[str, dict[str, list[dict[str, float | None]]]]:
@@ -209,7 +233,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 __all__ = [
-    "COLUMNS", "MEASURES", "PAIRS", "SEEN", "TRANSFERS", "Records", "SeedScores", "figure_table", "mask_columns",
-    "memory_table", "recall_columns", "references", "score_tables", "scores_by_seed", "stage_scores",
+    "COLUMNS", "MEASURES", "PAIRS", "SEEN", "TRANSFERS", "Records", "SeedScores", "chance_of", "figure_table",
+    "mask_columns", "memory_table", "recall_columns", "references", "score_tables", "scores_by_seed", "stage_scores",
     "transfer_columns",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
 from polysense.data import (
+    BACKGROUND,
     ColumnDataset,
     ColumnMapping,
     EventLayout,
@@ -63,11 +64,11 @@ def _pooled(sample: Sample, pools: Mapping[str, Sequence[str]]) -> Sample:
     return replace(sample, captions={**sample.captions, **pooled})
 
 
-def _told_by_label(sample: Sample, templates: Mapping[str, Sequence[str]]) -> Sample:
+def _told_by_label(sample: Sample, templates: Mapping[str, Sequence[str]], quiet: Mapping[str, str]) -> Sample:
     """Captions are made of class names: what a label is to a text (CMG's prompts of VGGSound).
 
     They say less than a description, and what they say the senses have in common. A sample without a label keeps its
-    captions.
+    captions. Where its row says in which seconds something happens, a narration can be made of its label, too.
     """
     names = {modality: sample.labels[modality] for modality in templates if modality in sample.labels}
     told = {
@@ -76,7 +77,15 @@ def _told_by_label(sample: Sample, templates: Mapping[str, Sequence[str]]) -> Sa
     }
     semantics = sample.extra.get("semantics")
     meant = {**semantics, **names} if isinstance(semantics, Mapping) else {**names}
-    return replace(sample, captions={**sample.captions, **told}, extra={**sample.extra, "semantics": meant})
+    extra = {**sample.extra, "semantics": meant}
+    seconds = sample.extra.get("seconds")
+    if isinstance(seconds, Mapping):
+        narrated = {
+            modality: [quiet[modality] if each == BACKGROUND else names[modality] for each in seconds[modality]]
+            for modality in names if modality in quiet and modality in seconds
+        }  # fmt: skip
+        extra["narrations"] = {**sample.extra.get("narrations", {}), **narrated}
+    return replace(sample, captions={**sample.captions, **told}, extra=extra)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +102,8 @@ class DatasetSettings:
         columns: column mapping for all but manifests and events (`polysense.data.ColumnMapping`).
         captions: modality to the caption lists that are pooled for it, such as `{image: [image, web]}`.
         templates: modality to sentences that take the place of its captions, with one `{}` each for the label.
+        quiet: of modalities with templates, what is said of a second in which nothing happens. Samples whose rows have
+            `seconds` can then be narrated by their labels.
         having: use only samples whose rows have these values, such as `{split: train}`.
         sample: use so many samples only, drawn at random: the same ones at every opening, all of them among more.
         limit: use the first samples only.
@@ -109,6 +120,7 @@ class DatasetSettings:
     columns: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     templates: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    quiet: Mapping[str, str] = field(default_factory=dict)
     having: Mapping[str, str] = field(default_factory=dict)
     sample: int | None = None
     limit: int | None = None
@@ -134,7 +146,7 @@ class DatasetSettings:
         if self.captions:
             dataset = Retold(dataset, partial(_pooled, pools=self.captions))
         if self.templates:
-            dataset = Retold(dataset, partial(_told_by_label, templates=self.templates))
+            dataset = Retold(dataset, partial(_told_by_label, templates=self.templates, quiet=self.quiet))
         if self.having:
             dataset = self._having(dataset)
         if self.sample is not None and self.sample < len(dataset):

@@ -123,8 +123,11 @@ def memory_rows(report: Report) -> Iterator[str]:
                                           for what in ("retention", "plasticity"))]
             for method, each in methods.items()
         ]  # fmt: skip
+        chances = [next(each[pair]["chance"] for each in methods.values() if pair in each) for pair in pairs]
+        body.append(["chance", *(text for chance in chances for text in ("", _percent(chance)))])
         head = ["method", *(f"{pair} {what}" for pair in pairs for what in ("kept", "learned"))]
-        yield markdown_table(f"Retrieval of each pair: share kept to the end, and as learned, {order}", head, body)
+        title = f"Retrieval of each pair as learned, and the share above chance that is kept to the end, {order}"
+        yield markdown_table(title, head, body)
 
 
 def course_rows(report: Report, order: str) -> str:
