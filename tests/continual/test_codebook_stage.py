@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from polysense.continual.codebook_stage import CodebookStage, begin_stage, ewc_pattern, first_vectors
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
+from polysense.models.comet import CometModel
 from tests.models.comet.tiny import SENSES, tiny_comet, tiny_sequences
 
 
@@ -55,6 +57,15 @@ def test_a_stage_that_cannot_begin_changes_nothing(stage: CodebookStage, error: 
     with pytest.raises(error, match=what):
         begin_stage(model, stage, {"audio": SENSES["audio"]}, batch(), first=False)
     assert set(model.state_dict()) == keys and model.config.codebook_sizes == [7]
+
+
+def test_codes_are_protected_without_growth_and_the_config_remembers_it(tmp_path: Path) -> None:
+    model = tiny_comet("video", "text")
+    stage = CodebookStage(pair=("video", "text"), protect=True)
+    begin_stage(model, stage, {}, batch("video", "text"), first=False)
+    assert model.config.codebook_sizes == [7, 0] and model.codebook.protected == model.codebook.size == 7
+    model.save_pretrained(tmp_path)
+    assert CometModel.from_pretrained(tmp_path).codebook.protected == 7
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -34,6 +34,7 @@ class CodebookStage:
         pair: the two senses (or more) whose data the stage has; at least one is known from the second stage on.
         mediator: the known one through which the codebook is reached; by default the first of the pair that is known.
         rows: K2, codes that are added from the second stage on; 0 adds none.
+        protect: keep the codes of earlier stages, which an absent sense may use, from restarts; growing does so too.
         pmr_teacher: who chooses the codes of the pseudo-modality; `None` goes without replay.
         new_code_weight: weight of new codes in the pseudo-modality.
 
@@ -44,6 +45,7 @@ class CodebookStage:
     pair: Sequence[str]
     mediator: str | None = None
     rows: int = 0
+    protect: bool = False
     pmr_teacher: str | None = None
     new_code_weight: float = NEW_CODE_WEIGHT
 
@@ -123,7 +125,7 @@ def begin_stage(
         replay = PseudoModality(
             model, mediator, teacher=stage.pmr_teacher, new_weight=stage.new_code_weight, seed=seed
         )
-    if stage.rows:
+    if stage.rows or stage.protect:
         model.grow_codebook(stage.rows, vectors, seed=seed)
         logger.info("the codebook has %s codes now", " + ".join(map(str, model.config.codebook_sizes)))
     return replay

@@ -57,6 +57,7 @@ class CometRecipe:
         loop: see `LoopConfig`; its `steps` or `epochs` hold for stages that give none.
         codes: K1, codes of the first stage.
         rows: K2, codes that every later stage adds; 0 adds none.
+        protect: keep codes of earlier stages from restarts without COMET too, which always does: a control.
         method: "dcid", "cmcm" or "turn".
         comet: with COMET's adapter, its balance, replay, growth and EWC, or the method alone.
         pmr_teacher: who chooses the codes of the pseudo-modality: "live" (as printed) or "frozen"; `None` goes without
@@ -84,6 +85,7 @@ class CometRecipe:
     loop: LoopConfig
     codes: int = 400
     rows: int = 200
+    protect: bool = False
     method: str = "dcid"
     comet: bool = True
     pmr_teacher: str | None = "frozen"
@@ -148,6 +150,7 @@ class CometRecipe:
                 grows = self.comet and number > 1
                 stage = CodebookStage(
                     pair=self._senses(settings), mediator=settings.mediator, rows=rows if grows else 0,
+                    protect=number > 1 and (self.comet or self.protect),
                     pmr_teacher=self.pmr_teacher if grows else None,
                 )  # fmt: skip
                 known = [sense for each in found for sense in each.pair]

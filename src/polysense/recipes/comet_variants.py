@@ -120,6 +120,7 @@ CONTROLS: Mapping[str, Method] = {
     "dcid-no-contrast": Method(label="DCID - Cross-CPC", recipe=_WITHOUT, objective={"contrast": 0.0}),
     "dcid-frozen-text": Method(label="DCID, text frozen", recipe={**_WITHOUT, "frozen": (TEXT,)}),
     "dcid-ewc-text": Method(label="DCID, EWC on text", recipe={**_WITHOUT, "ewc_scope": "encoder"}),
+    "dcid-protected": Method(label="DCID, old codes protected", recipe={**_WITHOUT, "protect": True}),
     "dcid-all-codes": Method(label="DCID, all codes at once", recipe=_WITHOUT, all_codes=True),
     "dcid-video-images": Method(label="DCID, images as films", recipe={**_WITHOUT, "image_branch": "video"}),
     "comet-video-images": Method(label="COMET, images as films", recipe={"image_branch": "video"}),

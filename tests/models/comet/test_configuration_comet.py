@@ -30,7 +30,7 @@ def test_codes_of_earlier_stages_are_protected_unless_told_otherwise() -> None:
     ("values", "what"),
     [
         ({"codebook_sizes": []}, "codebook_sizes is"),
-        ({"codebook_sizes": [4, 0]}, r"codebook_sizes\[1\] is 0"),
+        ({"codebook_sizes": [4, -1]}, r"codebook_sizes\[1\] is -1"),
         ({"codebook_sizes": [10**7]}, r"codebook_sizes\[0\] is 10000000"),
         ({"num_experts": -1}, "num_experts is -1"),
         ({"dropout": 1.0}, "dropout 1.0"),

@@ -85,7 +85,8 @@ class CometConfig(PreTrainedConfig):
         steps: how often the single step of a still is repeated where `encoder_config` gives tokens.
         hidden_size: width of semantic features and codes.
         num_hidden_layers, num_attention_heads, intermediate_size, dropout: of the semantic encoders.
-        codebook_sizes: codes of every stage, first to last; K1 and then the K2 of each growth.
+        codebook_sizes: codes of every stage, first to last: K1 and then the K2 of each that protects what is there,
+            0 where it adds none.
         codebook_decay, codebook_epsilon: gamma and the smoothing of the moving averages.
         restart_after: updates after which an unused code is drawn anew; 0 never. About a quarter of a stage.
         protect_old_codes: never restart codes of earlier stages.
@@ -131,7 +132,11 @@ class CometConfig(PreTrainedConfig):
         self.modalities, self.codebook_sizes = dict(self.modalities), list(self.codebook_sizes)
         super().__post_init__(**kwargs)
         check_limits({name: getattr(self, name) for name in _LIMITS}, _LIMITS, where="CometConfig")
-        sizes = {f"codebook_sizes[{index}]": size for index, size in enumerate(self.codebook_sizes)}
+        sizes = {
+            f"codebook_sizes[{index}]": size
+            for index, size in enumerate(self.codebook_sizes)
+            if size != 0 or not index
+        }
         check_limits(sizes, dict.fromkeys(sizes, _MAX_CODES), where="CometConfig")
         if not sizes or sum(self.codebook_sizes) > _MAX_CODES:
             raise ConfigError(f"codebook_sizes is {self.codebook_sizes}", where="CometConfig",

@@ -167,7 +167,8 @@ class CometModel(PolysenseModel):
         self.codebook.start_from(vectors, key=f"{seed}/codebook")
 
     def grow_codebook(self, rows: int, vectors: Float[Tensor, "vectors dim"] | None = None, *, seed: int = 0) -> None:
-        """Add a stage's codes; arguments and errors: see `polysense.nn.codebook_growth.grow`."""
+        """Add a stage's codes, or none, and protect those there are; arguments and errors: see
+        `polysense.nn.codebook_growth.grow`."""
         grow(self.codebook, rows, vectors, key=f"{seed}/codebook.{len(self.config.codebook_sizes)}")
         self.config.codebook_sizes = [*self.config.codebook_sizes, rows]
         self.codebook.protected = self.config.protected_codes
