@@ -13,7 +13,7 @@ from typing import Any
 from polysense.metrics import UNDECIDED, mean_interval
 from polysense.recipes.cells import Cell, Unit
 from polysense.recipes.claims import claim, unmeasured
-from polysense.recipes.comet_scores import SeedScores
+from polysense.recipes.comet_scores import CARRIED, SeedScores
 from polysense.recipes.comet_variants import (
     COMET,
     FIRST,
@@ -71,14 +71,14 @@ class ScoreClaim:
 
 
 def _transfer(seed: SeedScores, method: str, order: str = FIRST) -> float:
-    """The average of Table 1, mean of stages 2 and 3."""
-    return fmean(seed.at("transfer", method, order, stage) for stage in (2, 3))
+    """What Table 1 has above chance, mean of stages 2 and 3."""
+    return fmean(seed.at(CARRIED, method, order, stage) for stage in (2, 3))
 
 
 def _unseen(seed: SeedScores, method: str) -> float:
-    """The averages of Table 6 (video-audio, both stages) and of Table 8 (image-audio), together."""
-    averages = (seed.at("transfer", method, FIRST, 2), seed.at("transfer", method, FIRST, 3))
-    return fmean((*averages, seed.at("I-A", method, FIRST, 3)))
+    """What Table 6 (video-audio, both stages) and Table 8 (image-audio) have above chance, together."""
+    averages = (seed.at(CARRIED, method, FIRST, 2), seed.at(CARRIED, method, FIRST, 3))
+    return fmean((*averages, max(0.0, seed.excess("I-A", method, FIRST)[-1])))
 
 
 def _later(seed: SeedScores, pair: str, method: str, order: str) -> list[float]:
@@ -117,12 +117,12 @@ def _gains(setting: str) -> dict[str, ScoreClaim]:
 
     image = _over("dcid", setting, "image-text retrieval at stage 3, plus a point", at("I-T", 3), needs=("I-T",))
     return {
-        "CO1": _over("dcid", setting, "Table 1's average after stage 2", at("transfer", 2)),
-        "CO2": _over("dcid", setting, "Table 1's average after stage 3", at("transfer", 3)),
-        "CO3": _over("turn", setting, "Table 1's average, mean of stages 2 and 3", _transfer),
-        "CO4": _over("cmcm", setting, "Table 1's average, mean of stages 2 and 3", _transfer),
+        "CO1": _over("dcid", setting, "Table 1 above chance after stage 2", at(CARRIED, 2)),
+        "CO2": _over("dcid", setting, "Table 1 above chance after stage 3", at(CARRIED, 3)),
+        "CO3": _over("turn", setting, "Table 1 above chance, mean of stages 2 and 3", _transfer),
+        "CO4": _over("cmcm", setting, "Table 1 above chance, mean of stages 2 and 3", _transfer),
         "CO5 (transfer)": _over(
-            "dcid", setting, f"Table 1's average, mean of stages 2 and 3, {SECOND}",
+            "dcid", setting, f"Table 1 above chance, mean of stages 2 and 3, {SECOND}",
             lambda seed, method: _transfer(seed, method, SECOND), SECOND,
         ),
         "CO5 (first pair)": worst_later("A-T", SECOND),
@@ -162,14 +162,14 @@ def _removals(setting: str) -> dict[str, ScoreClaim]:
 
     claims = {
         name: ScoreClaim(
-            measure=f"COMET minus COMET without {REMOVALS[part].label}, averages of Tables 6 and 8",
+            measure=f"COMET minus COMET without {REMOVALS[part].label}, Tables 6 and 8 above chance",
             value=lambda seed, part=part: loss(seed, part),  # type: ignore[misc]
             methods=(whole, parts[part]), needs=("transfer", "I-A"),
         )
         for name, part in REMOVED.items()
     }  # fmt: skip
     claims["CO11 (most)"] = ScoreClaim(
-        measure="loss without replay minus the largest without another part, Table 6's average",
+        measure="loss without replay minus the largest without another part, Table 6 above chance",
         value=lambda seed: loss(seed, "replay", _transfer)
         - max(loss(seed, part, _transfer) for part in REMOVED.values() if part != "replay"),
         methods=(whole, *(parts[part] for part in REMOVED.values())), needs=("transfer",),
@@ -184,7 +184,7 @@ def _numbers(setting: str) -> dict[str, ScoreClaim]:
     def over(end: int) -> ScoreClaim:
         other = with_experts(setting, end)
         return ScoreClaim(
-            measure=f"six experts minus {end}, Table 1's average, mean of stages 2 and 3",
+            measure=f"six experts minus {end}, Table 1 above chance, mean of stages 2 and 3",
             value=lambda seed: _transfer(seed, whole) - _transfer(seed, other), methods=(whole, other),
             needs=("transfer",),
         )  # fmt: skip

@@ -31,6 +31,9 @@ PAIRS: Mapping[str, tuple[str, str]] = {
 }  # fmt: skip
 SEEN = ("V-T", "A-T", "I-T", "D-T", "P-T", "Th-T")
 MASKS = ("J", "F", "J&F")
+CARRIED = "transfer above chance"
+"""Mean of what the figures of Table 1 have above chance, none of them less than nothing: a head that is worse than a
+constant answer carries nothing over, however much worse it is."""
 
 
 def transfer_columns() -> dict[str, str]:
@@ -90,6 +93,9 @@ def stage_scores(stage: Stage) -> dict[str, float]:
     every = {name: names for name, names in MEASURES.items() if _mean(stage, names) is not None}
     found = {name: _mean(stage, names) or 0.0 for name, names in every.items()}
     found |= {chance_of(name): _mean(stage, names, "chance") or 0.0 for name, names in every.items()}
+    if "transfer" in every:
+        figures = [stage["figures"][name] for name in every["transfer"]]
+        found[CARRIED] = fmean(max(0.0, float(each["value"] or 0) - float(each["chance"] or 0)) for each in figures)
     codes = stage.get("codes") or {}
     for level, share in (codes.get("active_in") or {}).items():
         found[f"codes in {level}"] = float(share)
@@ -233,7 +239,7 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 __all__ = [
-    "COLUMNS", "MEASURES", "PAIRS", "SEEN", "TRANSFERS", "Records", "SeedScores", "chance_of", "figure_table",
+    "CARRIED", "COLUMNS", "MEASURES", "PAIRS", "SEEN", "TRANSFERS", "Records", "SeedScores", "chance_of", "figure_table",
     "mask_columns", "memory_table", "recall_columns", "references", "score_tables", "scores_by_seed", "stage_scores",
     "transfer_columns",
 ]  # fmt: skip
