@@ -101,6 +101,7 @@ def test_constant_features_start_no_codebook() -> None:
         ({"pair": ("text", "audio"), "mediator": "video"}, "the mediator 'video' is not one of text, audio"),
         ({"pair": ("text", "audio"), "rows": -1}, "cannot grow by -1"),
         ({"pair": ("text", "audio"), "pmr_teacher": "dead"}, "pmr_teacher is 'dead'"),
+        ({"pair": ("text", "audio"), "new_code_weight": 1.5}, "new_code_weight is 1.5"),
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(values: dict[str, Any], what: str) -> None:

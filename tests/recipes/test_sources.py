@@ -102,6 +102,18 @@ def test_labels_told_by_templates_take_the_place_of_captions_and_of_what_is_mean
     assert dataset[1].extra["semantics"] == row["semantics"]
 
 
+def test_labels_are_narrated_in_the_seconds_of_their_event(root: Path) -> None:
+    row = {"media": {"audio": "x.wav"}, "labels": {"audio": "ringing cup"},
+           "seconds": {"audio": ["background", "ring", "ring"], "video": ["ring"] * 3}}  # fmt: skip
+    (root / "seconds.jsonl").write_text(json.dumps({"id": "a", **row}) + "\n")
+    settings = DatasetSettings(manifest="seconds.jsonl", templates={"audio": ["a {}"]}, quiet={"audio": "nothing"})
+    assert settings.open(root)[0].extra["narrations"] == {"audio": ["nothing", "ringing cup", "ringing cup"]}
+    plain = replace(settings, quiet={})
+    assert not plain.open(root)[0].extra["narrations"] and plain.key(root) != settings.key(root)
+    with pytest.raises(ConfigError, match="quiet: video is not told by its labels"):
+        replace(settings, quiet={"video": "nothing"})
+
+
 def test_only_samples_that_have_a_value_are_used(root: Path) -> None:
     rows = [{"id": str(n), "media": {"image": "x.png"}, "split": ("train", "test")[n % 2]} for n in range(5)]
     (root / "split.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))

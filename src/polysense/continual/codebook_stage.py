@@ -39,7 +39,8 @@ class CodebookStage:
         new_code_weight: weight of new codes in the pseudo-modality.
 
     Raises:
-        ConfigError: a pair of fewer than two senses, a mediator outside the pair, or a negative number of rows.
+        ConfigError: a pair of fewer than two senses, a mediator outside the pair, a negative number of rows, or a weight
+            outside 0 to 1.
     """
 
     pair: Sequence[str]
@@ -60,6 +61,9 @@ class CodebookStage:
         if self.pmr_teacher not in (None, *TEACHERS):
             raise ConfigError(f"pmr_teacher is {self.pmr_teacher!r}", where="pmr_teacher",
                               fix=f"Choose one of {', '.join(TEACHERS)}, or leave it out.")  # fmt: skip
+        if not 0 <= self.new_code_weight <= 1:
+            raise ConfigError(f"new_code_weight is {self.new_code_weight}", where="new_code_weight",
+                              fix="Give a weight from 0 to 1.")  # fmt: skip
 
     def mediator_in(self, known: Sequence[str]) -> str:
         """The mediator, given the senses of the stages before.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polysense.continual import EWC_SCOPES, CodebookStage, OnlineEwc
-from polysense.continual.pseudo_modality import TEACHERS
+from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, TEACHERS
 from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.recipes.comet_downstream import DownstreamSettings
@@ -62,6 +62,7 @@ class CometRecipe:
         comet: with COMET's adapter, its balance, replay, growth and EWC, or the method alone.
         pmr_teacher: who chooses the codes of the pseudo-modality: "live" (as printed) or "frozen"; `None` goes without
             replay.
+        new_code_weight: of steps of the pseudo-modality whose nearest code is a new one; e^-6.
         ewc: lambda of the penalty; 0 goes without.
         ewc_scope: what EWC holds: "adapter" (as printed), "adapter+encoder" or "encoder", which is a control and the
             only one that a method without COMET can have.
@@ -89,6 +90,7 @@ class CometRecipe:
     method: str = "dcid"
     comet: bool = True
     pmr_teacher: str | None = "frozen"
+    new_code_weight: float = NEW_CODE_WEIGHT
     ewc: float = 1.0
     ewc_scope: str = "adapter"
     fisher_batches: int = 20
@@ -151,7 +153,7 @@ class CometRecipe:
                 stage = CodebookStage(
                     pair=self._senses(settings), mediator=settings.mediator, rows=rows if grows else 0,
                     protect=number > 1 and (self.comet or self.protect),
-                    pmr_teacher=self.pmr_teacher if grows else None,
+                    pmr_teacher=self.pmr_teacher if grows else None, new_code_weight=self.new_code_weight,
                 )  # fmt: skip
                 known = [sense for each in found for sense in each.pair]
                 found.append(replace(stage, mediator=stage.mediator_in(known)) if known else stage)

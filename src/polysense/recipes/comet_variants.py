@@ -54,9 +54,11 @@ class Method:
 
 
 _WITHOUT: Mapping[str, Any] = {"comet": False}
-_READINGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    BARE: ("", _WITHOUT), COMET: (" + COMET", {}),
-    PRINTED: (" + COMET as printed", {"pmr_teacher": "live", "ewc_scope": "adapter"}),
+_READINGS: Mapping[str, Method] = {
+    BARE: Method(label="", recipe=_WITHOUT), COMET: Method(label=" + COMET"),
+    PRINTED: Method(
+        label=" + COMET as printed", recipe={"pmr_teacher": "live", "ewc_scope": "adapter"}, objective={"replay": 1.0}
+    ),
 }  # fmt: skip
 
 REMOVALS: Mapping[str, Method] = {
@@ -92,8 +94,10 @@ def with_experts(setting: str, number: int, usual: int = 6) -> str:
 
 def _rivals() -> dict[str, Method]:
     return {
-        named(rival, setting): Method(label=rival.upper() + words, recipe={"method": rival, **changes})
-        for setting, (words, changes) in _READINGS.items()
+        named(rival, setting): replace(
+            reading, label=rival.upper() + reading.label, recipe={"method": rival, **reading.recipe}
+        )
+        for setting, reading in _READINGS.items()
         for rival in reversed(RIVALS)
     }
 
@@ -101,17 +105,21 @@ def _rivals() -> dict[str, Method]:
 def _ablations() -> dict[str, Method]:
     found: dict[str, Method] = {}
     for setting in SETTINGS:
-        words, changes = _READINGS[setting]
-        name = words.removeprefix(" + ")
-        new = {
-            without(setting, part): replace(each, label=f"{name} - {each.label}", recipe={**changes, **each.recipe})
-            for part, each in REMOVALS.items()
-        }
+        reading = _READINGS[setting]
+        name = reading.label.removeprefix(" + ")
+
+        def changed(change: Method, label: str, reading: Method = reading, name: str = name) -> Method:
+            return replace(
+                change, label=f"{name}{label}", recipe={**reading.recipe, **change.recipe},
+                objective={**reading.objective, **change.objective},
+            )  # fmt: skip
+
+        new = {without(setting, part): changed(each, f" - {each.label}") for part, each in REMOVALS.items()}
         for number in NUMBERS:
-            label = f"{name}, {number} expert{'s' * (number > 1)}"
-            new[with_experts(setting, number)] = Method(label=label, recipe=changes, model={"num_experts": number})
-        wide = {**changes, "ewc_scope": "adapter+encoder"}
-        new[f"{setting}-wide-ewc"] = Method(label=f"{name}, EWC on the text's encoder too", recipe=wide)
+            few = Method(label="", model={"num_experts": number})
+            new[with_experts(setting, number)] = changed(few, f", {number} expert{'s' * (number > 1)}")
+        wide = Method(label="", recipe={"ewc_scope": "adapter+encoder"})
+        new[f"{setting}-wide-ewc"] = changed(wide, ", EWC on the text's encoder too")
         found |= {key: each for key, each in new.items() if key not in found and key != full(setting)}
     return found
 
@@ -128,6 +136,7 @@ CONTROLS: Mapping[str, Method] = {
 """What explains an effect without COMET, and Part 0's Cross-CPC removed."""
 
 _CAPTIONS = {"video-text": "video-captions", "audio-text": "audio-captions"}
+_LABELS = {name: name for name in _CAPTIONS}
 TEXTS: Mapping[str, Method] = {
     **{
         f"dcid-captions-{share}": Method(
@@ -135,6 +144,12 @@ TEXTS: Mapping[str, Method] = {
             narrated=share / 100,
         )
         for share in (0, 20, 40)
+    },
+    **{
+        f"dcid-narrated-{share}": Method(
+            label=f"DCID, {share} % second by second", recipe=_WITHOUT, pairs=_LABELS, narrated=share / 100
+        )
+        for share in (0, 100)
     },
     "dcid-attention": Method(label="DCID, blended by attention", recipe=_WITHOUT, model={"mixing": "attention"}),
 }  # fmt: skip

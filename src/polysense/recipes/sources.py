@@ -126,6 +126,9 @@ class DatasetSettings:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        if silent := [modality for modality in self.quiet if modality not in self.templates]:
+            raise ConfigError(f"{silent[0]} is not told by its labels", where="quiet",
+                              fix="Give its templates, too.")  # fmt: skip
         for modality, templates in self.templates.items():
             if not templates or any(template.count("{}") != 1 for template in templates):
                 raise ConfigError(f"the templates of {modality} are {list(templates)}", where="templates",
@@ -222,6 +225,7 @@ class DatasetSettings:
             "columns": self.columns,
             "captions": self.captions,
             "templates": self.templates,
+            "quiet": self.quiet,
             "having": self.having,
             "sample": self.sample,
             "limit": self.limit,
