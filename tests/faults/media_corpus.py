@@ -51,7 +51,9 @@ def write_corpus(folder: Path, seed: int = 0) -> list[BadMedia]:
     cases: list[BadMedia] = []
     for name, (modality, content) in valid.items():
         cases += _damaged(files, name, modality, content, rng)
-    makers: tuple[Callable[[_Files], Iterator[BadMedia]], ...] = (_bombs, _bad_arrays, _bad_clouds, _bad_sounds, _odd)
+    makers: tuple[Callable[[_Files], Iterator[BadMedia]], ...] = (
+        _bombs, _thin, _bad_arrays, _bad_clouds, _bad_sounds, _odd,
+    )  # fmt: skip
     for maker in makers:
         cases += maker(files)
     cases += _mislabelled(files, valid)
@@ -189,6 +191,14 @@ def _bombs(files: _Files) -> Iterator[BadMedia]:
         pixels = _chunk(b"IDAT", zlib.compress(bytes(4 * 13)))
         png = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(key, body) + pixels + _chunk(b"IEND", b"")
         yield BadMedia("image", files.write("text-bomb.png", png), "bomb", may_pass=True)
+
+
+def _thin(files: _Files) -> Iterator[BadMedia]:
+    """Pictures one pixel thin: resized whole until that pixel is as wide as the target, they need gigabytes."""
+    for shape in ((1, 2000), (1, 60_000), (60_000, 1)):
+        for modality, kind in (("image", np.uint8), ("depth", np.uint16)):
+            Image.fromarray(np.ones(shape, kind)).save(path := files.path("thin.png"))
+            yield BadMedia(modality, path, "thin", may_pass=True)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from polysense.errors import MediaError
-from polysense.processing import ModalityProcessor
+from polysense.modality import get_modality
+from polysense.processing import ModalityProcessor, processor_for
 from polysense.processing.base import Facts
 from tests.faults import bad_media
 from tests.faults.bad_media import media_processors, read_in_child, wrong_outcomes
@@ -61,6 +62,14 @@ def test_the_corpus_is_large_and_covers_every_sense_and_fault(tmp_path: Path) ->
     assert sum(case.fault == "bomb" for case in cases) >= 20
     assert len({case.fault for case in cases}) >= 15
     assert sum(case.may_pass for case in cases) < len(cases) / 2
+
+
+def test_thin_pictures_need_no_more_memory_than_their_target(tmp_path: Path) -> None:
+    processors = {name: processor_for(get_modality(name), 224) for name in ("image", "depth")}
+    cases = [case for case in write_corpus(tmp_path, SEED) if case.fault == "thin"]
+    outcomes = [read_in_child(case, processors) for case in cases]
+    assert len(outcomes) == 6 and {outcome.verdict for outcome in outcomes} == {"tensor"}, outcomes
+    assert max(outcome.grown for outcome in outcomes) < 64 << 20
 
 
 def test_the_files_that_are_damaged_were_readable_before(tmp_path: Path) -> None:

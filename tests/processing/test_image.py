@@ -12,6 +12,7 @@ from transformers import CLIPImageProcessorPil
 from polysense.errors import ConfigError, MediaError
 from polysense.modality import get_modality
 from polysense.processing import GridProcessor, ImageProcessor, processor_for
+from polysense.processing.image import resized
 
 
 def _picture(width: int, height: int) -> Image.Image:
@@ -26,6 +27,18 @@ def test_pictures_agree_with_clip_image_processor(shape: tuple[int, int], size: 
     theirs = CLIPImageProcessorPil(**sizes)(picture, return_tensors="pt")["pixel_values"]
     ours = processor_for(get_modality("image"), size)([picture])["pixel_values"]
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("shape", [(20, 400), (700, 20)])
+def test_a_thin_picture_shows_the_centre_of_its_whole(shape: tuple[int, int], kind: type) -> None:
+    """Beyond a length of 16 only the centre is resized; a slope shows whether it is the same."""
+    slope = np.broadcast_to(np.linspace(40, 200, max(shape)).reshape(1, -1), (20, max(shape)))
+    pixels: np.ndarray = (slope if shape[1] > shape[0] else slope.T).astype(kind)[..., None]
+    whole = np.asarray(Image.fromarray(pixels[..., 0]).resize((shape[1] * 2, shape[0] * 2), Image.Resampling.BICUBIC))
+    top, left = whole.shape[0] // 2 - 20, whole.shape[1] // 2 - 20
+    found = resized(pixels, 40)[..., 0].astype(float)
+    assert np.abs(found - whole[top : top + 40, left : left + 40]).max() <= (1 if kind is np.uint8 else 1e-3)
 
 
 def test_all_forms_of_a_source_give_the_same_features(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ published values and agrees with Hugging Face's `CLIPImageProcessorPil` to 1e-6.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from polysense.processing.base import Facts, ModalityProcessor
 
 _PIL_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_LONGEST_WHOLE = 16  # longer to shorter side, up to which a picture is resized whole, as HF does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,23 +154,37 @@ def resized(
     pixels: Shaped[np.ndarray, "height width channels"], size: int, view: View | None = None
 ) -> Shaped[np.ndarray, "size size channels"]:
     """Bicubic resize with anti-aliasing: of the shorter side to `size`, then the centre; or of `view` alone."""
-    if view is not None:
-        out = _resampled(pixels, (size, size), view.box)
-        return out[:, ::-1] if view.flip else out
-    height, width = pixels.shape[:2]
-    short = min(height, width)
-    # the longer side is truncated, not rounded: so does HF, and the crop below depends on it
-    out = _resampled(pixels, (int(size * width / short), int(size * height / short)), (0, 0, width, height))
-    top, left = (out.shape[0] - size) // 2, (out.shape[1] - size) // 2
-    return out[top : top + size, left : left + size]
-
-
-def _resampled(
-    pixels: Shaped[np.ndarray, "height width channels"], size: tuple[int, int], box: tuple[int, int, int, int]
-) -> Shaped[np.ndarray, "new_height new_width channels"]:
     bicubic = Image.Resampling.BICUBIC
-    if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
-        picture = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-        return np.asarray(picture.resize(size, bicubic, box)).reshape(size[1], size[0], pixels.shape[2])
+    if view is None:
+        return _by_picture(pixels, lambda picture: centre_cut(picture, size, bicubic))
+    out = _by_picture(pixels, lambda picture: np.asarray(picture.resize((size, size), bicubic, view.box)))
+    return out[:, ::-1] if view.flip else out
+
+
+def centre_cut(
+    picture: Image.Image, size: int, resampling: Image.Resampling
+) -> Shaped[np.ndarray, "size size *channels"]:
+    """The centre of a picture whose shorter side is resized to `size`, in memory that `size` bounds."""
+    (width, height), short = picture.size, min(picture.size)
+    # the longer side is truncated, not rounded: so does HF, and the crop below depends on it
+    whole = (int(size * width / short), int(size * height / short))
+    left, top = (whole[0] - size) // 2, (whole[1] - size) // 2
+    if max(picture.size) <= _LONGEST_WHOLE * short:
+        return np.asarray(picture.resize(whole, resampling))[top : top + size, left : left + size]
+    # a box is rounded to 32 bits, which would part ordinary pictures from HF's in the last bit
+    box = (left * width / whole[0], top * height / whole[1])
+    end = ((left + size) * width / whole[0], (top + size) * height / whole[1])
+    return np.asarray(picture.resize((size, size), resampling, (*box, *end)))
+
+
+def _by_picture(
+    pixels: Shaped[np.ndarray, "height width channels"],
+    resample: Callable[[Image.Image], Shaped[np.ndarray, "new_height new_width *bands"]],
+) -> Shaped[np.ndarray, "new_height new_width channels"]:
+    """What `resample` makes of PIL's form of the pixels: 8-bit as they are, all else channel by channel as floats."""
+    channels = pixels.shape[2]
+    if pixels.dtype == np.uint8 and channels in (1, 3):
+        out = resample(Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)))
+        return out.reshape(*out.shape[:2], channels)
     planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0), dtype=np.float32)
-    return np.stack([np.asarray(Image.fromarray(plane).resize(size, bicubic, box)) for plane in planes], axis=-1)
+    return np.stack([resample(Image.fromarray(plane)) for plane in planes], axis=-1)

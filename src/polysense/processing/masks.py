@@ -10,6 +10,7 @@ from PIL import Image
 
 from polysense.errors import MediaError
 from polysense.processing import media
+from polysense.processing.image import centre_cut
 
 _MODES = ("1", "L", "P")  # of a palette the index counts, as in DAVIS and Ref-Youtube-VOS
 
@@ -40,9 +41,4 @@ def load_masks(source: Any, frames: int = 1) -> UInt8[np.ndarray, "frames height
 
 def resized_masks(masks: UInt8[np.ndarray, "frames height width"], size: int) -> UInt8[np.ndarray, "frames size size"]:
     """Nearest resize of the shorter side to `size`, then the centre: where `ImageProcessor` takes its picture from."""
-    height, width = masks.shape[1:]
-    short = min(height, width)
-    target = (int(size * width / short), int(size * height / short))
-    out = np.stack([np.asarray(Image.fromarray(mask).resize(target, Image.Resampling.NEAREST)) for mask in masks])
-    top, left = (out.shape[1] - size) // 2, (out.shape[2] - size) // 2
-    return out[:, top : top + size, left : left + size]
+    return np.stack([centre_cut(Image.fromarray(mask), size, Image.Resampling.NEAREST) for mask in masks])
