@@ -172,6 +172,22 @@ def test_variants_of_the_model_train(override: str, parts: Parts, tmp_path: Path
     assert AutoModel.from_pretrained(folder).config.modalities.keys() == {"depth", "audio"}
 
 
+def test_senses_of_one_stage_share_experts_under_global_routing(parts: Parts, tmp_path: Path) -> None:
+    """Eq. 6 in a joint phase; a sense that is added later leaves the older ones as they were."""
+    both, later = "[{name: two, trains: [depth, audio]}]", "{name: video, trains: [video]}"
+    folders = {}
+    for routing in ("group", "global"):
+        overrides = [f"model.routing={routing}", f"stages={both[:-1]}, {later}]", "evaluation.splits={}"]
+        unialign.run("world", tmp_path / routing, parts.overrides(*overrides, steps=3))
+        folders[routing] = stages(tmp_path / routing)
+    grouped, shared = [embeddings(folders[routing][1], parts.world, "depth") for routing in ("group", "global")]
+    assert not torch.allclose(grouped, shared, atol=1e-5)
+    assert torch.equal(shared, embeddings(folders["global"][2], parts.world, "depth"))
+    assert AutoModel.from_pretrained(folders["global"][2]).config.visible_groups == {
+        "audio": ["audio", "depth"], "depth": ["audio", "depth"], "video": ["audio", "depth", "video"],
+    }  # fmt: skip
+
+
 def test_epochs_count_the_longest_source(parts: Parts, tmp_path: Path) -> None:
     stage = "stages=[{name: depth, trains: [depth], epochs: 2}]"
     folder = unialign.run("world", tmp_path, parts.overrides(stage, "evaluation.splits={}"))

@@ -211,6 +211,7 @@ class UniAlignRun:
     ) -> None:
         for sense in stage.trains:
             self.add(model, processor, sense)
+        model.unmask_experts(stage.trains)
         table = model.freezing(stage.trains)
         apply_freezing(model, table)
         log_parameters(model)

@@ -39,7 +39,7 @@ class UniAlignConfig(PreTrainedConfig):
         expert_init: "lora" (B zero) or "svd" (leading singular triplets, subtracted at run time; needs "linear").
         routing: "group" (Eq. 5) or "global" (Eq. 6).
         visible_groups: with global routing, the groups whose experts each group's router may choose. A sense added
-            later is masked for the older ones until `unmask_experts`.
+            later is masked for the older ones until `unmask_experts`; senses that one stage trains see one another.
         image_experts: give images an expert group too; without it the image path is the base's, bit for bit.
         unified_text: encode text through the shared encoder instead of CLIP's text tower (method-facts 1.4).
         image_tokenized: senses that are read through the image tokenizer as well, both embeddings averaged (Table 3,

@@ -97,8 +97,7 @@ class UniAlignModel(PolysenseModel):
             model._start_group(group, seed)
         for name in model.tokenizers:
             model._start_tokenizer(name, seed)
-        if model.config.routing == "global":
-            model.unmask_experts()
+        model.unmask_experts()
         return cast(Self, model.to(clip.dtype).eval())
 
     def add_modality(self, modality: str | Modality, *, seed: int = 0) -> None:
@@ -125,9 +124,19 @@ class UniAlignModel(PolysenseModel):
         self._freeze_base()
         self.to(device=self.device, dtype=self.dtype)
 
-    def unmask_experts(self) -> None:
-        """Global routing: let every router choose among the experts of every group, later ones included."""
-        self.config.visible_groups = {group: sorted(self.config.groups) for group in self.config.groups}
+    def unmask_experts(self, modalities: Iterable[str] | None = None) -> None:
+        """Global routing (Eq. 6): let the routers of some senses choose among the experts of every group there is.
+
+        Args:
+            modalities: senses that train from now on; all if `None`. The others stay the same to the last bit.
+
+        Raises:
+            UnknownModalityError: the model lacks one of them.
+        """
+        groups = map(self._group_of, self.modalities if modalities is None else modalities)
+        if self.config.routing == "global":
+            opened = {group: sorted(self.config.groups) for group in groups if group is not None}
+            self.config.visible_groups = {**self.config.visible_groups, **opened}
 
     def _add_tokenizer(self, modality: Modality) -> None:
         vision = self.config.vision
