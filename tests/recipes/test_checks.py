@@ -10,7 +10,7 @@ import pytest
 from polysense.errors import ConfigError
 from polysense.modality import get_modality
 from polysense.models.unialign import UniAlignModel
-from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
+from polysense.recipes.checks import check_model, check_model_options, check_stages, check_text, is_unialign
 
 DEPTH = get_modality("depth")
 
@@ -32,6 +32,30 @@ def test_stages_train_senses_that_a_source_serves() -> None:
 def test_a_stage_that_cannot_be_is_named(stage: tuple[str, list[str]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_stages([("depth", ["depth"]), stage], ["depth", "audio"])
+
+
+def test_text_trains_where_it_has_experts_and_a_partner(clip_folder: Path, tmp_path: Path) -> None:
+    check_text([["depth"]], {}, None)
+    check_text([["depth", "text"], ["audio"]], {"unified_text": True}, str(clip_folder))
+    UniAlignModel.from_clip(clip_folder, unified_text=True).save_pretrained(tmp_path)
+    for senses in (["depth"], ["depth", "text"]):
+        check_text([senses], {}, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("senses", "options", "message"),
+    [
+        (["depth", "text"], {}, r"stages: a stage trains text, which CLIP's frozen text tower encodes"),
+        (["text"], {"unified_text": True}, r"stages: a stage trains text alone"),
+        (["depth"], {"unified_text": True}, r"stages: no stage trains text, whose experts begin untrained"),
+    ],
+)
+def test_text_that_cannot_or_does_not_train_is_refused(
+    senses: list[str], options: dict[str, bool], message: str, clip_folder: Path
+) -> None:
+    for anchor in (None, str(clip_folder)):
+        with pytest.raises(ConfigError, match=message):
+            check_text([senses], options, anchor)
 
 
 def test_options_of_the_model_are_judged_without_the_anchor() -> None:

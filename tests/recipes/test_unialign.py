@@ -162,7 +162,7 @@ def speak(world: Path) -> None:
 
 @pytest.mark.parametrize(
     "override", ["loop.mixed_precision=bf16", "model.routing=global", "model.image_experts=true",
-                 "model.unified_text=true", "model.image_tokenized=[depth]"],
+                 "model.image_tokenized=[depth]"],
 )  # fmt: skip
 def test_variants_of_the_model_train(override: str, parts: Parts, tmp_path: Path) -> None:
     shorter = ["stages=[{name: two, trains: [depth, audio]}]", "evaluation.splits={}"]
@@ -170,6 +170,23 @@ def test_variants_of_the_model_train(override: str, parts: Parts, tmp_path: Path
     values = losses(tmp_path)["stage-2-two"]
     assert len(values) == 2 and all(value == value and value > 0 for value in values)
     assert AutoModel.from_pretrained(folder).config.modalities.keys() == {"depth", "audio"}
+
+
+def test_a_unified_text_path_trains_with_its_stage_and_labels_follow_it(parts: Parts, tmp_path: Path) -> None:
+    shorter = ["stages=[{name: two, trains: [depth, audio, text]}, {name: video, trains: [video]}]",
+               "evaluation.splits={}", "objective.soft_bind=0", "objective.nce_image=0"]  # fmt: skip
+    unialign.run("world", tmp_path, parts.overrides("model.unified_text=true", *shorter, steps=12))
+    folders = stages(tmp_path)
+    start, trained, later = [UniAlignModel.from_pretrained(folder) for folder in folders]
+    changed = {name for name, value in trained.state_dict().items()
+               if name in start.state_dict() and not torch.equal(value, start.state_dict()[name])}  # fmt: skip
+    assert any(name.startswith("tokenizers.text") for name in changed)
+    assert any(".groups.text." in name for name in changed)
+    texts = UniAlignProcessor.from_pretrained(folders[1]).features("text", ["a red ball", "a blue box"])
+    first, second, third = [model.eval().embed("text", texts).detach() for model in (start, trained, later)]
+    assert not torch.allclose(first, second, atol=1e-4) and torch.equal(second, third)
+    values = losses(tmp_path)["stage-2-two"]
+    assert sum(values[-4:]) < sum(values[:4])
 
 
 def test_senses_of_one_stage_share_experts_under_global_routing(parts: Parts, tmp_path: Path) -> None:

@@ -121,6 +121,36 @@ def test_labels_need_a_table_of_classes() -> None:
         )  # fmt: skip
 
 
+def test_labels_of_a_text_path_that_trains_are_encoded_in_every_batch() -> None:
+    objective, batch = pairs.objective(ObjectiveSettings(nce_image=0.0)), pairs.batch("depth")
+    fixed, vectors, made = objective.losses("depth", batch), torch.nn.Parameter(pairs.unit(3, 7)), list[str]()
+    names, others = objective.tables["depth"].names, objective.tables["audio"]
+
+    def follow(name: str) -> ClassTable:
+        made.append(name)
+        return ClassTable(names, F.normalize(vectors, dim=-1)) if name == "depth" else others
+
+    objective.follow = follow
+    followed = objective.losses("depth", batch)
+    assert all(torch.allclose(followed[name], value) for name, value in fixed.items()) and made == ["depth", "audio"]
+    followed["nce_text"].backward()
+    assert vectors.grad is not None and vectors.grad.any()
+    torch.nn.init.normal_(vectors)
+    assert not torch.allclose(objective.losses("depth", batch)["nce_text"], fixed["nce_text"])
+
+
+def test_only_the_labels_that_are_used_are_encoded_anew() -> None:
+    objective, made = pairs.objective(ObjectiveSettings(nce_image=0.0, soft_bind=0.0)), list[str]()
+    tables = dict(objective.tables)
+
+    def follow(name: str) -> ClassTable:
+        made.append(name)
+        return tables[name]
+
+    objective.follow = follow
+    assert objective.losses("depth", pairs.batch("depth")).keys() == {"nce_text"} and made == ["depth"]
+
+
 def test_tables_follow_the_model_to_its_device() -> None:
     table = ClassTable(("a",), pairs.unit(1, 0))
     assert table.to(torch.device("meta")).embeddings.device.type == "meta" and table.embeddings.device.type == "cpu"

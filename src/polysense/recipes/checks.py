@@ -13,6 +13,7 @@ from transformers import CLIPConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.recipes.config import check_keys, place
 from polysense.safety import read_json
@@ -38,9 +39,37 @@ def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[s
         if not re.fullmatch(r"[\w-]+", name) or not senses:
             raise ConfigError("the stage has no name that can be a folder's, or trains nothing", where=where,
                               fix="Use letters, digits and dashes, and list at least one sense.")  # fmt: skip
-        if missing := [sense for sense in senses if sense not in known]:
+        if missing := [sense for sense in senses if sense not in {*known, "text"}]:
             raise ConfigError(f"no source trains {missing[0]!r}", where=where,
                               fix=f"Add one under sources; there are: {', '.join(known) or 'none'}.")  # fmt: skip
+
+
+def check_text(stages: Sequence[Sequence[str]], options: Mapping[str, Any], anchor: str | None) -> None:
+    """Whether text trains where it has to, and only where it can.
+
+    Args:
+        stages: trained senses of each stage.
+        options: the recipe's `model`.
+        anchor: folder or Hub name that the recipe begins with; `None` if it trains its own.
+
+    Raises:
+        ConfigError: a stage trains text alone, or without experts for it; or no stage trains new ones.
+    """
+    where, trained = "stages", any("text" in senses for senses in stages)
+    unified, is_new = bool(options.get("unified_text")), True
+    if (trained or unified) and anchor is not None:
+        folder = local_folder(anchor, {})
+        is_new = not is_unialign(folder)
+        unified = unified if is_new else bool(read_json(folder / "config.json").get("unified_text"))
+    if trained and not unified:
+        raise ConfigError("a stage trains text, which CLIP's frozen text tower encodes", where=where,
+                          fix="Set model.unified_text: true, or leave text out.")  # fmt: skip
+    if any(set(senses) == {"text"} for senses in stages):
+        raise ConfigError("a stage trains text alone, and text learns from what it is paired with", where=where,
+                          fix="Train it beside a sense that has a source, such as trains: [image, text].")  # fmt: skip
+    if unified and is_new and stages and not trained:
+        raise ConfigError("no stage trains text, whose experts begin untrained with unified_text", where=where,
+                          fix="Add text to the senses that a stage trains.")  # fmt: skip
 
 
 def check_model(folder: Path, options: Mapping[str, Any], senses: Mapping[str, Modality]) -> None:

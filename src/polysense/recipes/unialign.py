@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from polysense.continual import apply_freezing
 from polysense.data import Mixture
-from polysense.metrics import class_embeddings
 from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
@@ -21,7 +19,8 @@ from polysense.processing import CachedFeatures
 from polysense.recipes import anchors
 from polysense.recipes.beside import Wait
 from polysense.recipes.bounds import supervised_accuracy
-from polysense.recipes.checks import check_model, check_model_options, check_stages, is_unialign
+from polysense.recipes.checks import check_model, check_model_options, check_stages, check_text, is_unialign
+from polysense.recipes.class_texts import class_table, text_encoder, trains_text
 from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
 from polysense.recipes.senses import SenseSettings, check_sense
@@ -47,7 +46,8 @@ class StageSettings:
 
     Attributes:
         name: of its folder.
-        trains: senses that it trains; those the model lacks are added.
+        trains: senses that it trains, those the model lacks being added; and text, if the model encodes it by experts
+            (`unified_text`).
         steps, epochs: how long; one of them, or the loop's if neither is given.
     """
 
@@ -142,6 +142,7 @@ class UniAlignRun:
         recipe, added = self.recipe, {}
         check_stages([(stage.name, stage.trains) for stage in recipe.stages],
                      [settings.modality for settings in recipe.sources.values()])  # fmt: skip
+        check_text([stage.trains for stage in recipe.stages], recipe.model, self._given_anchor())
         for name in dict.fromkeys(sense for stage in recipe.stages for sense in stage.trains):
             if name not in {"image", "text"}:
                 with place(f"senses: {name}"):
@@ -156,9 +157,14 @@ class UniAlignRun:
     def _settings(self, sense: str) -> SenseSettings:
         return self.recipe.senses.get(sense, SenseSettings())
 
+    def _given_anchor(self) -> str | None:
+        """Folder or Hub name of an anchor that is not trained here."""
+        given = Path(self.recipe.anchor).exists() or "/" in self.recipe.anchor
+        return self.recipe.anchor if given else None
+
     def _anchor_recipe(self) -> anchors.AnchorRecipe | None:
         """How the anchor is trained here; `None` for a folder or Hub name."""
-        if Path(self.recipe.anchor).exists() or "/" in self.recipe.anchor:
+        if self._given_anchor() is not None:
             return None
         config = read_config(anchors.AnchorRecipe, "anchors", self.recipe.anchor)
         return replace(config, data_root=self.recipe.data_root, world=self.recipe.world)
@@ -247,25 +253,23 @@ class UniAlignRun:
         self, model: UniAlignModel, processor: UniAlignProcessor, sources: Sequence[str]
     ) -> UniAlignObjective:
         """The losses of a stage; classes of every source of a sense that the model has bind, trained here or not."""
-        evaluator = Evaluator(model, processor, self.recipe.evaluation)
-        known = [name for name, settings in self.recipe.sources.items() if settings.modality in model.modalities]
-        return UniAlignObjective(
-            model,
-            modalities=[self.recipe.sources[name].modality for name in sources],
-            tables={name: table for name in known if (table := self._table(name, processor, evaluator)) is not None},
-            texts={name: self.recipe.sources[name].text for name in sources},
-            encode_text=evaluator.encode_text if not model.config.unified_text else _with_grad(model, processor),
-            settings=self.recipe.objective,
-        )
+        model.eval()
+        encode = text_encoder(model, processor)
+        known = {
+            name: each.modality for name, each in self.recipe.sources.items() if each.modality in model.modalities
+        }
+        classes = {name: (class_names(self.datasets[name], sense), sense) for name, sense in known.items()}
 
-    def _table(self, name: str, processor: UniAlignProcessor, evaluator: Evaluator) -> ClassTable | None:
-        modality = self.recipe.sources[name].modality
-        names = class_names(self.datasets[name], modality)
-        if not names:
-            return None
-        templates = processor.templates.get(modality, ["{}"])
+        def table(name: str) -> ClassTable:
+            return class_table(*classes[name], processor, encode)
+
         with torch.no_grad():
-            return ClassTable(names, class_embeddings(names, templates, evaluator.encode_text).clone())
+            tables = {name: table(name) for name, (names, _) in classes.items() if names}
+        return UniAlignObjective(
+            model, modalities=[self.recipe.sources[name].modality for name in sources], tables=tables,
+            texts={name: self.recipe.sources[name].text for name in sources}, encode_text=encode,
+            settings=self.recipe.objective, follow=table if trains_text(model) else None,
+        )  # fmt: skip
 
     def _finish(
         self, number: int, stage: StageSettings, model: UniAlignModel, processor: UniAlignProcessor,
@@ -361,18 +365,8 @@ def train_bounds(recipe: UniAlignRecipe, output: Path) -> None:
     import_modules(recipe.imports)
     run = UniAlignRun(recipe, output)
     for stage in recipe.stages:
-        for sense in sorted(stage.trains):
+        for sense in sorted({*stage.trains} - {"image", "text"}):
             run.bound(sense)
-
-
-def _with_grad(model: UniAlignModel, processor: UniAlignProcessor) -> Any:
-    """Text encoder whose experts train with the rest (`unified_text`)."""
-
-    def encode(texts: Sequence[str]) -> Tensor:
-        features = processor.features("text", list(texts))
-        return model.embed("text", {name: tensor.to(model.device) for name, tensor in features.items()})
-
-    return encode
 
 
 def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Path:

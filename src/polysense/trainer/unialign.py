@@ -23,7 +23,7 @@ TextEncoder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes of one data set and their text embeddings: constants, all that others need of it (Eq. 10).
+    """The classes of one data set and their text embeddings: all that others need of it (Eq. 10).
 
     Attributes:
         names: class names.
@@ -74,6 +74,8 @@ class UniAlignObjective:
         encode_text: texts to unit vectors by the model's text path.
         settings: weights.
         modalities: senses that the sources train, in order.
+        follow: makes a source's table anew, for a text path that trains: labels are then encoded in every batch, those
+            of all sources while they bind. Without it the tables are constants.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class UniAlignObjective:
         texts: Mapping[str, Literal["label", "caption"]],
         encode_text: TextEncoder,
         settings: ObjectiveSettings,
+        follow: Callable[[str], ClassTable] | None = None,
     ) -> None:
         if missing := [name for name, text in texts.items() if text == "label" and name not in tables]:
             raise ConfigError(f"the sources {missing} pair samples with labels and have no classes",
                               fix="Use text: caption, or label their samples.")  # fmt: skip
         self.module, self.modalities = model, tuple(dict.fromkeys(modalities))
         self.tables, self.texts, self.encode_text, self.settings = dict(tables), dict(texts), encode_text, settings
+        self.follow = follow
 
     @property
     def weights(self) -> dict[str, float]:
@@ -101,19 +105,18 @@ class UniAlignObjective:
         """The terms of one batch of one source."""
         model, wanted = self.module, {name for name, weight in self.weights.items() if weight}
         embeddings = model.embed(modality, batch.features[modality])
-        if any(table.embeddings.device != embeddings.device for table in self.tables.values()):
-            self.tables = {name: table.to(embeddings.device) for name, table in self.tables.items()}
+        tables = self._tables_now(batch.source, embeddings.device, binds="soft_bind" in wanted)
         terms: dict[str, Tensor] = {}
         if "nce_text" in wanted:
-            texts, identities = self._texts(batch)
+            texts, identities = self._texts(batch, tables.get(batch.source))
             terms["nce_text"] = info_nce(embeddings, texts, model.logit_scale, identities, gather_with_grad)
         if "nce_image" in wanted and "image" in batch.features and modality != "image":
             with torch.set_grad_enabled(model.config.image_experts and torch.is_grad_enabled()):
                 images = model.embed("image", batch.features["image"])
             terms["nce_image"] = info_nce(embeddings, images, model.logit_scale, gather=gather_with_grad)
-        others = [table for name, table in self.tables.items() if name != batch.source]
-        if "soft_bind" in wanted and others and batch.source in self.tables:
-            terms["soft_bind"] = self._binding(embeddings, batch, others)
+        others = [table for name, table in tables.items() if name != batch.source]
+        if "soft_bind" in wanted and others and batch.source in tables:
+            terms["soft_bind"] = self._binding(embeddings, batch, tables[batch.source], others)
         return terms
 
     def dummy(self, modality: str) -> Tensor:
@@ -122,10 +125,22 @@ class UniAlignObjective:
         parameters = [p for name, p in self.module.named_parameters() if any(each.fullmatch(name) for each in own)]
         return zero_touch(nn.ParameterList(parameters))
 
-    def _texts(self, batch: Any) -> tuple[Float[Tensor, "batch embed"], Tensor]:
+    def _tables_now(self, source: str, device: torch.device, *, binds: bool) -> Mapping[str, ClassTable]:
+        """The tables as the text path is now. Only a batch's own labels carry gradients: others are its targets."""
+        if self.follow is None:
+            if any(table.embeddings.device != device for table in self.tables.values()):
+                self.tables = {name: table.to(device) for name, table in self.tables.items()}
+            return self.tables
+        tables = {}
+        wanted = self.tables if binds else [source] if self.texts[source] == "label" else []
+        for name in wanted:
+            with torch.set_grad_enabled(name == source and torch.is_grad_enabled()):
+                tables[name] = self.follow(name)
+        return tables
+
+    def _texts(self, batch: Any, table: ClassTable | None) -> tuple[Float[Tensor, "batch embed"], Tensor]:
         """Text embedding of every sample, and a number that is the same for the same text (for the negatives)."""
-        if self.texts[batch.source] == "label":
-            table = self.tables[batch.source]
+        if self.texts[batch.source] == "label" and table is not None:
             rows = table.indices(batch.labels, where=batch.source)
             return table.embeddings[rows], rows
         if None in batch.captions:
@@ -135,12 +150,12 @@ class UniAlignObjective:
             embeddings = self.encode_text(list(batch.captions))
         return embeddings, text_identities(batch.captions).to(embeddings.device)
 
-    def _binding(self, embeddings: Tensor, batch: Any, others: Sequence[ClassTable]) -> Tensor:
+    def _binding(self, embeddings: Tensor, batch: Any, own: ClassTable, others: Sequence[ClassTable]) -> Tensor:
         """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number.
 
         Samples without a class, which only sources of captions may have, count as zero.
         """
-        own, labelled = self.tables[batch.source], [row for row, label in enumerate(batch.labels) if label is not None]
+        labelled = [row for row, label in enumerate(batch.labels) if label is not None]
         if not labelled:
             return embeddings.sum() * 0
         labels = own.indices([batch.labels[row] for row in labelled], where=batch.source)
