@@ -15,6 +15,7 @@ from polysense.recipes import calibration
 from polysense.recipes.calibration import check_frozen
 from polysense.recipes.cells import Cell
 from polysense.recipes.unialign_world import SENSES
+from polysense.storage import write_whole
 from polysense.world import WorldConfig, WorldSummary
 
 BOUND = 0.8
@@ -30,7 +31,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[dict
 
     def run(reached: dict[str, list[float]]) -> dict[str, Any]:
         def cells(cells: Sequence[Cell], work: Any, folder: Path) -> Mapping[Cell, Mapping[str, Any]]:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             assert work.keywords["base"].anchor == "anchor" and work.keywords["base"].world is None
             return {cell: record(cell) for cell in cells}
 
@@ -67,6 +68,16 @@ def test_one_sense_that_is_too_hard_or_too_easy_keeps_the_world_from_freezing(
     record = calibrate({sense: [accuracy if sense == "video" else 0.4] * 2 for sense in SENSES})
     assert [sense for sense, entry in record["senses"].items() if not entry["in_range"]] == ["video"]
     assert not record["frozen"]
+
+
+def test_calibrating_again_keeps_what_other_systems_rest_on(
+    calibrate: Callable[[dict[str, list[float]]], dict[str, Any]], tmp_path: Path
+) -> None:
+    others = {"mera": {"content_hash": "b" * 64, "calibrated": True}, "comet": {"recipe": "r"}}
+    write_whole(tmp_path / "reports/world.json", json.dumps({"content_hash": "b" * 64, "frozen": False, **others}))
+    record = calibrate({sense: [0.4, 0.56] for sense in SENSES})
+    assert {name: record[name] for name in others} == others
+    assert record["content_hash"] == "a" * 64 and record["frozen"]
 
 
 def test_reports_are_made_on_the_frozen_world_only(tmp_path: Path) -> None:

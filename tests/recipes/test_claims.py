@@ -43,6 +43,22 @@ def test_a_report_is_three_files_of_one_name(tmp_path: Path) -> None:
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_report_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(tmp_path / "x.json", {"a": 1}, "# a\n", Figure())
+
+    def half(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:3])
+        raise OSError("no space")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="no space"):
+        write_report(tmp_path / "x.json", {"a": 2}, "# b\n", Figure())
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1} and (tmp_path / "x.md").read_text() == "# a\n"
+
+
 def test_a_figure_that_json_cannot_say_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_report(tmp_path / "x.json", {"a": float("inf")}, "", Figure())

@@ -20,6 +20,7 @@ from polysense.recipes.config import read_config
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
 from polysense.recipes.unialign_world import SENSES, score, work
+from polysense.storage import write_whole
 from polysense.world import WorldSummary, load_world
 
 CALIBRATION_SEEDS = (100, 101)
@@ -27,7 +28,12 @@ SHARE = (0.4, 0.8)  # of a fully supervised model, that NCE alone is to reach
 
 
 def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = CALIBRATION_SEEDS) -> Path:
-    """Calibrate and write `world.json`; its path is returned. It counts as frozen if every sense is in range."""
+    """Calibrate and write `world.json`; its path is returned. It counts as frozen if every sense is in range.
+
+    What other systems have put there stays: each says itself which world and recipe it holds for.
+    """
+    path = reports / "world.json"
+    before = read_frozen(path) if path.exists() else {}
     base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
     anchor = UniAlignRun(replace(base, bounds=0), output).anchor
     base = replace(base, anchor=str(anchor), world=None)
@@ -48,8 +54,7 @@ def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[i
         "content_hash": world.content_hash, "config": world.config.to_dict(), "senses": senses,
         "frozen": all(entry["in_range"] for entry in senses.values()),
     }  # fmt: skip
-    path = reports / "world.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps({**before, **record}, indent=1) + "\n")
     return path
 
 
@@ -103,7 +108,7 @@ def check_frozen(reports: Path, world: WorldSummary) -> None:
     path = reports / "world.json"
     record: dict[str, Any] = {"content_hash": "none"}
     if path.exists():
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_frozen(path)
     if not record.get("frozen", True):
         outside = [sense for sense, entry in record["senses"].items() if not entry["in_range"]]
         raise ConfigError(f"the world is not frozen: {', '.join(outside)} out of range", where=path,

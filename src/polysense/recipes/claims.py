@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from polysense.metrics import UNDECIDED, mean_interval, verdict
 from polysense.report import to_png
+from polysense.storage import write_whole
 
 NOT_MEASURED, ONE_SEED = "not measured", "one seed, which decides nothing"
 
@@ -57,9 +58,9 @@ def undecided(table: Mapping[str, Mapping[str, Any]], compared: Mapping[str, Ite
 
 def write_report(path: Path, report: Mapping[str, Any], markdown: str, figure: Figure) -> Path:
     """The report as JSON at `path`, and beside it its tables (.md) and plots (.png); `path` is returned."""
-    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown, encoding="utf-8")
-    path.with_suffix(".png").write_bytes(to_png(figure))
+    write_whole(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_whole(path.with_suffix(".md"), markdown)
+    write_whole(path.with_suffix(".png"), to_png(figure))
     return path
 
 

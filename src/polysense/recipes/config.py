@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 
 from polysense.errors import ConfigError, PolysenseError
+from polysense.storage import write_whole
 
 T = TypeVar("T")
 
@@ -51,9 +52,8 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
 
 def write_config(recipe: Any, output: Path) -> None:
     """`config.yaml` in the folder of a run: the recipe, all defaults included; it is made if it is not there."""
-    output.mkdir(parents=True, exist_ok=True)
     resolved = json.loads(json.dumps(asdict(recipe)))
-    (output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+    write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
 
 def import_modules(names: Sequence[str]) -> None:

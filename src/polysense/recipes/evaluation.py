@@ -23,6 +23,7 @@ from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes.config import import_modules
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
+from polysense.storage import write_whole
 
 _DEFAULT_TEMPLATE = ("{}",)
 
@@ -238,8 +239,7 @@ def run(
         results += evaluator.run(root)
     record = metrics_record(results, seed=0)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 
 
