@@ -13,6 +13,7 @@ from polysense.storage import (
     MANIFEST,
     FileSystem,
     atomic_folder,
+    check_writable,
     digest,
     fingerprint,
     read_manifest,
@@ -20,6 +21,7 @@ from polysense.storage import (
     verify_folder,
     write_manifest,
     write_whole,
+    writing,
 )
 
 
@@ -176,3 +178,20 @@ def test_a_fingerprint_is_the_manifests_or_that_of_all_files(tmp_path: Path) -> 
     assert fingerprint(theirs, ignore=("README.md",)) == before
     (theirs / "model.txt").rename(theirs / "weights.txt")
     assert fingerprint(theirs, ignore=("README.md",)) != before
+
+
+def test_a_file_that_could_not_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/scores.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("kept")
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    for place, reason in ((tmp_path / "new", "Is a directory"), (tmp_path / "file/x.json", "File exists"),
+                          (Path("/proc/nope/x.json"), "No such file")):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"{place}: it cannot be written .*{reason}"):
+            check_writable(place)
+
+
+def test_what_the_disk_refuses_names_the_place() -> None:
+    with pytest.raises(ConfigError, match=r"runs: it cannot be written \(No space left"), writing(Path("runs")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

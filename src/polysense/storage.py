@@ -7,11 +7,13 @@ tells whether it still is.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from polysense.errors import CheckpointError, UnsafeFileError
+from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
 from polysense.modality import JsonValue
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
     temporary.replace(path)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Within this block, what the disk refuses becomes a `ConfigError` about the file or folder `place`."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"it cannot be written ({error.strerror or error})", where=place,
+                          fix="Choose another place, or make room there.") from error  # fmt: skip
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work whose outcome it is to hold; its folder is made.
+
+    Raises:
+        ConfigError: it is a folder, or its folder cannot be made or written to.
+    """
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def write_manifest(

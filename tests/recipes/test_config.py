@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from polysense.errors import ConfigError, MediaError
-from polysense.recipes.config import build, check_keys, import_modules, place, read_config
+from polysense.recipes.config import build, check_keys, import_modules, place, read_config, write_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,14 @@ def test_nested_values_become_dataclasses(tmp_path: Path) -> None:
     config = read(tmp_path, "inner: {rate: 1}\nnames: [x]\ntable: {t: {rate: 0.5, kind: b}}\ncount: null\n")
     assert config == Outer(inner=Inner(rate=1.0), names=("x",), table={"t": Inner(rate=0.5, kind="b")})
     assert isinstance(config.inner.rate, float)
+
+
+def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    write_config(Outer(inner=Inner(rate=1.0)), tmp_path / "run")
+    assert read_config(Outer, "unialign", tmp_path / "run/config.yaml").inner.rate == 1.0
+    for folder in (Path("/proc/nope"), tmp_path / "run/config.yaml"):
+        with pytest.raises(ConfigError, match=f"{folder}: it cannot be written"):
+            write_config(Outer(inner=Inner(rate=1.0)), folder)
 
 
 def test_overrides_reach_into_sections_and_are_yaml(tmp_path: Path) -> None:

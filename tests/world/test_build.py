@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -77,6 +78,21 @@ def test_an_interrupted_build_is_no_world_and_is_completed_by_the_same_config_on
         build_world(folder, WorldConfig(size="tiny"))
     build_world(folder, SMALL, workers=1, progress=False)
     assert _digest(folder) == complete
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (Path("/proc/nope"), tmp_path / "file/world"):
+        with pytest.raises(ConfigError, match=f"{folder}: it cannot be written"):
+            build_world(folder, SMALL, progress=False)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(build._BUILDERS, "clips", full)
+    with pytest.raises(ConfigError, match=r"world: it cannot be written \(No space left"):
+        build_world(tmp_path / "world", SMALL, workers=2, progress=False)
+    assert not (tmp_path / "world/world.json").exists()
 
 
 def test_two_builders_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
 from polysense.cli.sources import Source, parse_source
 from polysense.errors import ConfigError, PolysenseError
+from polysense.storage import write_whole, writing
 
 if TYPE_CHECKING:
     from polysense.recipes.comet_codes import CometReader
@@ -92,9 +93,6 @@ def _show(done: list[dict[str, Any]]) -> None:
 
 
 def _write(path: Path, done: list[dict[str, Any]], model: str) -> None:
-    try:
-        path.write_text(json.dumps({"model": model, "items": done}, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"the file cannot be written ({error.strerror})", where=path,
-                          fix="Choose another place for --output.") from error  # fmt: skip
+    with writing(path):
+        write_whole(path, json.dumps({"model": model, "items": done}, indent=1) + "\n")
     console.note(str(path))

@@ -20,6 +20,7 @@ from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
 from polysense.cli.sources import Source, parse_source
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
+from polysense.storage import write_whole, writing
 
 _VARIABLE = "POLYSENSE_MODEL"
 _SHOWN = 4  # numbers of a vector shown in the table
@@ -135,13 +136,8 @@ def write_vectors(path: Path, done: list[Embedded], model: str) -> None:
     else:
         facts = {"model": model, "sources": json.dumps(names), "modalities": json.dumps(modalities)}
         data = save({"embeddings": torch.stack([each.vector for each in done])}, metadata=facts)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigError(f"the file cannot be written ({error.strerror})", where=path,
-                          fix="Choose another place for --output.") from error  # fmt: skip
+    with writing(path):
+        write_whole(path, data)
 
 
 def _show(done: list[Embedded], *, compare: bool) -> None:

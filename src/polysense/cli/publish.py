@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polysense.cli.arguments import Commands, add_command
 from polysense.cli.console import console
+from polysense.storage import write_whole, writing
 
 
 def add(commands: Commands) -> None:
@@ -54,17 +55,13 @@ def _push(arguments: argparse.Namespace) -> int:
 
 
 def _card(arguments: argparse.Namespace) -> int:
-    from polysense.errors import ConfigError
     from polysense.hub import card_of_folder
 
     card = card_of_folder(arguments.folder)
     if arguments.output is None:
         console.say(card)
     else:
-        try:
-            arguments.output.write_text(card, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"the file cannot be written ({error.strerror})", where=arguments.output,
-                              fix="Choose another place for --output.") from error  # fmt: skip
+        with writing(arguments.output):
+            write_whole(arguments.output, card)
         console.say(str(arguments.output))
     return 0

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 
 from polysense.errors import ConfigError, PolysenseError
-from polysense.storage import write_whole
+from polysense.storage import write_whole, writing
 
 T = TypeVar("T")
 
@@ -51,9 +51,14 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
 
 
 def write_config(recipe: Any, output: Path) -> None:
-    """`config.yaml` in the folder of a run: the recipe, all defaults included; it is made if it is not there."""
+    """`config.yaml` in the folder of a run: the recipe, all defaults included; it is made if it is not there.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
     resolved = json.loads(json.dumps(asdict(recipe)))
-    write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+    with writing(output):
+        write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
 
 
 def import_modules(names: Sequence[str]) -> None:

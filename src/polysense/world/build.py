@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from polysense.errors import ConfigError, FolderInUseError, ManifestError, MediaError, PolysenseError
+from polysense.storage import writing
 from polysense.world.attributes import SHAPES
 from polysense.world.clips import build_clip
 from polysense.world.config import KINDS, SPLITS, VERSION, WorldConfig
@@ -82,7 +83,7 @@ def build_world(
         progress: whether to show a bar.
 
     Raises:
-        ConfigError: the folder holds another world or other files.
+        ConfigError: the folder holds another world or other files, or cannot be written.
         FolderInUseError: another process is building there.
         PolysenseError: a worker process died.
     """
@@ -94,7 +95,7 @@ def build_world(
                               fix="Build into another folder, or delete this one first.")  # fmt: skip
         return found
     started, watch = time.perf_counter(), Stopwatch()
-    with _exclusive(root, config):
+    with writing(root), _exclusive(root, config):
         rows = _build_rows(root, config, workers, watch, progress)
         counts, digests = _write_manifests(root, rows)
         seconds = {part: round(spent, 2) for part, spent in sorted(watch.seconds.items())}
