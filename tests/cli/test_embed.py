@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from polysense import UniAlignModel, UniAlignProcessor
 from polysense.cli import main
-from tests.cli.stand_ins import write_media
+from tests.cli.stand_ins import stand_in, write_media
 from tests.hub.stages import tiny_processor, write_stage
 
 
@@ -83,6 +83,14 @@ def test_the_model_may_come_from_the_environment(
     monkeypatch.setenv("POLYSENSE_MODEL", str(model))
     assert main(["embed", str(media / "photo.png")]) == 0
     assert "image" in capsys.readouterr().out
+
+
+def test_a_stage_of_a_repository_is_named_by_its_tag(
+    model: Path, media: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = stand_in(monkeypatch, "polysense.cli.embed.fetched", model)
+    assert main(["embed", str(media / "photo.png"), "--model", "me/x", "--revision", "stage-2"]) == 0
+    asked.assert_called_once_with("me/x", "stage-2")
 
 
 @pytest.mark.parametrize(

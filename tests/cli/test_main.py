@@ -22,9 +22,10 @@ SURFACE = {
     "chat": ["--as", "--ask", "--help", "--imports", "--max-new-tokens", "--revision", "-h", "checkpoint", "files"],
     "card": ["--help", "--output", "-h", "-o", "folder"],
     "demo": ["--config", "--help", "--system", "-h", "output"],
-    "embed": ["--compare", "--help", "--imports", "--model", "--output", "--text", "-h", "files"],
+    "embed": ["--compare", "--help", "--imports", "--model", "--output", "--revision", "--text", "-h", "files"],
     "codes": ["--help", "--imports", "--model", "--output", "--revision", "--text", "-h", "files"],
-    "evaluate": ["--data-root", "--help", "--imports", "--manifest", "--output", "--protocols", "-h", "checkpoint"],
+    "evaluate": ["--composed", "--data-root", "--help", "--imports", "--manifest", "--output", "--protocols",
+                 "--revision", "-h", "checkpoint"],
     "export": ["--help", "--onto", "--output", "-h", "-o", "stage"],
     "extend": ["--config", "--help", "--imports", "--output", "--revision", "-h", "-o", "overrides", "start"],
     "merge": ["--base", "--help", "--method", "--options", "--output", "--shared", "--stage", "-h", "-o", "models"],
@@ -34,7 +35,7 @@ SURFACE = {
     "world build": ["--difficulty", "--help", "--seed", "--size", "-h", "directory"],
     "world gallery": ["--help", "-h", "directory", "picture"],
     "world verify": ["--help", "-h", "directory"],
-}
+}  # fmt: skip
 
 
 def commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from polysense.data import MediaRef, Sample
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, UnknownModalityError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import evaluation
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
@@ -121,5 +121,19 @@ def test_a_checkpoint_is_scored_on_manifests(joint: Path, parts: Parts, tmp_path
     assert record == json.loads((tmp_path / "scores/x.json").read_text())
     assert {result["modality"] for result in record["results"]} == {"image", "depth", "point_cloud"}
     assert {result["dataset"] for result in record["results"]} == {"stills-test"}
+    assert record["seed"] == json.loads((stages(joint)[1] / "stage.json").read_text())["seed"]
     with pytest.raises(ConfigError, match="no manifest"):
         evaluation.run(str(stages(joint)[1]), [])
+    with pytest.raises(ConfigError, match=r"nope/x\.json: it cannot be written"):
+        evaluation.run("nowhere", [path], Path("/proc/nope/x.json"))
+
+
+def test_composed_queries_are_scored_where_a_manifest_has_their_senses(joint: Path, parts: Parts) -> None:
+    stage, clips = str(stages(joint)[1]), parts.world / "manifests/clips-test.jsonl"
+    record = evaluation.run(stage, [clips], composed=[("audio", "video")])
+    tasks = {result["task"] for result in record["results"]}
+    assert tasks >= {"retrieval audio+video to text", "retrieval text to audio+video"}
+    with pytest.raises(UnknownModalityError, match="composed: unknown modality 'smell'"):
+        evaluation.run(stage, [clips], composed=[("audio", "smell")])
+    with pytest.raises(ConfigError, match=r"composed: no manifest holds depth\+audio"):
+        evaluation.run(stage, [clips], composed=[("depth", "audio")])

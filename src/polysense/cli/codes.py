@@ -12,7 +12,7 @@ from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
 from polysense.cli.sources import Source, parse_source
 from polysense.errors import ConfigError, PolysenseError
-from polysense.storage import write_whole, writing
+from polysense.storage import check_writable, write_whole, writing
 
 if TYPE_CHECKING:
     from polysense.recipes.comet_codes import CometReader
@@ -48,6 +48,8 @@ def _codes(arguments: argparse.Namespace) -> int:
     if not arguments.files and not arguments.text:
         raise ConfigError("there is nothing to show the codes of", where="codes", fix="Give files, or --text.")
     import_modules(arguments.imports)
+    if arguments.output is not None:
+        check_writable(arguments.output)
     reader = _reader(arguments.model, arguments.revision)
     told = [Source(text, text, "text") for text in arguments.text]
     done, failed = [], 0

@@ -15,12 +15,12 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from polysense.cli.arguments import Commands, add_command, add_imports
+from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
 from polysense.cli.sources import Source, parse_source
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
-from polysense.storage import write_whole, writing
+from polysense.storage import check_writable, write_whole, writing
 
 _VARIABLE = "POLYSENSE_MODEL"
 _SHOWN = 4  # numbers of a vector shown in the table
@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
         examples="""
             polysense embed photo.jpg sound.flac scan.ply --model runs/x/stages/stage-5-audio --compare
             polysense embed scene.png:thermal --text "a red cube" --model me/my-model --imports my_senses --compare
+            polysense embed photo.jpg --model me/my-model --revision stage-2
             POLYSENSE_MODEL=me/my-model polysense embed *.wav --output vectors.safetensors""",
     )  # fmt: skip
     parser.add_argument("files", nargs="*", metavar="FILE", help="a file, or FILE:modality")
@@ -54,6 +55,7 @@ def add(commands: Commands) -> None:
                         help=f"a stage's folder, or owner/name on the Hub (default: ${_VARIABLE})")  # fmt: skip
     parser.add_argument("--compare", action="store_true", help="show the cosine of every pair")
     parser.add_argument("--output", type=_output, metavar="FILE", help="write the vectors: .safetensors or .json")
+    add_revision(parser)
     add_imports(parser)
     parser.set_defaults(trailing="files")
 
@@ -73,7 +75,9 @@ def _embed(arguments: argparse.Namespace) -> int:
     from polysense.recipes.config import import_modules  # brings more than --help needs
 
     import_modules(arguments.imports)
-    model, processor = load_model(arguments.model)
+    if arguments.output is not None:
+        check_writable(arguments.output)
+    model, processor = load_model(arguments.model, arguments.revision)
     done: list[Embedded] = []
     failed = 0
     given = [(argument, False) for argument in arguments.files] + [(text, True) for text in arguments.text]
@@ -92,8 +96,8 @@ def _embed(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def load_model(name: str) -> tuple[Any, Any]:
-    """Model and processor of a folder or a repository.
+def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
+    """Model and processor of a folder, or of a repository at a tag, branch or commit.
 
     Raises:
         CheckpointError: it cannot be fetched or loaded, or is no model that embeds.
@@ -101,7 +105,7 @@ def load_model(name: str) -> tuple[Any, Any]:
     """
     from transformers import AutoModel, AutoProcessor
 
-    folder = fetched(name)  # refuses an unsafe folder before transformers reads its config
+    folder = fetched(name, revision)  # refuses an unsafe folder before transformers reads its config
     with loading(name):
         model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     if not hasattr(model, "embed"):

@@ -21,14 +21,14 @@ from polysense.recipes.comet_downstream import ActivationSettings, DownstreamSet
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.sources import DatasetSettings
 from polysense.report import method_name, plot_activation, plot_code_map, read_run, to_png
-from polysense.storage import write_whole
+from polysense.storage import check_writable, write_whole
 
 _CODES = "codebook.embedding"
 
 
 def run(
     checkpoint: str, manifests: Sequence[Path], output: Path | None = None, imports: Sequence[str] = (), *,
-    protocols: str | Path | None = None, root: Path | None = None,
+    protocols: str | Path | None = None, root: Path | None = None, revision: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a checkpoint (folder or Hub name); the figures are returned and written to `output` (JSON).
 
@@ -37,15 +37,18 @@ def run(
             Media are relative to its folder, or to the folder above if that one is called `manifests`.
         protocols: a config of downstream protocols, such as "downstream-world".
         root: folder that the protocols' data sets are relative to.
+        revision: tag, branch or commit of a checkpoint on the Hub.
 
     Raises:
-        ConfigError: there is nothing to score it on.
+        ConfigError: there is nothing to score it on, or the output cannot be written.
         CheckpointError, ManifestError, MediaError: see the parts.
     """
     import_modules(imports)
     if not manifests and protocols is None:
         raise ConfigError("there is nothing to evaluate on", where="evaluate", fix="Give a manifest, or protocols.")
-    reader = CometReader.from_pretrained(checkpoint)
+    if output is not None:
+        check_writable(output)
+    reader = CometReader.from_pretrained(checkpoint, revision=revision)
     record: dict[str, Any] = {}
     asked = [_of_manifest(path, reader) for path in manifests]
     if protocols is not None:
@@ -54,7 +57,6 @@ def run(
         found = score_codes(settings, reader, reader.modalities, place, size=reader.size).record(settings.seed)
         record = {**record, **found, "results": [*record.get("results", ()), *found["results"]]}
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 

@@ -16,14 +16,15 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoProcessor
 
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import accuracy, class_embeddings, composed, match_ranks, proportion_interval, recall_at
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes.config import import_modules
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
-from polysense.storage import write_whole
+from polysense.safety import read_json
+from polysense.storage import check_writable, write_whole
 
 _DEFAULT_TEMPLATE = ("{}",)
 
@@ -209,38 +210,60 @@ def _result(
     )  # fmt: skip
 
 
-def metrics_record(results: Sequence[Result], seed: int) -> dict[str, Any]:
-    """What `metrics.json` holds."""
-    return {"command": command(), "commit": commit(), "seed": seed, "results": [asdict(each) for each in results]}
+def metrics_record(results: Sequence[Result], seed: int | None) -> dict[str, Any]:
+    """What `metrics.json` holds; `seed` is that of the training, and left out where it is not known."""
+    known = {} if seed is None else {"seed": seed}
+    return {"command": command(), "commit": commit(), **known, "results": [asdict(each) for each in results]}
 
 
 def run(
-    checkpoint: str, manifests: Sequence[Path], output: Path | None = None, imports: Sequence[str] = ()
-) -> dict[str, Any]:
+    checkpoint: str, manifests: Sequence[Path], output: Path | None = None, imports: Sequence[str] = (), *,
+    revision: str | None = None, composed: Sequence[Sequence[str]] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Score a checkpoint (folder or Hub name) on manifests; the figures are returned and written to `output` (JSON).
 
     Each manifest is a split of its own, named by its file; a manifest's media are relative to its folder, or to the
     folder above if that one is called `manifests`.
 
+    Args:
+        revision: tag, branch or commit of a checkpoint on the Hub.
+        composed: senses whose mean embedding retrieves text, such as `[("audio", "video")]`.
+
     Raises:
-        ConfigError: no manifest.
+        ConfigError: no manifest, an output that cannot be written, or senses to compose that no manifest holds.
+        UnknownModalityError: senses to compose that the checkpoint lacks.
         CheckpointError, ManifestError: see the parts.
     """
     import_modules(imports)
     if not manifests:
         raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
-    folder = local_folder(checkpoint, {})
+    if output is not None:
+        check_writable(output)
+    folder = local_folder(checkpoint, {"revision": revision})
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    if unknown := [sense for senses in composed for sense in senses if sense not in model.modalities]:
+        raise UnknownModalityError(unknown[0], model.modalities, where="composed")
     results: list[Result] = []
     for path in manifests:
         root = path.parent.parent if path.parent.name == "manifests" else path.parent
         settings = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
-        evaluator = Evaluator(model, processor, EvaluationSettings(splits={path.stem: [settings]}))
-        results += evaluator.run(root)
-    record = metrics_record(results, seed=0)
+        asked = EvaluationSettings(splits={path.stem: [settings]}, composed=composed)
+        results += Evaluator(model, processor, asked).run(root)
+    scored = {result.modality for result in results}
+    if missing := [label for senses in composed if (label := "+".join(senses)) not in scored]:
+        raise ConfigError(f"no manifest holds {missing[0]} of one sample", where="composed",
+                          fix="Give a manifest whose samples have all of these senses.")  # fmt: skip
+    record = metrics_record(results, _seed_of(folder))
     if output is not None:
         write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _seed_of(folder: Path) -> int | None:
+    """What a stage says it was trained with."""
+    path = folder / "stage.json"
+    seed = read_json(path).get("seed") if path.exists() else None
+    return seed if isinstance(seed, int) else None
 
 
 __all__ = ["EvaluationSettings", "Evaluator", "Result", "metrics_record", "run", "unique_pool"]
