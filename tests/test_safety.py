@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from polysense.errors import CheckpointError, UnsafeFileError
-from polysense.safety import check_checkpoint_folder, check_config, check_file_name, read_json
+from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
+from polysense.safety import check_checkpoint_folder, check_config, check_file_name, check_keys, read_json
 
 
 def write_weights(path: Path, header: dict[str, Any] | None = None) -> None:
@@ -227,3 +227,11 @@ def test_an_absurd_header_length_is_refused(folder: Path, header: int) -> None:
     path.write_bytes(struct.pack("<Q", header) + path.read_bytes()[8:])
     with pytest.raises(CheckpointError, match="truncated or no safetensors file"):
         check_checkpoint_folder(folder)
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
+    check_keys(["a"], ["a", "b"], "here")
+    with pytest.raises(ConfigError, match=r"here: unknown key 'stpes'\. Did you mean 'steps'\?"):
+        check_keys(["steps", "stpes"], ["steps", "epochs"], "here")
+    with pytest.raises(ConfigError, match=r"unknown key 'x'\. Known keys: steps, epochs\."):
+        check_keys(["x"], ["steps", "epochs"], "here")

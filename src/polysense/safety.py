@@ -6,11 +6,13 @@ class names of a config; so the folder is judged here, first, from its bytes and
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from polysense.errors import CheckpointError, UnsafeFileError
+from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
 
 _PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
@@ -40,6 +42,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError("the file does not hold a JSON object", where=path, fix=_SAVE_AGAIN)
     return value
+
+
+def check_keys(given: Iterable[object], known: Sequence[str], where: str) -> None:
+    """Raise `ConfigError`, with the nearest known key, for a key that is not known."""
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            fix = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+            raise ConfigError(f"unknown key {key!r}", where=where, fix=fix)
 
 
 def check_file_name(name: object, *, where: str) -> str:

@@ -25,7 +25,7 @@ Source: TypeAlias = str | Path | PreTrainedModel
 """Where a model comes from: a folder, a name on the Hub, or a model at hand."""
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
-_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+HUB_ARGUMENTS = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download")
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
 
 
@@ -49,8 +49,8 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
     Args:
         arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
     """
-    hub = {key: arguments.pop(key) for key in _HUB_ARGUMENTS if key in arguments}
-    subfolder = arguments.pop("subfolder", "") or ""
+    hub = {key: arguments.pop(key) for key in HUB_ARGUMENTS if key in arguments}
+    subfolder = hub.pop("subfolder", "") or ""
     if Path(name_or_path).exists():
         folder = Path(name_or_path) / subfolder
         check_checkpoint_folder(folder)

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignConfig, UniAlignModel
-from polysense.recipes.config import check_keys, place
+from polysense.models.unialign.configuration_unialign import config_on_clip
+from polysense.recipes.config import place
 from polysense.safety import read_json
-
-_MODEL_KEYS = sorted(
-    set(UniAlignConfig.__annotations__) - {"clip_config", "modalities", "visible_groups", "sub_configs_defaults"}
-)
 
 
 def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[str]) -> None:
@@ -93,24 +89,16 @@ def check_model(folder: Path, options: Mapping[str, Any], senses: Mapping[str, M
                                       fix="Leave the key out: a checkpoint keeps what it was made with.")  # fmt: skip
             config.modalities = {**added, **config.modalities}
         else:
-            config = _config(CLIPConfig.from_pretrained(folder), added, options)
+            config = config_on_clip(CLIPConfig.from_pretrained(folder), added, options, where="model")
         UniAlignModel(config)
 
 
 def check_model_options(options: Mapping[str, Any], senses: Mapping[str, Modality]) -> None:
     """Names and types of `model`, as far as they can be judged without the anchor; see `check_model`."""
-    check_keys(options, _MODEL_KEYS, "model")
     with place("model"):
-        _config(CLIPConfig(), {name: spec.to_dict() for name, spec in senses.items()}, options)
+        config_on_clip(CLIPConfig(), {name: spec.to_dict() for name, spec in senses.items()}, options, where="model")
 
 
 def is_unialign(folder: Path) -> bool:
     """Whether a model folder is a UniAlign checkpoint."""
     return bool(read_json(folder / "config.json").get("model_type") == UniAlignConfig.model_type)
-
-
-def _config(clip: CLIPConfig, senses: Mapping[str, Any], options: Mapping[str, Any]) -> UniAlignConfig:
-    try:
-        return UniAlignConfig(clip_config=clip, modalities=dict(senses), **options)
-    except StrictDataclassError as error:
-        raise ConfigError(" ".join(str(error).split()), fix="Correct the value.") from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 
 from polysense.errors import ConfigError, PolysenseError
+from polysense.safety import check_keys
 from polysense.storage import write_whole, writing
 
 T = TypeVar("T")
@@ -86,15 +86,6 @@ def place(where: str) -> Iterator[None]:
         inner = error.where or ""
         known = not inner or where.endswith(inner)
         raise ConfigError(error.what, where=where if known else f"{where}: {inner}", fix=error.fix) from error
-
-
-def check_keys(given: Iterable[object], known: Sequence[str], where: str) -> None:
-    """Raise `ConfigError`, with the nearest known key, for a key that is not known."""
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            fix = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
-            raise ConfigError(f"unknown key {key!r}", where=where, fix=fix)
 
 
 def build(kind: type[T], data: Any, where: str) -> T:

@@ -51,6 +51,41 @@ def copies(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+# ---- building ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"expert_rnk": 8}, r"from_clip: unknown key 'expert_rnk'\. Did you mean 'expert_rank'"),
+        ({"expert_rank": "8"}, r"from_clip: .*'expert_rank' expected int"),
+        ({"expert_alpha": 0}, "expert_alpha is 0"),
+        ({"num_experts": 0}, "num_experts is 0"),
+        ({"visible_groups": {}}, "unknown key 'visible_groups'"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_refused_by_name(options: dict[str, Any], message: str, clip_folder: Path) -> None:
+    for clip in (clip_folder, tiny_clip()):
+        with pytest.raises(ConfigError, match=message):
+            UniAlignModel.from_clip(clip, ["depth"], **options)
+
+
+def test_a_clip_of_the_hub_is_taken_by_revision_and_token(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def download(name: str, **arguments: Any) -> str:
+        asked.update(arguments, name=name)
+        return str(clip_folder)
+
+    monkeypatch.setattr("polysense.models.base.snapshot_download", download)
+    model = UniAlignModel.from_clip("me/clip", ["depth"], expert_rank=8, revision="v1", token="t")
+    assert model.config.expert_rank == 8
+    assert (asked["name"], asked["revision"], asked["token"]) == ("me/clip", "v1", "t")
+    with pytest.raises(ConfigError, match="from_clip: unknown key 'revision'"):
+        UniAlignModel.from_clip(tiny_clip(), revision="v1")  # a model at hand has none
+
+
 # ---- adding a sense ---------------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,20 @@ def same(left: BatchFeature, right: BatchFeature) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
+def test_a_clip_of_the_hub_is_taken_by_revision(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def download(name: str, **given: Any) -> str:
+        asked.append(given["revision"])
+        return str(clip)
+
+    monkeypatch.setattr("polysense.models.base.snapshot_download", download)
+    assert UniAlignProcessor.from_clip("me/clip", ["depth"], revision="v1").modalities == ("image", "text", "depth")
+    assert asked == ["v1"]
+    with pytest.raises(ConfigError, match=r"from_clip: unknown key 'revison'\. Did you mean 'revision'"):
+        UniAlignProcessor.from_clip("me/clip", revison="v1")
+
+
 def test_eight_senses_survive_the_folder_by_class_and_by_auto_class(
     clip: Path, processor: UniAlignProcessor, thermal: Modality, tmp_path: Path
 ) -> None:

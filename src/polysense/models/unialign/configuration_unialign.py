@@ -4,17 +4,20 @@ Annotations are evaluated here (no `from __future__ import annotations`): strict
 is a string.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar, Literal, cast
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.nested import check_limits
-from polysense.safety import check_config
+from polysense.safety import check_config, check_keys
 
 _MAX_SENSES = 64
 _LIMITS = {"num_experts": 64, "expert_rank": 1024, "top_k": 4096}
@@ -93,6 +96,9 @@ class UniAlignConfig(PreTrainedConfig):
     def _check_sizes(self) -> None:
         """Refuse sizes that no CLIP has: a hostile config must not make us allocate."""
         check_limits({name: getattr(self, name) for name in _LIMITS}, _LIMITS, where="UniAlignConfig")
+        if not 0 < self.expert_alpha < math.inf:
+            raise ConfigError(f"expert_alpha is {self.expert_alpha}", where="UniAlignConfig",
+                              fix="Use a finite value above 0: the experts are scaled by alpha / rank.")  # fmt: skip
         for part in (self.text, self.vision):
             limits = {f"{part.base_config_key}.{name}": limit for name, limit in _CLIP_LIMITS.items()}
             sizes = {key: getattr(part, key.rpartition(".")[2], None) for key in limits}
@@ -118,6 +124,35 @@ class UniAlignConfig(PreTrainedConfig):
     def senses(self) -> dict[str, Modality]:
         """Specs of the senses beyond image and text."""
         return {name: Modality.from_dict(spec) for name, spec in self.modalities.items()}
+
+
+OPTIONS = tuple(
+    sorted(
+        set(UniAlignConfig.__annotations__) - {"clip_config", "modalities", "visible_groups", "sub_configs_defaults"}
+    )
+)
+"""What one chooses about a model on a given CLIP with given senses."""
+
+
+def config_on_clip(
+    clip: PreTrainedConfig, modalities: Mapping[str, Any], options: Mapping[str, Any], *, where: str
+) -> UniAlignConfig:
+    """The config of a model on a CLIP.
+
+    Args:
+        clip: its config.
+        modalities: sense to its spec, as a dict.
+        options: values of `OPTIONS`.
+        where: where the options stand, for messages.
+
+    Raises:
+        ConfigError: an unknown, mistyped or unusable option.
+    """
+    check_keys(options, OPTIONS, where)
+    try:
+        return UniAlignConfig(clip_config=clip, modalities=dict(modalities), **options)
+    except StrictDataclassError as error:
+        raise ConfigError(" ".join(str(error).split()), where=where, fix="Correct the value.") from error
 
 
 __all__ = ["UniAlignConfig"]

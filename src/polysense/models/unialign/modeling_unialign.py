@@ -13,8 +13,8 @@ from transformers import CLIPModel
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.modality import Modality, get_modality
-from polysense.models.base import PolysenseModel, count_parameters, local_folder
-from polysense.models.unialign.configuration_unialign import UniAlignConfig
+from polysense.models.base import HUB_ARGUMENTS, PolysenseModel, count_parameters, local_folder
+from polysense.models.unialign.configuration_unialign import OPTIONS, UniAlignConfig, config_on_clip
 from polysense.nn.experts import ExpertOptions
 from polysense.nn.masks import Mask, attention_mask, masked_mean, real_steps
 from polysense.nn.patch_embed import Tokenizer, build_tokenizer
@@ -22,6 +22,7 @@ from polysense.nn.starts import reset_own, start_anew
 from polysense.nn.transformer import BlockExperts, ExpertTransformer
 from polysense.outputs import EncodedTokens, UniAlignOutput
 from polysense.protocols import TokenSpec, check_layer
+from polysense.safety import check_keys
 
 
 class UniAlignModel(PolysenseModel):
@@ -71,7 +72,7 @@ class UniAlignModel(PolysenseModel):
         modalities: Iterable[str | Modality] = (),
         *,
         seed: int = 0,
-        **config: Any,
+        **options: Any,
     ) -> Self:
         """Build on a CLIP model.
 
@@ -79,19 +80,22 @@ class UniAlignModel(PolysenseModel):
             clip: a `CLIPModel`, or the folder or Hub name of one (safetensors only).
             modalities: names of registered senses, or specs; image and text are always there and need not be named.
             seed: each sense starts from this seed and its own name, so that its start does not depend on the others.
-            **config: further fields of `UniAlignConfig`.
+            **options: further fields of `UniAlignConfig`; and where `clip` is a name, `revision`, `token` and the
+                other arguments of `from_pretrained` that concern the Hub.
 
         Raises:
             UnregisteredModalityError: a name that no one registered.
-            ConfigError: a name that appears twice, or a spec that does not fit this encoder.
+            ConfigError: a name that appears twice, a spec that does not fit this encoder, or an option that is
+                unknown or unusable.
         """
         specs = [each if isinstance(each, Modality) else get_modality(each) for each in modalities]
         senses = {spec.name: spec.to_dict() for spec in specs if spec.name not in {"image", "text"}}
         if len({spec.name for spec in specs}) < len(specs):
             raise ConfigError(f"a modality is named twice in {[spec.name for spec in specs]}", fix="Name each once.")
         if not isinstance(clip, CLIPModel):
-            clip = CLIPModel.from_pretrained(local_folder(clip, {}), use_safetensors=True)
-        model = cls(UniAlignConfig(clip_config=clip.config, modalities=senses, **config))
+            check_keys(options, (*OPTIONS, *HUB_ARGUMENTS), "from_clip")
+            clip = CLIPModel.from_pretrained(local_folder(clip, options), use_safetensors=True)
+        model = cls(config_on_clip(clip.config, senses, options, where="from_clip"))
         model.clip.load_state_dict(clip.state_dict())
         for group in model.config.groups:
             model._start_group(group, seed)

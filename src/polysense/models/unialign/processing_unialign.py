@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessorPil
 
 from polysense.modality import JsonValue, Modality, get_modality, registered_modalities
-from polysense.models.base import local_folder
+from polysense.models.base import HUB_ARGUMENTS, local_folder
 from polysense.models.processor import SensesProcessor, sense_of
 from polysense.processing import ModalityProcessor, processor_for
+from polysense.safety import check_keys
 
 
 class UniAlignProcessor(SensesProcessor):
@@ -39,13 +40,18 @@ class UniAlignProcessor(SensesProcessor):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
     @classmethod
-    def from_clip(cls, clip: str | Path, modalities: Iterable[str | Modality] = ()) -> Self:
+    def from_clip(cls, clip: str | Path, modalities: Iterable[str | Modality] = (), **hub: Any) -> Self:
         """Take image processor and tokenizer of a CLIP folder or Hub name, and add senses.
+
+        Args:
+            hub: `revision`, `token` and the other arguments of `from_pretrained` that concern the Hub.
 
         Raises:
             UnregisteredModalityError: a name that no one registered.
+            ConfigError: an argument that is none of these.
         """
-        folder = local_folder(clip, {})
+        check_keys(hub, HUB_ARGUMENTS, "from_clip")
+        folder = local_folder(clip, hub)
         processor = cls(CLIPImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
         for modality in modalities:
             if modality not in ("image", "text"):
