@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,15 @@ def test_channels_are_averaged_up_to_eight_and_more(tmp_path: Path) -> None:
 def test_integers_are_scaled_to_one() -> None:
     wave = (_noise(0.1) * 32767).astype(np.int16)
     np.testing.assert_allclose(_processor().load(wave, {"sampling_rate": RATE}), _noise(0.1), atol=1e-4)
+
+
+def test_unsigned_integers_are_silent_in_their_middle() -> None:
+    """As soundfile reads an 8-bit WAV file: 128 is silence, 0 is -1."""
+    wave = np.clip(np.round(_noise(0.1) * 128) + 128, 0, 255).astype(np.uint8)
+    read = _processor().load(wave, {"sampling_rate": RATE})
+    np.testing.assert_allclose(read, _noise(0.1), atol=1e-2)
+    soundfile.write(file := io.BytesIO(), _noise(0.1), RATE, subtype="PCM_U8", format="WAV")
+    np.testing.assert_allclose(_processor().load(file.getvalue()), read, atol=1e-2)
 
 
 def test_another_sampling_rate_is_refused_or_converted(tmp_path: Path) -> None:

@@ -52,6 +52,32 @@ def test_all_forms_of_a_source_give_the_same_features(tmp_path: Path) -> None:
     assert all(torch.equal(row, batch[0]) for row in batch)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
+def test_shares_of_full_scale_are_the_picture_in_eight_bits(kind: type) -> None:
+    image = processor_for(get_modality("image"), 16)
+    picture = np.asarray(_picture(20, 20)) // 2 + 64  # far from where only 8 bits are clipped
+    expected = image([picture])["pixel_values"]
+    shares: np.ndarray = (picture / 255).astype(kind)
+    for source in (shares, torch.from_numpy(shares), picture.astype(np.float32), picture.astype(np.uint16)):
+        torch.testing.assert_close(image([source])["pixel_values"], expected, atol=0.05, rtol=0)
+    mask = picture > 127
+    assert torch.equal(image([mask])["pixel_values"], image([mask.astype(np.float32)])["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.full((9, 9, 3), 40_000, np.uint16), "has values from 40000 to 40000, and image takes 0 to 255"),
+        (np.full((9, 9, 3), 300.0), "to 300, and image takes 0 to 255.*floats from 0 to 1"),
+        (np.full((9, 9, 3), -1, np.int16), "has values from -1"),
+        (np.linspace(-2, 2, 243).reshape(9, 9, 3), "has values from -2 to 2"),  # normalised already
+    ],
+)
+def test_values_beyond_full_scale_are_refused(values: np.ndarray, reason: str) -> None:
+    with pytest.raises(MediaError, match=reason):
+        processor_for(get_modality("image"), 8)([values])
+
+
 def test_content_counts_and_not_the_ending(tmp_path: Path) -> None:
     _picture(20, 20).save(tmp_path / "a.png", "JPEG")
     assert processor_for(get_modality("image"), 8)([tmp_path / "a.png"])["pixel_values"].isfinite().all()

@@ -212,10 +212,13 @@ def _decode(opened: media.MediaFile) -> tuple[Float[np.ndarray, " samples"], int
 
 def _mono(array: Shaped[np.ndarray, " ..."], name: str) -> Float[np.ndarray, " samples"]:
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
-        fix = "Give samples, or samples and channels, as floats in -1 to 1 or signed integers."
+        fix = "Give samples, or samples and channels, as floats in -1 to 1 or as integers."
         raise MediaError(f"has shape {array.shape} and type {array.dtype}", where=name, fix=fix)
-    if array.dtype.kind in "iu":
+    if array.dtype.kind == "i":
         array = array / np.float32(np.iinfo(array.dtype).max)
+    elif array.dtype.kind == "u":  # silence lies in the middle, as in 8-bit WAV files
+        middle = np.float32(np.iinfo(array.dtype).max // 2 + 1)
+        array = (array.astype(np.float32) - middle) / middle
     if array.ndim == 2:
         array = array.mean(axis=int(np.argmin(array.shape)))
     return array.astype(np.float32)

@@ -26,6 +26,7 @@ from polysense.processing.base import Facts, ModalityProcessor
 
 _PIL_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_ROUNDING = 1e-3  # of full scale, by which resampled floats may leave the range
 _LONGEST_WHOLE = 16  # longer to shorter side, up to which a picture is resized whole, as HF does
 
 
@@ -141,13 +142,26 @@ class GridProcessor(ModalityProcessor):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageProcessor(GridProcessor):
-    """RGB pictures with CLIP's statistics (method of Radford et al. 2021; parity with HF's CLIPImageProcessorPil)."""
+    """RGB pictures with CLIP's statistics (method of Radford et al. 2021; parity with HF's CLIPImageProcessorPil).
+
+    Arrays hold 0 to 255 as stored in 8 bits; floats none of which is above 1 are shares of that.
+    """
 
     formats: ClassVar[tuple[str, ...]] = media.PICTURES
 
     mean: tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     std: tuple[float, ...] = tuple(OPENAI_CLIP_STD)
     scale: float = 1 / 255
+
+    def _checked(self, values: Shaped[np.ndarray, " ..."], name: str) -> Shaped[np.ndarray, "height width channels"]:
+        checked, white = super()._checked(values, name), 1 / self.scale
+        lowest, highest = float(checked.min()), float(checked.max())
+        if checked.dtype.kind == "f" and lowest >= 0 and highest <= 1 + _ROUNDING:
+            return checked * np.float32(white)
+        if lowest < -_ROUNDING * white or highest > (1 + _ROUNDING) * white:
+            raise MediaError(f"has values from {lowest:g} to {highest:g}, and {self.modality} takes 0 to {white:g}",
+                             where=name, fix="Convert it to 8 bits, or to floats from 0 to 1.")  # fmt: skip
+        return checked
 
 
 def resized(
