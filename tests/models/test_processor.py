@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,30 @@ def processor(tmp_path: Path) -> SensesProcessor:
 
 def test_transformers_names_of_arguments_are_understood() -> None:
     assert [sense_of(name) for name in ("images", "videos", "audio", "depth")] == ["image", "video", "audio", "depth"]
+
+
+def test_what_callers_of_transformers_ask_by_habit_changes_nothing(processor: SensesProcessor) -> None:
+    plain = processor(text=["a cup", "a red ball"])
+    asked = processor(
+        text=["a cup", "a red ball"], padding=True, truncation=True, return_tensors="pt", max_length=None
+    )
+    assert plain.keys() == asked.keys() and all(torch.equal(plain[key], asked[key]) for key in plain)
+
+
+@pytest.mark.parametrize(
+    "option", [{"padding": "max_length"}, {"truncation": False}, {"return_tensors": "np"}, {"max_length": 5}], ids=str
+)
+def test_an_option_without_effect_is_refused_by_name(option: dict[str, Any], processor: SensesProcessor) -> None:
+    with pytest.raises(ConfigError, match=rf"processor: {next(iter(option))}=.* would have no effect.*the longest"):
+        processor(text=["a cup"], **option)
+
+
+def test_a_sense_under_two_names_is_refused(processor: SensesProcessor) -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    for name, other, value in (("image", "images", [picture]), ("video", "videos", [picture[None]])):
+        with pytest.raises(ConfigError, match=f"the sense '{name}' was given twice, as {other}= and {name}="):
+            processor(**{other: value, name: value})
+        assert processor(**{other: None, name: value}).keys() == processor(**{other: value}).keys()
 
 
 def test_every_sense_has_its_part(processor: SensesProcessor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from polysense.modality import JsonValue, Modality, get_modality
 from polysense.processing import ModalityProcessor, processor_for
 
 _ARGUMENTS = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
+
+
+# what callers of transformers ask for by habit, and the values that are what happens in any case
+_HABITS: Mapping[str, tuple[Any, ...]] = types.MappingProxyType(
+    {"return_tensors": ("pt",), "padding": (True, "longest"), "truncation": (True, "longest_first"), "max_length": ()}
+)
 
 
 def sense_of(argument: str) -> str:
@@ -75,6 +82,33 @@ class SensesProcessor(ProcessorMixin):
             MediaError: a source cannot be used; the message names it.
         """
         return self.part(modality)(sources, facts=facts, rngs=rngs)
+
+    def _sources(self, given: Mapping[str, Any], *, cuts: bool) -> dict[str, Any]:
+        """Sense to its sources, out of the keyword arguments of a call.
+
+        Args:
+            cuts: whether this processor cuts texts at the tokenizer's length.
+
+        Raises:
+            ConfigError: a sense under two names, or an option of tokenizers that would have no effect.
+        """
+        sources: dict[str, Any] = {}
+        for argument, value in given.items():
+            if value is None:
+                continue
+            if argument in _HABITS:
+                usual = _HABITS[argument] if argument != "truncation" or cuts else (False, "do_not_truncate")
+                if value not in usual:
+                    done = "padded to the longest" + " and cut at the tokenizer's length" * cuts
+                    raise ConfigError(f"{argument}={value!r} would have no effect", where="processor",
+                                      fix=f"Leave it out: texts are {done}, and tensors come back.")  # fmt: skip
+            elif (name := sense_of(argument)) in sources:
+                other = next(each for each in given if sense_of(each) == name and each != argument)
+                raise ConfigError(f"the sense {name!r} was given twice, as {other}= and {argument}=",
+                                  where="processor", fix="Give all of its sources under one name.")  # fmt: skip
+            else:
+                sources[name] = value
+        return sources
 
     def _options(self, modality: str) -> dict[str, JsonValue]:
         """Options of a sense's own processor."""

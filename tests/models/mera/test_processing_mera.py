@@ -316,7 +316,7 @@ def test_llavas_inputs_are_the_same(tmp_path: Path) -> None:
     texts, images = ["<image> what is this ?", "a <image> <image>"], [raw(i)["image"] for i in range(3)]
     expected = old(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
     for new in (MeraProcessor.from_llava(old), MeraProcessor.from_llava(tmp_path)):
-        found = new(text=texts, images=images)
+        found = new(text=texts, images=images, padding=True, return_tensors="pt")
         assert torch.equal(found["input_ids"], expected["input_ids"])
         assert torch.equal(found["attention_mask"], expected["attention_mask"])
         torch.testing.assert_close(found["pixel_values"], expected["pixel_values"], atol=1e-6, rtol=0)

@@ -28,7 +28,6 @@ from polysense.models.mera.chat import (
 from polysense.models.mera.layout import TokenLayout
 from polysense.models.mera.prompting import PlaceholderProcessor, Side
 from polysense.models.mera.tokens import pad_token_id
-from polysense.models.processor import sense_of
 
 _IGNORED = -100
 
@@ -157,11 +156,11 @@ class MeraProcessor(PlaceholderProcessor):
 
         Raises:
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
+            ConfigError: a sense under two names (`images` and `image`), or a tokenizer's option other than
+                `padding=True` and `return_tensors="pt"`, which is what is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
-        senses.pop("return_tensors", None)  # tensors are what there is; HF callers pass "pt" by habit
-        given = {"images": images, "videos": videos, "audio": audio, **senses}
-        sources = {sense_of(argument): each for argument, each in given.items() if each is not None}
+        sources = self._sources({"images": images, "videos": videos, "audio": audio, **senses}, cuts=False)
         texts = [text] if isinstance(text, str) else list(text or [])
         if text is not None and not texts:
             raise ConfigError("a batch has no prompts", where="text", fix="Give at least one.")

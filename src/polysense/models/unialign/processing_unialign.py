@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessorPil
 
 from polysense.modality import JsonValue, Modality, get_modality, registered_modalities
 from polysense.models.base import HUB_ARGUMENTS, local_folder
-from polysense.models.processor import SensesProcessor, sense_of
+from polysense.models.processor import SensesProcessor
 from polysense.processing import ModalityProcessor, processor_for
 from polysense.safety import check_keys
 
@@ -112,16 +112,15 @@ class UniAlignProcessor(SensesProcessor):
             `{sense}_mask`.
 
         Raises:
+            ConfigError: a sense under two names (`images` and `image`), or a tokenizer's option other than
+                `padding=True`, `truncation=True` and `return_tensors="pt"`, which is what is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
-        senses.pop("return_tensors", None)  # tensors are what there is; HF callers pass "pt" by habit
         given = {"text": text, "images": images, "videos": videos, "audio": audio, **senses}
         out: dict[str, Tensor] = {}
-        for argument, sources in given.items():
-            if sources is not None:
-                name = sense_of(argument)
-                listed = sources if isinstance(sources, list | tuple) else [sources]
-                out |= self.features(name, listed, facts=(facts or {}).get(name))
+        for name, sources in self._sources(given, cuts=True).items():
+            listed = sources if isinstance(sources, list | tuple) else [sources]
+            out |= self.features(name, listed, facts=(facts or {}).get(name))
         return BatchFeature(out)
 
 
