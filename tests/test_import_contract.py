@@ -36,7 +36,7 @@ TORCH_ALONE = (
     "safety",
     "storage",
 )
-MAY_IMPORT_TRANSFORMERS = ("nn.transformer", "nn.connectors.qformer")
+MAY_IMPORT_TRANSFORMERS = ("nn.connectors.qformer",)
 WITHOUT_A_MIRRORED_TEST = {"version"}
 """Modules tested under another name; at most one in twenty."""
 

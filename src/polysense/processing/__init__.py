@@ -9,7 +9,6 @@ from polysense.modality import Modality, register_modality
 from polysense.processing.audio import AudioProcessor
 from polysense.processing.base import Facts, ModalityProcessor, processor_for
 from polysense.processing.cached import CachedFeatures, Memory
-from polysense.processing.collate import MixedBatch, collate
 from polysense.processing.depth import DepthProcessor
 from polysense.processing.image import GridProcessor, ImageProcessor
 from polysense.processing.point_cloud import PointCloudProcessor
@@ -27,14 +26,12 @@ __all__ = [
     "GridProcessor",
     "ImageProcessor",
     "Memory",
-    "MixedBatch",
     "ModalityProcessor",
     "PointCloudProcessor",
     "SequenceProcessor",
     "SpeechProcessor",
     "TextProcessor",
     "VideoProcessor",
-    "collate",
     "fit_steps",
     "processor_for",
 ]
