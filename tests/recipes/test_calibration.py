@@ -44,6 +44,7 @@ def calibrate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[dict
         monkeypatch.setattr(calibration, "UniAlignRun", lambda *_: SimpleNamespace(anchor="anchor"))
         monkeypatch.setattr(calibration, "run_cells", cells)
         monkeypatch.setattr(calibration, "load_world", lambda folder: world())
+        monkeypatch.setattr(calibration, "manifest_digests", lambda world: {"stills-test": "c" * 64})
         path = calibration.run(tmp_path / "reports", tmp_path / "runs")
         assert path == tmp_path / "reports" / "world.json"
         return dict(json.loads(path.read_text()))
@@ -58,6 +59,7 @@ def test_shares_are_of_full_supervision_and_all_in_range_freezes(
     assert record["senses"]["audio"]["by_seed"] == pytest.approx([0.5, 0.7])
     assert record["senses"]["audio"]["share_of_bound"] == pytest.approx(0.6)
     assert record["frozen"] and record["content_hash"] == "a" * 64 and record["range"] == [0.4, 0.8]
+    assert record["manifests"] == {"stills-test": "c" * 64}
     assert record["seeds"] == [100, 101] and record["config"] == WorldConfig(size="tiny").to_dict()
 
 
@@ -87,3 +89,16 @@ def test_reports_are_made_on_the_frozen_world_only(tmp_path: Path) -> None:
     check_frozen(tmp_path, world("b" * 64))
     with pytest.raises(ConfigError, match=r"content aaaaaaaaaaaa, the frozen one bbbbbbbbbbbb.*calibrate\.py again"):
         check_frozen(tmp_path, world())
+
+
+def test_a_world_of_the_same_config_with_other_manifests_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "world.json").write_text(json.dumps({"content_hash": "a" * 64, "manifests": {"x": "1", "y": "2"}}))
+    for found, named in (({"x": "1", "y": "2"}, None), ({"x": "1", "y": "3"}, "y"), ({"x": "1"}, "y")):
+        monkeypatch.setattr(calibration, "manifest_digests", lambda world, found=found: found)
+        if named is None:
+            check_frozen(tmp_path, world())
+            continue
+        with pytest.raises(ConfigError, match=rf"manifests differ from the frozen one's \({named}\).*raise VERSION"):
+            check_frozen(tmp_path, world())

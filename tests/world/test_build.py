@@ -5,13 +5,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from polysense.errors import ConfigError, FolderInUseError, ManifestError, MediaError, PolysenseError
-from polysense.world import WorldConfig, WorldSummary, build, build_world, load_world, verify_world
+from polysense.world import WorldConfig, WorldSummary, build, build_world, load_world, manifest_digests, verify_world
 from polysense.world.config import KINDS, SPLITS
 
 SMALL = WorldConfig(size="small", counts={"stills": {"train": 3}, "clips": {"train": 1}})
@@ -113,6 +114,23 @@ def test_altered_and_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "manifests/train-depth.jsonl").write_text("")
     with pytest.raises(ManifestError, match=r"train-depth.jsonl: the manifest is missing or differs"):
         verify_world(tmp_path)
+
+
+def test_digests_of_manifests_tell_of_words_and_not_of_bits(tmp_path: Path) -> None:
+    world = build_world(tmp_path, SMALL, workers=1, progress=False)
+    digests, path = manifest_digests(world), world.manifest("stills-train")
+    assert digests.keys() == world.counts.keys()
+    text = path.read_text()
+    sums = re.sub(r'"sha256": "\w+"', '"sha256": "0"', text)
+    path.write_text(sums)
+    assert sums != text and manifest_digests(world) == digests
+    path.write_text(text.replace('"labels"', '"lables"', 1))
+    changed = manifest_digests(world)
+    assert {name for name in digests if digests[name] != changed[name]} == {"stills-train"}
+    for broken in ("{}\n", "[1]\n", "{"):
+        path.write_text(broken)
+        with pytest.raises(ManifestError, match=r"stills-train\.jsonl: the manifest cannot be read"):
+            manifest_digests(world)
 
 
 def test_a_damaged_or_foreign_summary_is_refused(tmp_path: Path) -> None:

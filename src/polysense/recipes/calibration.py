@@ -21,7 +21,7 @@ from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
 from polysense.recipes.unialign_world import SENSES, score, work
 from polysense.storage import write_whole
-from polysense.world import WorldSummary, load_world
+from polysense.world import WorldSummary, load_world, manifest_digests
 
 CALIBRATION_SEEDS = (100, 101)
 SHARE = (0.4, 0.8)  # of a fully supervised model, that NCE alone is to reach
@@ -51,8 +51,8 @@ def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[i
                          "in_range": SHARE[0] <= fmean(shares) <= SHARE[1]}  # fmt: skip
     record = {
         "command": command(), "commit": commit(), "seeds": list(seeds), "range": list(SHARE),
-        "content_hash": world.content_hash, "config": world.config.to_dict(), "senses": senses,
-        "frozen": all(entry["in_range"] for entry in senses.values()),
+        "content_hash": world.content_hash, "manifests": manifest_digests(world), "config": world.config.to_dict(),
+        "senses": senses, "frozen": all(entry["in_range"] for entry in senses.values()),
     }  # fmt: skip
     write_whole(path, json.dumps({**before, **record}, indent=1) + "\n")
     return path
@@ -103,7 +103,7 @@ def check_frozen(reports: Path, world: WorldSummary) -> None:
     """Refuse to make a report on a world that was not calibrated, is out of range, or changed since.
 
     Raises:
-        ConfigError: naming both hashes, or the senses that are out of range.
+        ConfigError: naming both hashes, the manifests that say something else, or the senses that are out of range.
     """
     path = reports / "world.json"
     record: dict[str, Any] = {"content_hash": "none"}
@@ -117,3 +117,9 @@ def check_frozen(reports: Path, world: WorldSummary) -> None:
     if frozen != world.content_hash:
         raise ConfigError(f"the world has the content {world.content_hash[:12]}, the frozen one {frozen[:12]}",
                           where=path, fix="Run eval/calibrate.py again, and then every report.")  # fmt: skip
+    kept = record.get("manifests")  # of what was generated, which the hash of config and version cannot vouch for
+    if kept is not None and kept != (found := manifest_digests(world)):
+        differ = sorted(name for name in {*kept, *found} if kept.get(name) != found.get(name))
+        raise ConfigError(f"the world's manifests differ from the frozen one's ({', '.join(differ[:3])})", where=path,
+                          fix="If the generator changed, raise VERSION in world/config.py; else build the world "
+                          "again, or run eval/calibrate.py and every report on this machine.")  # fmt: skip

@@ -172,6 +172,30 @@ def verify_world(directory: str | Path) -> int:
     return len(checked) + len(summary.counts)
 
 
+def manifest_digests(world: WorldSummary) -> dict[str, str]:
+    """SHA-256 of what every manifest says of its samples: media, labels, captions, facts.
+
+    The checksums of the media themselves are left out: the last bit of a picture may differ between machines.
+
+    Raises:
+        ManifestError: a manifest is missing or damaged.
+    """
+    digests = {}
+    for name in world.counts:
+        path, together = world.manifest(name), hashlib.sha256()
+        try:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                for entry in row["media"].values():
+                    entry.pop("sha256")
+                together.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ManifestError(f"the manifest cannot be read ({error!r})", where=path,
+                                fix="Delete the world's folder and build it again.") from error  # fmt: skip
+        digests[name] = together.hexdigest()
+    return digests
+
+
 @contextmanager
 def _exclusive(root: Path, config: WorldConfig) -> Iterator[None]:
     """Hold the folder for this process and this config; released by the system if the process dies."""
