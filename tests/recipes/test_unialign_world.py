@@ -28,6 +28,7 @@ from polysense.recipes.unialign_world import (
     claims,
     composed_queries,
     cost_of_senses,
+    held_to,
     recipe_of,
     score,
     summary,
@@ -212,7 +213,8 @@ def test_claims_rest_on_differences_paired_by_seed() -> None:
     assert found["UA14 (A+V)"]["values"] == pytest.approx([0.106, 0.1062, 0.1064])  # against video, the better one
     assert found["UA14 (Fig. 5)"]["values"] == pytest.approx([-0.106, -0.1062, -0.1064])  # against depth
     assert {name: claim["verdict"] for name, claim in found.items()} == {
-        "UA2": "reproduced", "UA6": "reproduced", "UA9": "undecided within the spread", "UA14 (A+V)": "reproduced",
+        "UA2": "reproduced", "UA2 (compositional)": "reproduced", "UA6": "reproduced",
+        "UA9": "undecided within the spread", "UA14 (A+V)": "reproduced",
         "UA14 (Fig. 5)": "not reproduced", "UA15": "reproduced",
     }  # fmt: skip
 
@@ -222,6 +224,26 @@ def test_one_sense_at_chance_fails_the_claim_about_all() -> None:
     worse = {cell: record(0.6, audio=0.2 + cell.seed / 100) for cell in cells if cell.method == "joint"}
     claim = claims({**cells, **worse}, COST)["UA2"]
     assert claim["values"] == pytest.approx([-0.1, -0.09, -0.08]) and claim["verdict"] == "not reproduced"
+
+
+def test_every_sense_is_held_to_its_share_of_the_bound_and_to_three_times_chance() -> None:
+    cells = records(nce={0: 0.32, 1: 0.4, 2: 0.48})  # of a bound of 0.8
+    worse = {cell: record(0.6, audio=0.38 + cell.seed / 100) for cell in cells if cell.method == "joint"}
+    easy = {cell: {**record(0.4), "results": record(0.4, video=0.7 + cell.seed / 100)["results"]}
+            for cell in cells if cell.method == "nce"}  # fmt: skip
+    found = held_to({**cells, **worse})
+    assert found["nce_share"]["depth"]["values"] == pytest.approx([0.4, 0.5, 0.6])
+    assert found["nce_share"]["depth"]["verdict"] == "undecided within the spread"
+    shares = held_to({**cells, **easy})["nce_share"]
+    assert shares["depth"]["verdict"] == "reproduced" and shares["video"]["verdict"] == "not reproduced"
+    times = found["times_chance"]
+    assert times["test"]["joint"]["audio"]["values"] == pytest.approx([3.8, 3.9, 4.0])
+    assert times["test"]["joint"]["audio"]["verdict"] == "reproduced"
+    # a quarter less on combinations that were never seen
+    assert times["compositional"]["joint"]["audio"]["values"] == pytest.approx([2.85, 2.925, 3.0])
+    assert times["compositional"]["joint"]["audio"]["verdict"] == "undecided within the spread"
+    assert times["compositional"]["incremental"]["depth"]["mean"] == pytest.approx(3.0)
+    assert summary(cells, COST, WORDS)["held_to"] == held_to(cells)
 
 
 @pytest.mark.parametrize("key", ["flops_ratio", "bytes_ratio"])

@@ -29,6 +29,11 @@ REPORT: dict[str, Any] = {
         "UA9": {**row(-0.15), "measure": "with minus without", "values": [-0.1, -0.2], "verdict": "not reproduced"},
         "UA15": {"measure": "FLOPs", "values": [1.0, 1.0], "verdict": "reproduced"},
     },
+    "held_to": {
+        "range": [0.4, 0.8], "least": 3.0,
+        "nce_share": {"depth": {**row(0.5), "verdict": "reproduced"}},
+        "times_chance": {"compositional": {"joint": {"depth": {**row(1.2), "verdict": "not reproduced"}}}},
+    },
     "by_sense": {"UA6": {"depth": row(0.02), "point_cloud": row(0.04)}},
     "bound_words": {"stills": {"clips": 0.25}, "clips": {"stills": 0.5}},
 }  # fmt: skip
@@ -44,6 +49,9 @@ def test_the_tables_have_every_split_and_claim() -> None:
     )
     assert lines[5] == "| depth | compositional | 25.0 | 30.0 [25.0, 35.0] | 20.0 [15.0, 25.0] |  |"
     assert "| UA6 | grouping minus global | 0.020 | -0.030 to 0.070 | 2 | reproduced |" in lines
+    assert "| NCE alone, percent of full supervision | test | depth | 50.0 [45.0, 55.0] | reproduced |" in lines
+    assert "| joint, times chance | compositional | depth | 1.2 [1.1, 1.2] | not reproduced |" in lines
+    assert any("40 to 80 % of full supervision" in line and "at least 3 times chance" in line for line in lines)
     assert "| UA15 | FLOPs | 1.000 | exact | - | reproduced |" in lines
     assert "| UA6 | 2.0 [-3.0, 7.0] | 4.0 [-1.0, 9.0] |" in lines
     assert lines[-2:] == ["| stills |  | 25 |", "| clips | 50 |  |"]

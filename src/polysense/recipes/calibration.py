@@ -19,12 +19,11 @@ from polysense.recipes.cells import Cell, run_cells, settings_key
 from polysense.recipes.config import read_config
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
-from polysense.recipes.unialign_world import SENSES, score, work
+from polysense.recipes.unialign_world import SENSES, SHARE, score, work
 from polysense.storage import write_whole
 from polysense.world import WorldSummary, load_world, manifest_digests
 
 CALIBRATION_SEEDS = (100, 101)
-SHARE = (0.4, 0.8)  # of a fully supervised model, that NCE alone is to reach
 
 
 def run(reports: Path, output: Path, *, config: str = "world", seeds: Sequence[int] = CALIBRATION_SEEDS) -> Path:

@@ -17,9 +17,10 @@ def evidence_markdown(report: Mapping[str, Any]) -> str:
 
     Args:
         report: `senses` (sense to `bound` and, by split, methods to mean, low and high, and `chance`), `claims`,
-            `by_sense`, `bound_words`, `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
+            `held_to`, `by_sense`, `bound_words`, `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
     """
-    parts = [*_scores(report), "", *claim_lines(report["claims"]), "", *_by_sense(report), "", *_words(report)]
+    parts = [*_scores(report), "", *claim_lines(report["claims"]), "", *_held_to(report), "", *_by_sense(report), "",
+             *_words(report)]  # fmt: skip
     return "\n".join(parts) + "\n"
 
 
@@ -37,6 +38,25 @@ def _scores(report: Mapping[str, Any]) -> Iterator[str]:
             bound = _spread(entry["bound"]) if any("share_of_bound" in rows[method] for method in methods) else ""
             scores = " | ".join(_score(rows[method]) for method in methods)
             yield f"| {sense} | {split} | {100 * rows['chance']:.1f} | {scores} | {bound} |"
+
+
+def _held_to(report: Mapping[str, Any]) -> Iterator[str]:
+    held = report["held_to"]
+    low, high = (f"{100 * end:.0f}" for end in held["range"])
+    yield (
+        f"What every sense is held to: NCE alone reaches {low} to {high} % of full supervision, and top-1 is at least "
+        f"{held['least']:g} times chance. Means of {len(report['seeds'])} seeds with their 90 % intervals:"
+    )
+    yield ""
+    yield "| measure | split | sense | value | verdict |"
+    yield "|---|---|---|---|---|"
+    for sense, row in held["nce_share"].items():
+        yield f"| NCE alone, percent of full supervision | test | {sense} | {_spread(row)} | {row['verdict']} |"
+    for split, methods in held["times_chance"].items():
+        for method, senses in methods.items():
+            for sense, row in senses.items():
+                value = f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+                yield f"| {method}, times chance | {split} | {sense} | {value} | {row['verdict']} |"
 
 
 def _by_sense(report: Mapping[str, Any]) -> Iterator[str]:
