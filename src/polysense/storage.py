@@ -23,12 +23,13 @@ from typing import Any
 
 from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
 from polysense.modality import JsonValue
+from polysense.version import __version__
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 _FORMAT = 1
-_PACKAGES = ("polysense", "torch", "transformers", "safetensors", "accelerate")
+_PACKAGES = ("torch", "transformers", "safetensors", "accelerate")
 
 
 class FileSystem:
@@ -277,7 +278,7 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    installed = {}
+    installed = {"polysense": __version__}
     for name in _PACKAGES:
         try:
             installed[name] = metadata.version(name)

@@ -90,6 +90,28 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
     assert measured["metrics"][0]["value"] == 0.6125 and measured["dataset"]["name"] == "world stills test"
 
 
+def test_the_metadata_stays_short_and_the_table_has_everything() -> None:
+    senses = ("image", "depth", "audio", "video")
+    measures = [("zero-shot classification", "top1"), ("zero-shot classification", "top5"), ("retrieval", "R@1")]
+    figures = [result(modality=sense, dataset=data, task=task, metric=metric, value=0.123456789)
+               for sense in senses for data in ("a", "b") for task, metric in measures]  # fmt: skip
+    card = render_card(stage_record(), metrics_record(*figures))
+    front = card.split("---")[1]
+    listed = yaml.safe_load(front)["model-index"][0]["results"]
+    assert [(each["dataset"]["name"], each["dataset"]["config"]) for each in listed] == [
+        (data, sense) for sense in senses for data in ("a", "b")
+    ]
+    assert {metric["value"] for each in listed for metric in each["metrics"]} == {0.1235}
+    assert {metric["type"] for each in listed for metric in each["metrics"]} == {"top1"}
+    assert len(front.splitlines()) < 140 and card.count("\n| retrieval |") == 8
+
+
+def test_a_commit_that_files_differed_from_is_told_in_words() -> None:
+    card = render_card(stage_record(commit="0123abc+"), metrics_record(commit=""))
+    assert "commit `0123abc` with changes that were not committed, by" in card
+    assert "(seed 7, commit unknown)" in card and "0123abc+" not in card
+
+
 def test_figures_of_different_senses_stay_apart_in_the_metadata() -> None:
     card = render_card(stage_record(), metrics_record(result(), result(modality="image", value=0.9)))
     listed = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]

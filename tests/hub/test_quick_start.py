@@ -6,38 +6,41 @@ import ast
 
 import pytest
 
-from polysense.hub.quick_start import outcome, quick_start
+from polysense.hub.quick_start import outcome, published, quick_start
 from tests.hub.stages import comet_record, mera_record, stage_record
 
 
 @pytest.mark.parametrize("stage", [stage_record(), mera_record()])
 def test_the_code_is_python_that_loads_the_revision(stage: dict[str, object]) -> None:
-    code = quick_start(stage, "me/x", "stage-2")
+    code = quick_start(stage)
     ast.parse(code)
-    assert code.count('from_pretrained("me/x", revision="stage-2")') == 2
+    assert code.count('from_pretrained(".")') == 2  # where the card lies
+    public = published(code, "me/x", "v1")
+    ast.parse(public)
+    assert public.count('from_pretrained("me/x", revision="v1")') == 2
 
 
 def test_unialign_embeds_and_mera_asks_what_it_was_asked_when_it_was_tested() -> None:
-    assert quick_start(stage_record(), "x", "y").endswith('model.embed("depth", processor(depth=["depth.png"]))')
-    code = quick_start(mera_record(), "x", "y")
+    assert quick_start(stage_record()).endswith('model.embed("depth", processor(depth=["depth.png"]))')
+    code = quick_start(mera_record())
     assert '[{"type": "depth", "path": "depth.png"}, "\\nwhat is this ?"]' in code
-    assert '"\\nDescribe it briefly."' in quick_start(mera_record(hyperparameters={}), "x", "y")
+    assert '"\\nDescribe it briefly."' in quick_start(mera_record(hyperparameters={}))
     assert "unit vector" in outcome(stage_record()) and "the model says" in outcome(mera_record())
 
 
 def test_the_newest_sense_is_the_one_that_the_stage_trained() -> None:
-    code = quick_start(mera_record(modalities=["audio", "image", "text"], trained=["audio"]), "x", "y")
+    code = quick_start(mera_record(modalities=["audio", "image", "text"], trained=["audio"]))
     assert '"type": "audio", "path": "sound.flac"' in code
 
 
 def test_comet_shows_the_codes_of_the_sense_that_joined_last() -> None:
-    code = quick_start(comet_record(), "me/x", "stage-2")
+    code = quick_start(comet_record())
     ast.parse(code)
-    assert code.endswith('reader = CometReader.from_pretrained("me/x", revision="stage-2")\n'
+    assert code.endswith('reader = CometReader.from_pretrained(".")\n'
                          'codes = reader.codes("audio", "sound.flac").indices')  # fmt: skip
     assert "one code for every second" in outcome(comet_record())
 
 
 def test_features_that_were_computed_elsewhere_are_read_as_such() -> None:
-    code = quick_start(comet_record(hyperparameters={"stored": ["audio"]}), "me/x", "stage-2")
+    code = quick_start(comet_record(hyperparameters={"stored": ["audio"]}))
     assert code.endswith('reader.codes("audio", "features.npy").indices')

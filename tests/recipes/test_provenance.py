@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from polysense.recipes import provenance
+from polysense.version import __version__
 
 
 def test_the_command_holds_no_path_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -19,7 +20,12 @@ def test_the_command_holds_no_path_of_this_machine(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("program", "called"),
-    [("eval/x.py", "python eval/x.py"), ("{}/eval/x.py", "python eval/x.py"), ("/else/where/x.py", "python x.py")],
+    [
+        ("eval/x.py", "python eval/x.py"),
+        ("{}/eval/x.py", "python eval/x.py"),
+        ("/else/where/x.py", "python x.py"),
+        (f"{provenance._CHECKOUT}/eval/x.py", "python eval/x.py"),
+    ],
 )
 def test_a_script_can_be_called_as_the_command_says(
     program: str, called: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -36,6 +42,7 @@ def test_the_commit_is_that_of_the_checkout() -> None:
 def test_versions_name_every_package() -> None:
     found = provenance.versions()
     assert {"python", "torch", "transformers", "datasets"} <= found.keys()
+    assert found["polysense"] == __version__  # installed or run from a checkout
     assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
     assert provenance.machine().keys() == {"cpus", "load_average"}
 

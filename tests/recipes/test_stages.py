@@ -10,7 +10,7 @@ import pytest
 
 from polysense.errors import CheckpointError
 from polysense.models.unialign import UniAlignModel
-from polysense.recipes.stages import StageRecord, finished, log_parameters, save_stage, stage_folder
+from polysense.recipes.stages import StageRecord, finished, known_limits, log_parameters, save_stage, stage_folder
 from polysense.testing import tiny_clip, tiny_senses
 
 
@@ -66,3 +66,9 @@ def test_the_parameters_of_every_part_are_logged(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         log_parameters(model)
     assert "tokenizer depth" in caplog.text and "% of the base" in caplog.text
+
+
+def test_a_stage_of_the_embedded_world_says_that_it_saw_nothing_else(tmp_path: Path) -> None:
+    assert known_limits(tmp_path) == []
+    (tmp_path / "world.json").write_text("{}")
+    assert len(known_limits(tmp_path)) == 1 and "synthetic world" in known_limits(tmp_path)[0]

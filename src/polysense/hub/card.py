@@ -11,19 +11,18 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from polysense.errors import UnregisteredModalityError
+from polysense.hub.limits import limits
 from polysense.hub.public import redacted
 from polysense.hub.quick_start import outcome, quick_start
 from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage
 from polysense.modality import JsonValue, get_processor_class
-
-UNPUBLISHED = "path/to/this/folder"
-"""What a card's quick start loads from until `push_stage` puts the repository's name there."""
 
 _PIPELINES = {"unialign": "feature-extraction", "comet": "feature-extraction", "mera": "image-text-to-text"}
 _TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
 _RANKS = ("median_rank", "mean_rank")  # the metrics that are no shares
 _HUNDREDTHS = "CIDEr"  # how the metrics begin that papers print times 100 though they may exceed 1
 _MINUTE = 60
+_DIGITS = 4  # of a figure in the metadata
 
 
 def render_card(
@@ -31,7 +30,6 @@ def render_card(
     metrics: Mapping[str, JsonValue] | None = None,
     *,
     history: Sequence[Mapping[str, JsonValue]] = (),
-    repository: str = UNPUBLISHED,
 ) -> str:
     """The README.md of one stage's folder. Local paths are shortened and secrets removed on the way.
 
@@ -39,7 +37,6 @@ def render_card(
         stage: content of `stage.json`.
         metrics: content of `metrics.json`; `None` when the stage was not evaluated.
         history: `stage.json` of the earlier stages, first to last.
-        repository: what the quick start loads from.
 
     Raises:
         CheckpointError: a key is missing or of the wrong type.
@@ -54,10 +51,11 @@ def render_card(
         card_data=_card_data(stage, stages, metrics).to_yaml(),
         title=title,
         summary=_summary(stage),
-        quick_start=quick_start(stage, repository, f"stage-{stage['stage']}"),
+        quick_start=quick_start(stage),
         outcome=outcome(stage),
         unregistered=[name for name in stage["modalities"] if not _built_in(name)],
         history=stages,
+        limits=limits(stage, metrics),
         stage=stage,
         metrics=metrics,
         results=results,
@@ -72,25 +70,34 @@ def render_card(
     )  # fmt: skip
 
 
-def card_of_folder(folder: str | Path, *, repository: str = UNPUBLISHED) -> str:
+def card_of_folder(folder: str | Path) -> str:
     """The card of a stage's folder; the stages beside it give the history.
 
     Raises:
         CheckpointError: `stage.json` (or a `metrics.json` that is there) is missing, damaged or incomplete.
     """
     folder = Path(folder)
-    return render_card(read_stage(folder), read_metrics(folder), history=lineage(folder), repository=repository)
+    return render_card(read_stage(folder), read_metrics(folder), history=lineage(folder))
 
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters["cell"] = _cell
+    environment.filters["commit"] = _commit
     return environment.from_string((files(__package__) / "card_template.md").read_text(encoding="utf-8"))
 
 
 def _cell(value: object) -> str:
     """Text that stays inside its cell of a Markdown table."""
     return " ".join(str("not stated" if value is None else value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _commit(name: str | None) -> str:
+    """A commit in words; "+" after it says that files differed from it (`recipes.provenance.commit`)."""
+    if not name:
+        return "commit unknown"
+    changed = " with changes that were not committed" if name.endswith("+") else ""
+    return f"commit `{name.removesuffix('+')}`{changed}"
 
 
 def _card_data(
@@ -101,9 +108,9 @@ def _card_data(
             task_type=_slug(each["task"]), task_name=f"{each['task']} ({each['modality']})",
             dataset_type=_slug(each["dataset"]), dataset_name=each["dataset"],
             metric_type=each["metric"], metric_name=f"{each['metric']} ({each['modality']})",
-            metric_value=each["value"], dataset_config=each["modality"],
+            metric_value=round(each["value"], _DIGITS), dataset_config=each["modality"],
         )
-        for each in (metrics["results"] if metrics else [])
+        for each in _headlines(metrics)
     ]  # fmt: skip
     bases = [each["name"] for each in _base_models(stages) if _is_repository(each["name"])]
     return ModelCardData(
@@ -116,6 +123,14 @@ def _card_data(
         model_name=f"polysense-{stage['system']}-{stage['name']}",
         eval_results=results or None,
     )
+
+
+def _headlines(metrics: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """One figure of every sense and data set: the Hub lists those of the metadata, and the card's table has all."""
+    first: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for each in metrics["results"] if metrics else ():
+        first.setdefault((each["modality"], each["dataset"]), each)
+    return list(first.values())
 
 
 def _summary(stage: Mapping[str, Any]) -> str:
@@ -224,4 +239,4 @@ def _redacted(value: Any) -> Any:
     return [_redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-__all__ = ["UNPUBLISHED", "card_of_folder", "render_card"]
+__all__ = ["card_of_folder", "render_card"]

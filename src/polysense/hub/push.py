@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 
 from polysense.errors import CheckpointError, HubError, PolysenseError
-from polysense.hub.card import UNPUBLISHED
 from polysense.hub.public import redacted, secrets_in
+from polysense.hub.quick_start import published
 from polysense.hub.records import read_metrics, read_stage
 from polysense.safety import check_checkpoint_folder
 from polysense.storage import MANIFEST  # checksums of a folder as it lies here, before texts were made public
@@ -54,10 +55,10 @@ def push_stage(
     """
     folder, api = Path(folder), api or HfApi()
     stage = read_stage(folder)
-    tag = tag or f"stage-{stage['stage']}"
+    tag = tag or _tag(stage)
     if not _TAG.fullmatch(tag):
         raise HubError(f"{tag!r} cannot be a tag", fix="Use letters, digits, dots, dashes and underscores.")
-    contents = publishable(folder, repo_id)
+    contents = publishable(folder, repo_id, tag)
     with _hub_errors(repo_id, tag):
         api.create_repo(repo_id, private=private, exist_ok=True)
         refs = api.list_repo_refs(repo_id)
@@ -90,20 +91,21 @@ def push_run(run: str | Path, repo_id: str, *, private: bool = False, api: HfApi
     return [push_stage(path.parent, repo_id, private=private, api=api) for path in folders]
 
 
-def publishable(folder: Path, repo_id: str) -> dict[str, Content]:
-    """What would be sent: path in the repository to content, the card last.
+def publishable(folder: Path, repo_id: str, tag: str | None = None) -> dict[str, Content]:
+    """What would be sent: path in the repository to content, the card last, its quick start loading `tag` of it.
 
     Raises:
         CheckpointError: the folder is unsafe or incomplete, or a text file in it holds a secret.
     """
     check_checkpoint_folder(folder)
     read_metrics(folder)
+    tag = tag or _tag(read_stage(folder))
     contents: dict[str, Content] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in Path(name).parts)
         if path.is_file() and path.suffix in _KINDS and not hidden and path.name != MANIFEST:
-            contents[name] = _public_text(path, repo_id) if path.suffix in _TEXT else path
+            contents[name] = _public_text(path, repo_id, tag) if path.suffix in _TEXT else path
     if _CARD not in contents:
         raise CheckpointError(
             "the stage has no model card", where=folder / _CARD, fix="Write it: polysense card FOLDER."
@@ -112,7 +114,11 @@ def publishable(folder: Path, repo_id: str) -> dict[str, Content]:
     return contents
 
 
-def _public_text(path: Path, repo_id: str) -> bytes:
+def _tag(stage: Mapping[str, Any]) -> str:
+    return f"stage-{stage['stage']}"
+
+
+def _public_text(path: Path, repo_id: str, tag: str) -> bytes:
     """The text of a file as it may be published."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -124,7 +130,7 @@ def _public_text(path: Path, repo_id: str) -> bytes:
     if path.name in _VOCABULARY:
         return text.encode()
     public = redacted(text)
-    return (public.replace(UNPUBLISHED, repo_id) if path.name == _CARD else public).encode()
+    return (published(public, repo_id, tag) if path.name == _CARD else public).encode()
 
 
 def _published_before(api: HfApi, repo_id: str, tag: str, contents: dict[str, Content]) -> CommitInfo:

@@ -1,4 +1,4 @@
-"""The code of a model card's quick start, which runs as it stands beside a file of the name that it gives."""
+"""The code of a model card's quick start, which runs as it stands where there is a file of the name that it gives."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ _FEATURES = "features.npy"  # computed elsewhere, as those that the stage learne
 _INSTRUCTION = "Describe it briefly."
 _TOKENS = 32  # of an answer
 
+_HERE = 'from_pretrained(".")'
+
 Stage = Mapping[str, Any]
 
 
-def quick_start(stage: Stage, repository: str, revision: str) -> str:
-    """Python that loads a stage and uses it on a file of the sense that it trained last."""
-    return _CODE.get(stage["system"], _embedding)(stage, f'"{repository}", revision="{revision}"')
+def quick_start(stage: Stage) -> str:
+    """Python that loads a stage and uses it on a file of the sense that it trained last; it runs in its folder."""
+    return _CODE.get(stage["system"], _embedding)(stage)
+
+
+def published(text: str, repository: str, revision: str) -> str:
+    """A card whose quick start loads from the Hub in place of its own folder."""
+    return text.replace(_HERE, f'from_pretrained("{repository}", revision="{revision}")')
 
 
 def outcome(stage: Stage) -> str:
@@ -25,27 +32,27 @@ def outcome(stage: Stage) -> str:
     return _OUTCOMES.get(stage["system"], _VECTORS)
 
 
-def _embedding(stage: Stage, place: str) -> str:
+def _embedding(stage: Stage) -> str:
     modality = [*stage["modalities"], *stage["trained"]][-1]
     argument = _ARGUMENTS.get(modality, modality)
     return f"""\
 import polysense
 from transformers import AutoModel, AutoProcessor
 
-model = AutoModel.from_pretrained({place})
-processor = AutoProcessor.from_pretrained({place})
+model = AutoModel.{_HERE}
+processor = AutoProcessor.{_HERE}
 embedding = model.embed("{modality}", processor({argument}=["{_example(modality)}"]))"""
 
 
-def _answer(stage: Stage, place: str) -> str:
+def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
     asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or (_INSTRUCTION,)
     return f"""\
 import polysense
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-model = AutoModelForImageTextToText.from_pretrained({place})
-processor = AutoProcessor.from_pretrained({place})
+model = AutoModelForImageTextToText.{_HERE}
+processor = AutoProcessor.{_HERE}
 content = [{{"type": "{modality}", "path": "{_example(modality)}"}}, "\\n{asked[0]}"]
 chat = [{{"role": "user", "content": content}}]
 inputs = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
@@ -53,13 +60,13 @@ output = model.generate(**inputs, max_new_tokens={_TOKENS}, do_sample=False)
 answer = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)"""
 
 
-def _codes(stage: Stage, place: str) -> str:
+def _codes(stage: Stage) -> str:
     modality = [*stage["modalities"], *(sense for sense in stage["trained"] if sense != "text")][-1]
     stored = modality in stage["hyperparameters"].get("stored", ())
     return f"""\
 from polysense.recipes.comet_codes import CometReader
 
-reader = CometReader.from_pretrained({place})
+reader = CometReader.{_HERE}
 codes = reader.codes("{modality}", "{_FEATURES if stored else _example(modality)}").indices"""
 
 
@@ -67,7 +74,7 @@ def _example(modality: str) -> str:
     return _EXAMPLES.get(modality, f"your-{modality}-file")
 
 
-_CODE: Mapping[str, Callable[[Stage, str], str]] = {"mera": _answer, "comet": _codes}
+_CODE: Mapping[str, Callable[[Stage], str]] = {"mera": _answer, "comet": _codes}
 _VECTORS = (
     "Each row of `embedding` is a unit vector; the cosine of two of them, of whatever senses, says how well they "
     "match."
@@ -80,4 +87,4 @@ _OUTCOMES = {
 }
 
 
-__all__ = ["outcome", "quick_start"]
+__all__ = ["outcome", "published", "quick_start"]

@@ -37,7 +37,7 @@ from polysense.recipes.encoders import encoder_folder
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
 from polysense.recipes.features import train_features
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, save_stage
+from polysense.recipes.stages import StageRecord, known_limits, save_stage
 from polysense.storage import read_verified
 from polysense.trainer import LoopConfig, TrainingResult, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
@@ -275,7 +275,7 @@ class CometRun:
             base_model={"name": "frozen nets of single senses", "license": recipe.features_license},
             parameters=count_parameters(trained.model, lambda name: name.partition(".")[0]),
             hyperparameters={"method": stage.to_dict(), "stored": self._stored(), **self._common()},
-            seed=recipe.seed, steps=0, seconds=0.0,
+            seed=recipe.seed, steps=0, seconds=0.0, limits=known_limits(self.root),
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, save_stage
+from polysense.recipes.stages import StageRecord, known_limits, save_stage
 from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
@@ -228,7 +228,7 @@ class MeraRun:
             system="mera", stage=_number(folder), name=folder.name, parent=start.name if start else None,
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
             base_model=origin, parameters=model.parameter_table(),
-            hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
+            hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0, limits=known_limits(self.root),
         )  # fmt: skip
 
 

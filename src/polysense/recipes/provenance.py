@@ -11,14 +11,18 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("polysense", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy")
+from polysense.version import __version__
+
+_CHECKOUT = Path(__file__).parents[3]
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy")
 
 
 def command() -> str:
     """The command line of this process, to be typed where it was; paths of this machine shortened to what matters."""
     program = Path(sys.argv[0])
     if program.suffix == ".py":
-        here = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+        roots = [root for root in (Path.cwd(), _CHECKOUT) if program.is_relative_to(root)]
+        here = program.relative_to(roots[0]) if roots else program
         called = ["python", here.name if here.is_absolute() else str(here)]
     else:
         called = [program.name]
@@ -43,7 +47,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of every package that a figure may depend on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "polysense": __version__}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -14,8 +14,14 @@ from polysense.models.unialign import UniAlignModel
 from polysense.recipes.provenance import command, commit, versions
 from polysense.trainer import atomic_folder, verify_folder
 from polysense.trainer.resume import HARMLESS
+from polysense.world.build import SUMMARY
 
 logger = logging.getLogger(__name__)
+
+_SYNTHETIC = (
+    "All that it learned here is of a synthetic world: rendered scenes, synthesised sounds, sentences of few words. "
+    "How it does on photographs, recordings and people's words was not measured."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,11 @@ def save_stage(
         _write_json(temporary / "stage.json", stage)
         _write_json(temporary / "metrics.json", metrics)
         (temporary / "README.md").write_text(card_of_folder(temporary), encoding="utf-8")
+
+
+def known_limits(root: Path) -> list[str]:
+    """What nobody should expect of a stage whose data lie in `root`."""
+    return [_SYNTHETIC] if (root / SUMMARY).is_file() else []
 
 
 def finished(folder: Path) -> bool:

@@ -28,6 +28,7 @@ from polysense.recipes.sources import SourceSettings, WorldSettings, class_names
 from polysense.recipes.stages import (
     StageRecord,
     finished,
+    known_limits,
     log_parameters,
     save_stage,
     stage_folder,
@@ -313,6 +314,7 @@ class UniAlignRun:
             parameters=model.parameter_table(),
             steps=training.steps,
             seconds=round(training.seconds, 1),
+            limits=known_limits(self.root),
             **self._chosen(stage),
         )
 
