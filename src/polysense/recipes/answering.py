@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,15 @@ class AnswerEvaluator:
         Args:
             root: data root of the tests' data sets.
 
+        Raises: see `on`.
+        """
+        tests = self.settings.tests.items()
+        known = {name: test for name, test in tests if test.modality in self.model.modalities}
+        return self.on((name, test.modality, test.data.open(root)) for name, test in known.items())
+
+    def on(self, tests: Iterable[tuple[str, str, SampleDataset]]) -> Answers:
+        """Ask and score data sets, each one given as its name, the sense that it is about, and its samples.
+
         Raises:
             ManifestError, MediaError: a sample has nothing to ask about, or a file cannot be used.
             ConfigError: fewer than two captions, or a judge that cannot be asked.
@@ -175,13 +184,12 @@ class AnswerEvaluator:
         said: list[Said] = []
         results: list[Result] = []
         judgements: dict[str, Judgement] = {}
-        for name, test in self.settings.tests.items():
-            if test.modality in self.model.modalities:
-                own = self.ask(test.data.open(root), test.modality, name)
-                figures, judgement = self.score(own)
-                said, results = said + own, results + figures
-                if judgement is not None:
-                    judgements[name] = judgement
+        for name, modality, dataset in tests:
+            own = self.ask(dataset, modality, name)
+            figures, judgement = self.score(own)
+            said, results = said + own, results + figures
+            if judgement is not None:
+                judgements[name] = judgement
         return Answers(tuple(said), tuple(results), judgements)
 
     def ask(self, dataset: SampleDataset, modality: str, name: str) -> list[Said]:

@@ -213,6 +213,11 @@ def metrics_record(results: Sequence[Result], seed: int) -> dict[str, Any]:
     return {"command": command(), "commit": commit(), "seed": seed, "results": [asdict(each) for each in results]}
 
 
+def data_root(manifest: Path) -> Path:
+    """What a manifest's media are relative to: its folder, or the folder above if that one is called `manifests`."""
+    return manifest.parent.parent if manifest.parent.name == "manifests" else manifest.parent
+
+
 def run(
     checkpoint: str, manifests: Sequence[Path], output: Path | None = None, imports: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -232,7 +237,7 @@ def run(
     model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     results: list[Result] = []
     for path in manifests:
-        root = path.parent.parent if path.parent.name == "manifests" else path.parent
+        root = data_root(path)
         settings = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
         evaluator = Evaluator(model, processor, EvaluationSettings(splits={path.stem: [settings]}))
         results += evaluator.run(root)
@@ -243,4 +248,4 @@ def run(
     return record
 
 
-__all__ = ["EvaluationSettings", "Evaluator", "Result", "metrics_record", "run", "unique_pool"]
+__all__ = ["EvaluationSettings", "Evaluator", "Result", "data_root", "metrics_record", "run", "unique_pool"]
