@@ -51,6 +51,23 @@ def test_names_and_options_that_are_none_are_refused(override: str, message: str
         recipe(override).learning_method()
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("connector.learning_rates={conectors: 1.0e-3}",
+         r"connector: learning_rates: unknown key 'conectors'. Did you mean 'connectors'"),
+        ("realign.learning_rates={llm: 1.0e-3}",
+         r"realign: learning_rates: unknown key 'llm'. Known keys: connectors, language_model"),
+        ("joint.learning_rates={connectors: 1.0e-3, languagemodel: 2.0e-4}", "Did you mean 'language_model'"),
+        ("realign.learning_rates={language_model: 1.0e-3}", "realign: learning_rates: the connectors have no"),
+        ("joint.learning_rates={connectors: 1.0e-3}", "joint: learning_rates: the language model has no"),
+    ],
+)  # fmt: skip
+def test_every_part_that_trains_has_a_rate_and_nothing_else_has(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe(override)
+
+
 def test_data_sets_are_found_by_sense_and_those_with_captions_among_them(tmp_path: Path) -> None:
     extra = "sources.qa={modality: video, captions: false, data: {manifest: manifests/clips-train.jsonl}}"
     found = recipe(extra)
