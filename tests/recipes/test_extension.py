@@ -32,12 +32,15 @@ def overrides(parts: Parts, sense: str, *replayed: str, encoder: str | Path = "i
     """The world's recipe, tiny, with one stage; `replayed` senses have data sets as well."""
     data = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{MANIFESTS[name]}-train.jsonl, limit: 8}}}}"
             for name in (sense, *replayed)]  # fmt: skip
+    tests = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{MANIFESTS[name]}-test.jsonl}}}}"
+             for name in (sense, *replayed)]  # fmt: skip
     phases = [f"{phase}.{key}" for phase in ("connector", "joint", "realign")
               for key in ("batch_size=4", "steps=2", "epochs=null")]  # fmt: skip
     return [
         f"data_root={parts.world}", "world.size=tiny", "world.difficulty=standard",
         f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=unused",
-        f"sources={{{', '.join(data)}}}", f"stages=[{sense}]", "adapter.rank=2", "adapter.alpha=4.0",
+        f"sources={{{', '.join(data)}}}", f"evaluation.tests={{{', '.join(tests)}}}", f"stages=[{sense}]",
+        "adapter.rank=2", "adapter.alpha=4.0",
         "realign.replay=0.5", "loop.save_every=1", "loop.log_every=1", "loop.loader_workers=0", *phases,
     ]  # fmt: skip
 
@@ -107,6 +110,10 @@ def test_a_sense_that_is_known_and_a_merge_that_needs_the_beginning_are_refused(
         mera.run("world", tmp_path / "run", overrides(parts, "image"), start=llava)
     with pytest.raises(ConfigError, match=r"merge: merge method 'ties' needs the language model before"):
         mera.run("world", tmp_path / "run", [*overrides(parts, "video"), "merge=ties"], start=llava)
+    for method, name in (("ewc", "EWC"), ("pathweave", "PathWeave")):
+        rival = [*overrides(parts, "video", "image"), f"method={{name: {method}}}"]
+        with pytest.raises(ConfigError, match=f"stage-1: the stage has no adapter of its own that {name} could go on"):
+            mera.run("world", tmp_path / "run", rival, start=llava)
     assert not (tmp_path / "run").exists()
 
 

@@ -195,6 +195,17 @@ def read_adapter(folder: Path) -> StageAdapter:
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
 
 
+def check_record(folder: Path, method: str) -> None:
+    """Refuse the folder of a stage's adapter that has none, for a method that goes on from it.
+
+    Raises:
+        CheckpointError: naming the method.
+    """
+    if not (folder / RECORD).exists():
+        raise CheckpointError(f"the stage has no adapter of its own that {method} could go on from", where=folder,
+                              fix="Begin with a stage that this recipe trained, or learn by fresh_lora.")  # fmt: skip
+
+
 def check_adapter(model: nn.Module, adapter: StageAdapter) -> None:
     """Refuse an adapter whose factors are not of this model's weights.
 
@@ -315,6 +326,7 @@ __all__ = [
     "adapter_folder",
     "add_adapter",
     "check_adapter",
+    "check_record",
     "coefficient_of",
     "merge_adapter",
     "read_adapter",

@@ -23,6 +23,9 @@ from polysense.recipes.evaluation import Result, metrics_record
 from polysense.recipes.sources import DatasetSettings
 from polysense.trainer.mera import feature_counts
 
+VERDICTS = "verdicts.jsonl"
+"""File of a language model's verdicts, beside the trainings of a run."""
+
 CAPTIONING, ANSWERING = "captioning", "question answering"
 
 
@@ -244,6 +247,20 @@ class AnswerEvaluator:
         return [turn for turn in turns if turn.task == "caption"] + questions
 
 
+def check_test(dataset: SampleDataset, modality: str, conversations: Conversations) -> None:
+    """Refuse a test set whose first sample cannot be asked about, while that costs nothing.
+
+    Raises:
+        ConfigError: it is empty.
+        ManifestError, UnknownModalityError: the sample has nothing to ask about the sense, or not the sense.
+    """
+    if not len(dataset):
+        raise ConfigError("the test set is empty", fix="Name another file, or correct its conditions.")
+    sample = dataset[0]
+    sample.ref(modality)
+    conversations.test(sample, modality)
+
+
 def caption_result(said: Sequence[Said], tokenizer: str) -> Result:
     """CIDEr-D (1.0 is what papers print as 100); chance is that of another sample's caption."""
     references = [list(each.references) for each in said]
@@ -280,4 +297,13 @@ def _result(
     )  # fmt: skip
 
 
-__all__ = ["AnswerEvaluator", "AnsweringSettings", "Answers", "JudgeSettings", "Said", "TestSet"]
+__all__ = [
+    "VERDICTS",
+    "AnswerEvaluator",
+    "AnsweringSettings",
+    "Answers",
+    "JudgeSettings",
+    "Said",
+    "TestSet",
+    "check_test",
+]

@@ -49,6 +49,7 @@ class Start:
 
         Raises:
             ConfigError: naming the sense or the method.
+            CheckpointError: it lacks what the method goes on from.
         """
         if known := [sense for sense in stages if sense in self.senses]:
             raise ConfigError(f"{self.folder.name} has learned {', '.join(known)} already", where="stages",
@@ -57,6 +58,7 @@ class Start:
         if merge is not None and get_merge_method(merge).needs_base:
             raise ConfigError(f"merge method {merge!r} needs the language model before the first stage", where="merge",
                               fix="Use another method where a stage is continued.")  # fmt: skip
+        method.check_start(self.folder, self.stage)
         for sense in sorted(set(self.senses) - set(trained)):
             logger.warning("%s has no data set under sources: it is not realigned", sense)
 

@@ -15,10 +15,11 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil
 from polysense.continual import Phase, Stage, check_replay, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.data import SampleDataset
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, UnknownModalityError
 from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.recipes import llama_anchor, packaged_llm
+from polysense.recipes.answering import VERDICTS, check_test
 from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.encoders import encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
@@ -53,6 +54,8 @@ class MeraRun:
             with place(f"sources: {name}: data"):
                 self.datasets[name] = source.data.open(self.root)
         self._check_replay()
+        self._check_method()
+        self._check_evaluation()
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(recipe, output))
         self.llm = self._llm() if start is None else None
@@ -65,6 +68,31 @@ class MeraRun:
             if phase is not None and phase.replay and len(seen) > 1:
                 with place(f"{name}: replay"):
                     check_replay({each: self.datasets[each] for each in recipe.named_sources(senses)}, phase.replay)
+
+    def _check_method(self) -> None:
+        """Refuse a way of learning that cannot use the data of a sense, and not when another has been trained."""
+        for number in range(1, len(self.recipe.stages) + 1):
+            *earlier, _ = self._seen(number)
+            last = self.recipe.named_sources(earlier[-1:])
+            if earlier:
+                with place(f"stages: {self._seen(number)[-1]}: method"):
+                    self._method(number).check_data({name: self.datasets[name] for name in last})
+
+    def _check_evaluation(self) -> None:
+        """Refuse tests and a judge that cannot be used, and not when the first stage has been trained.
+
+        Tests of senses that are learned later wait for their stage, or for another run.
+        """
+        recipe, seen = self.recipe, self._seen(len(self.recipe.stages))
+        for name, test in recipe.evaluation.tests.items():
+            with place(f"evaluation: tests: {name}"):
+                if test.modality not in {*seen, *recipe.senses}:
+                    raise UnknownModalityError(test.modality, [*dict.fromkeys([*seen, *recipe.senses])])
+                if test.modality in seen:
+                    check_test(test.data.open(self.root), test.modality, recipe.conversations)
+        if recipe.evaluation.tests:
+            with place("evaluation: judge"):
+                recipe.evaluation.judge.judge(self.output / "training" / VERDICTS)
 
     # ---- what the stages are ------------------------------------------------------------------------------------
 
@@ -178,6 +206,7 @@ class MeraRun:
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
         number = self.stages.index(stage) + 1
         learning = self._method(number).learning(model, self._context(number, start, folder, training))
+        learning.check()
         for phase in stage.phases:
             if phase.name == "realign":
                 hashes["language model before realigning"] = self._language_model(model)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polysense.continual.stage_adapter import AdapterSettings
+from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.modality import JsonValue
 from polysense.models.mera import MeraForConditionalGeneration
@@ -80,6 +81,13 @@ class Learning:
     def __init__(self, model: MeraForConditionalGeneration, context: StageContext) -> None:
         self.model, self.context = model, context
 
+    def check(self) -> None:
+        """Before anything trains: refuse what the stage before has left, if it cannot be gone on from.
+
+        Raises:
+            CheckpointError, ConfigError: see the methods; nothing has been changed.
+        """
+
     def begin(self) -> None:
         """Before the language model trains: put in place what is to train (`LearningMethod.trains`)."""
 
@@ -103,6 +111,23 @@ class LearningMethod(ABC):
     def settings(self) -> dict[str, JsonValue]:
         """What a stage's key says of the method; stages of equal settings are one."""
         return {"method": {"name": self.name, **asdict(self)}}
+
+    def check_data(self, last: Mapping[str, SampleDataset]) -> None:  # noqa: B027  (most methods define none)
+        """Refuse the data sets of the sense before the one that is to be learned, if the method cannot use them.
+
+        Raises:
+            ConfigError: see the methods, most of which look at none.
+        """
+
+    def check_start(self, folder: Path, stage: int) -> None:  # noqa: B027  (likewise)
+        """Refuse a stage's folder that lacks what the method goes on from, before any weights are read.
+
+        Args:
+            stage: number of the folder's stage; 1 where it has no record, such as a LLaVA.
+
+        Raises:
+            CheckpointError: see the methods, of which some need nothing.
+        """
 
     @abstractmethod
     def trains(self, sense: str) -> str:

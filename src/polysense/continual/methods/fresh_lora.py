@@ -74,11 +74,15 @@ class LoraLearning(Learning):
         self.go_on: StageAdapter | None = None
         self.earlier: Sequence[StageAdapter] = ()
 
-    def begin(self) -> None:
+    def check(self) -> None:
         context = self.context
         self.earlier = [] if context.start is None else read_adapters(context.start)
         for each in self.earlier:
             check_adapter(self.model, each)
+
+    def begin(self) -> None:
+        if not self.earlier:
+            self.check()
         self.add()
 
     def add(self) -> None:

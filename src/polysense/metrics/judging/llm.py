@@ -102,6 +102,7 @@ class LlmJudge:
         api_key: str | None = None,
     ) -> None:
         load_client()
+        VerdictRecord(record)  # what is wrong with the file is told before there are answers to judge
         self.model, self.options, self._record = model, options or LlmJudgeOptions(), record
         self._base_url = self.options.base_url or os.environ.get("OPENAI_BASE_URL")  # as the client itself has it
         self._key = find_key(self._base_url, api_key)
