@@ -136,6 +136,15 @@ def test_the_stage_of_an_adapter_may_be_said(stages: Path, tmp_path: Path) -> No
         torch.testing.assert_close(four[key] - base[key], (one[key] - base[key]) / 4, atol=1e-6, rtol=1e-5)
 
 
+def test_an_adapter_is_merged_by_any_method_that_scales_it(stages: Path, tmp_path: Path) -> None:
+    adapter = str(stages / "adapters" / "stage-2")
+    for name, words in {"half": [], "fifth": ["--method", "task_arithmetic", "--options", "scale=0.2"]}.items():
+        assert main(["merge", str(stages / "llm"), adapter, "-o", str(tmp_path / name), *words]) == 0
+    base, half, fifth = (weights(folder) for folder in (stages / "llm", tmp_path / "half", tmp_path / "fifth"))
+    for key in base:
+        torch.testing.assert_close(fifth[key] - base[key], 0.4 * (half[key] - base[key]), atol=1e-6, rtol=1e-5)
+
+
 def test_all_stages_are_exported_as_one_adapter(
     stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +175,8 @@ def test_all_stages_are_exported_as_one_adapter(
         (["merge", "a", "b", "--options", "density=[1"], "the value is not YAML"),
         (["merge", "a", "nowhere/at/all"], "nowhere/at/all: there is no such folder"),
         (["merge", "a", "adapters/stage-1", "--method", "slerp"], "'slerp' does not add up deltas"),
-        (["merge", "a", "adapters/stage-1", "--shared", "lm_head"], "without base, shared modules or options"),
+        (["merge", "a", "adapters/stage-1", "--shared", "lm_head"], "without base or shared modules"),
+        (["merge", "a", "adapters/stage-1", "--options", "scale=2"], "'running_average' has no options ['scale']"),
         (["export", "a"], "there are no adapters"),
     ],
 )

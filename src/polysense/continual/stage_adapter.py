@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight, get_merge_method
 from polysense.merging.lora_delta import Factors
+from polysense.modality import JsonValue
 from polysense.nn.starts import named_draws
 from polysense.safety import read_json
 
@@ -83,9 +84,9 @@ class StageAdapter:
         return A, B, scaling * (1.0 if self.coefficient is None else self.coefficient)
 
 
-def coefficient_of(method: str | None, stage: int) -> float | None:
+def coefficient_of(method: str | None, stage: int, options: Mapping[str, JsonValue] | None = None) -> float | None:
     """What a delta counts: 1/i in the running average, 1 without a merge, `None` where a method only knows weights."""
-    return {"running_average": 1 / stage, None: 1.0}.get(method)
+    return 1.0 if method is None else get_merge_method(method).coefficient(stage, options)
 
 
 def add_adapter(
@@ -137,25 +138,41 @@ def _lora_layers(wrapped: Any) -> Iterator[tuple[str, tuple[nn.Parameter, nn.Par
             yield f"{name.removeprefix(ROOT)}.weight", pair
 
 
-def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAdapter:
-    """The adapter of a peft model as factors, copied."""
+def trained_adapter(
+    wrapped: Any, *, stage: int, method: str | None, options: Mapping[str, JsonValue] | None = None
+) -> StageAdapter:
+    """The adapter of a peft model as factors, copied.
+
+    Args:
+        method, options: by which it is to be merged, see `merge_adapter`.
+
+    Raises:
+        ConfigError: an unknown method, or options that it cannot have.
+    """
     config = wrapped.peft_config["default"]
     scaling = config.lora_alpha / config.r
     factors = {
         key: (A.detach().cpu().clone(), B.detach().cpu().clone(), scaling) for key, (A, B) in _lora_layers(wrapped)
     }
-    return StageAdapter(stage, coefficient_of(method, stage), factors)
+    return StageAdapter(stage, coefficient_of(method, stage, options), factors)
 
 
-def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: str | None) -> None:
+def save_adapter(
+    wrapped: Any,
+    folder: Path,
+    adapter: StageAdapter,
+    *,
+    method: str | None,
+    options: Mapping[str, JsonValue] | None = None,
+) -> None:
     """Write an adapter as peft does (`PeftModel.from_pretrained` reads it), with its place in the merge."""
     wrapped.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     config = {**read_json(path), "base_model_name_or_path": None}  # a local path, which is nothing to publish
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient,
-              "whole": adapter.whole}  # fmt: skip
+    record = {"stage": adapter.stage, "method": method, "options": dict(options or {}),
+              "coefficient": adapter.coefficient, "whole": adapter.whole}  # fmt: skip
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -253,6 +270,7 @@ def merge_adapter(
     adapter: StageAdapter,
     *,
     method: str | None,
+    options: Mapping[str, JsonValue] | None = None,
     base: Mapping[str, Tensor] | None = None,
     earlier: Sequence[StageAdapter] = (),
 ) -> float:
@@ -262,6 +280,7 @@ def merge_adapter(
 
     Args:
         method: a registered merge method; `None` adds the delta whole, as plain fine-tuning does.
+        options: of the method.
         base: W_0 by key, where it is at hand. With all earlier coefficients the weights are W_0 + sum_i (s/i) B_i A_i,
             else W_{i-1} + (s/i) B_i A_i.
         earlier: the adapters of the stages before.
@@ -289,7 +308,8 @@ def merge_adapter(
         else:
             current = effective_weight(before, [adapter.factors[key]])
             origin = None if base is None else {key: base[key].float().cpu()}
-            merged = merge({key: before.float()}, {key: current}, stage=adapter.stage, base=origin)[key]
+            states = {key: before.float()}, {key: current}
+            merged = merge(*states, stage=adapter.stage, base=origin, **(options or {}))[key]
         weight.copy_(merged.to(weight.device, weight.dtype))
     logger.info("merged stage %d (%s); sums over all stages and over the last differ by at most %.3g",
                 adapter.stage, method or "added whole", difference)  # fmt: skip
