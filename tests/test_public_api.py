@@ -123,6 +123,7 @@ SURFACE = {
         "MergeMethod",
         "add_deltas",
         "average_continued",
+        "chosen_method",
         "concatenate_factors",
         "dare",
         "effective_weight",

@@ -27,6 +27,7 @@ def recipe(*overrides: str) -> MeraRecipe:
         (["method={name: ewc, strength: 100, share: 0.05}"], Ewc(strength=100.0, share=0.05)),
         (["method={name: pathweave, noise: true}", "merge=null"], PathWeave(noise=True)),
         (["method.merge=ties"], FreshLora(merge="ties")),
+        (["merge={name: ties, density: 0.3}"], FreshLora(merge={"name": "ties", "density": 0.3})),
     ],
     ids=str,
 )
@@ -44,6 +45,9 @@ def test_the_way_of_learning_is_named_with_its_options(overrides: list[str], met
         ("method={name: pathweave, in_adapter_start: zero}", "method: in_adapter_start: 'zero' is not a choice"),
         ("method={name: ewc, merge: ties}", "method: unknown key 'merge'"),
         ("merge=average", "method: there is no merge method 'average'"),
+        ("merge={name: ties, density: 2.0}", "method: density: density is 2"),
+        ("merge={name: ties, dense: 0.3}", r"method: merge method 'ties' has no options \['dense'\]. It has: density"),
+        ("merge={density: 0.3}", "method: there is no merge method 'without a name'"),
     ],
 )
 def test_names_and_options_that_are_none_are_refused(override: str, message: str) -> None:

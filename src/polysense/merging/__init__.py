@@ -12,7 +12,14 @@ from polysense.merging.lora_delta import (
     lora_delta,
     merge_coefficients,
 )
-from polysense.merging.registry import Block, MergeMethod, get_merge_method, merge_methods, register_merge_method
+from polysense.merging.registry import (
+    Block,
+    MergeMethod,
+    chosen_method,
+    get_merge_method,
+    merge_methods,
+    register_merge_method,
+)
 from polysense.merging.running_average import running_average
 from polysense.merging.slerp import slerp
 from polysense.merging.streaming import add_deltas, merge_folders
@@ -24,6 +31,7 @@ __all__ = [
     "MergeMethod",
     "add_deltas",
     "average_continued",
+    "chosen_method",
     "concatenate_factors",
     "dare",
     "effective_weight",

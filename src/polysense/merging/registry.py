@@ -263,6 +263,18 @@ def get_merge_method(name: str) -> MergeMethod:
     return _METHODS[name]
 
 
+def chosen_method(choice: str | Mapping[str, JsonValue]) -> tuple[MergeMethod, dict[str, JsonValue]]:
+    """The method that a config names, with its options: a bare name, or `{name: ties, density: 0.3}`.
+
+    Raises:
+        ConfigError: no name or an unknown one, or an option that is unknown or impossible.
+    """
+    options = {"name": choice} if isinstance(choice, str) else dict(choice)
+    method = get_merge_method(str(options.pop("name", "without a name")))
+    method.prepare(2, options, has_base=True)
+    return method, options
+
+
 def merge_methods() -> tuple[str, ...]:
     """Names of the registered methods, in order of registration."""
     return tuple(_METHODS)

@@ -11,7 +11,7 @@ from typing import Any
 from polysense.continual.methods import FreshLora, LearningMethod
 from polysense.errors import ConfigError
 from polysense.hub.records import read_stage
-from polysense.merging import get_merge_method
+from polysense.merging import chosen_method
 from polysense.models.base import local_folder
 from polysense.models.mera.checkpoint import check_mera
 
@@ -55,9 +55,10 @@ class Start:
             raise ConfigError(f"{self.folder.name} has learned {', '.join(known)} already", where="stages",
                               fix=f"Take out what it has: {', '.join(self.senses)}.")  # fmt: skip
         merge = method.merge if isinstance(method, FreshLora) else None
-        if merge is not None and get_merge_method(merge).needs_base:
-            raise ConfigError(f"merge method {merge!r} needs the language model before the first stage", where="merge",
-                              fix="Use another method where a stage is continued.")  # fmt: skip
+        chosen = None if merge is None else chosen_method(merge)[0]
+        if chosen is not None and chosen.needs_base:
+            raise ConfigError(f"merge method {chosen.name!r} needs the language model before the first stage",
+                              where="merge", fix="Use another method where a stage is continued.")  # fmt: skip
         method.check_start(self.folder, self.stage)
         for sense in sorted(set(self.senses) - set(trained)):
             logger.warning("%s has no data set under sources: it is not realigned", sense)

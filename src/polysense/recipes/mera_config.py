@@ -100,8 +100,8 @@ class MeraRecipe:
             questions.
         realign: last phase from the second stage on: all connectors, on replay alone; with a rate of its
             "language_model", that too. `None` leaves it out.
-        merge: method by which the language model is merged after the second phase; `None` keeps it as trained. Only
-            methods that merge look at it.
+        merge: method by which the language model is merged after the second phase, a name or `{name: ties, density:
+            0.3}`; `None` keeps it as trained. Only methods that merge look at it.
         method: way of learning from the second stage on, `{name: ..., **options}` (`polysense.continual.methods`).
         adapter: the LoRA, or other adapters of its size and place.
         conversations: what samples are asked.
@@ -128,7 +128,7 @@ class MeraRecipe:
     joint: PhaseSettings
     loop: LoopConfig
     realign: PhaseSettings | None = None
-    merge: str | None = "running_average"
+    merge: str | Mapping[str, Any] | None = "running_average"
     method: Mapping[str, Any] = field(default_factory=lambda: {"name": "fresh_lora"})
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     conversations: Conversations = field(default_factory=Conversations)

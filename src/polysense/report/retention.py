@@ -55,10 +55,18 @@ def method_name(stage: StageResults) -> str:
     if "method" in options:
         name = _METHODS.get(options["method"]["name"], str(options["method"]["name"]))
     elif merge is not None:
-        name = "merging" if merge == "running_average" else f"merging by {merge}"
+        name = "merging" if merge == "running_average" else f"merging by {_merge_name(merge)}"
     else:
         name = f"replay {100 * replay:g} %" if replay else "fine-tuning"
     return f"{name} and realigning" if realigned else name
+
+
+def _merge_name(merge: str | Mapping[str, Any]) -> str:
+    """A merge method with the options that a config gave it."""
+    if isinstance(merge, str):
+        return merge
+    options = ", ".join(f"{key} {value}" for key, value in merge.items() if key != "name")
+    return f"{merge['name']} ({options})"
 
 
 def _codebook_method(stage: StageResults, learning: Mapping[str, Any]) -> str:

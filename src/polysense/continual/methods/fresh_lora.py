@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from polysense.continual.stage_adapter import (
     save_adapter,
     trained_adapter,
 )
-from polysense.merging import get_merge_method
+from polysense.merging import chosen_method
 from polysense.modality import JsonValue
 from polysense.models.mera import MeraForConditionalGeneration
 
@@ -31,20 +31,24 @@ class FreshLora(LearningMethod):
     """MERA (section 4.1), and fine-tuning.
 
     Attributes:
-        merge: method by which a stage's LoRA is merged; `None` adds it whole, which is fine-tuning.
+        merge: method by which a stage's LoRA is merged, a name or `{name: ties, density: 0.3}`; `None` adds it whole,
+            which is fine-tuning. A method that draws does so by the run's seed, unless the options name one.
 
     Raises:
-        ConfigError: there is no such merge method.
+        ConfigError: there is no such merge method, or it cannot have such options.
     """
 
-    merge: str | None = "running_average"
+    merge: str | Mapping[str, JsonValue] | None = "running_average"
 
     def __post_init__(self) -> None:
         if self.merge is not None:
-            get_merge_method(self.merge)
+            chosen_method(self.merge)
 
     def settings(self) -> dict[str, JsonValue]:
-        return {"merge": self.merge}
+        if self.merge is None:
+            return {"merge": None}
+        method, options = chosen_method(self.merge)
+        return {"merge": {"name": method.name, **options} if options else method.name}
 
     def trains(self, sense: str) -> str:
         return TRAINED
@@ -60,16 +64,25 @@ class LoraLearning(Learning):
         merge: see `FreshLora`.
 
     Attributes:
+        merge: name and options of the merge method, as `merge_adapter` takes them.
         wrapped: the peft model, between `begin` and `finish`.
         go_on: the adapter that is trained on, if it is not a fresh one.
         earlier: adapters that the weights are a sum with.
     """
 
     def __init__(
-        self, model: MeraForConditionalGeneration, context: StageContext, *, merge: str | None = None
+        self,
+        model: MeraForConditionalGeneration,
+        context: StageContext,
+        *,
+        merge: str | Mapping[str, JsonValue] | None = None,
     ) -> None:
         super().__init__(model, context)
-        self.merge = merge
+        self.merge: dict[str, Any] = {"method": None}
+        if merge is not None:
+            method, options = chosen_method(merge)
+            drawn = {"seed": context.seed} if "seed" in method.options else {}
+            self.merge = {"method": method.name, "options": {**drawn, **options}}
         self.wrapped: Any = None
         self.go_on: StageAdapter | None = None
         self.earlier: Sequence[StageAdapter] = ()
@@ -94,11 +107,11 @@ class LoraLearning(Learning):
 
     def finish(self) -> None:
         context = self.context
-        adapter = trained_adapter(self.wrapped, stage=context.number, method=self.merge)
+        adapter = trained_adapter(self.wrapped, stage=context.number, **self.merge)
         adapter = replace(adapter, whole=context.whole)
         context.on_main(lambda: self._keep(adapter))
         base = context.base_weights() if self.earlier else {}
-        merge_adapter(self.wrapped, adapter, method=self.merge, base=base or None, earlier=self.earlier)
+        merge_adapter(self.wrapped, adapter, **self.merge, base=base or None, earlier=self.earlier)
 
     def save(self, folder: Path) -> None:
         if self.earlier:
@@ -112,4 +125,4 @@ class LoraLearning(Learning):
     def _keep(self, adapter: StageAdapter) -> None:
         """Put the trained adapter aside: once it is merged, peft cannot write it any more."""
         shutil.rmtree(self._kept, ignore_errors=True)
-        save_adapter(self.wrapped, self._kept, adapter, method=self.merge)
+        save_adapter(self.wrapped, self._kept, adapter, **self.merge)
