@@ -154,10 +154,10 @@ def _merge_adapters(
 
     Raises:
         ConfigError: a method that is no sum of deltas, options that it cannot have, or an adapter of another model.
-        CheckpointError: an adapter that cannot be read.
+        CheckpointError: an adapter that cannot be read, or was trained on other weights.
     """
-    from polysense.continual.peft_export import bare_key
-    from polysense.continual.stage_adapter import RECORD, coefficient_of, read_factors
+    from polysense.continual.adapter_checks import check_added
+    from polysense.continual.stage_adapter import RECORD, bare_key, coefficient_of, read_factors
     from polysense.merging import add_deltas
     from polysense.merging.weight_files import read_headers
     from polysense.safety import read_json
@@ -175,4 +175,5 @@ def _merge_adapters(
         for key, (A, B, scaling) in read_factors(adapter).items():
             own = key if key in weights else bare_key(key)  # a MERA stage's adapter on the bare language model
             deltas.setdefault(own, []).append((A, B, scaling * coefficient))
+    check_added(models[0], models[1:])
     add_deltas(models[0], deltas, output, finish=_forget)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +26,10 @@ from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight, get_merge_method
 from polysense.merging.lora_delta import Factors
 from polysense.modality import JsonValue
+from polysense.models.base import weights_digest
 from polysense.nn.starts import named_draws
 from polysense.safety import read_json
+from polysense.storage import digest, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +73,16 @@ class StageAdapter:
         coefficient: what its delta counts in the merged weights; `None` where they are no such sum.
         factors: key of a weight to its (A, B, scaling).
         whole: whether it is all that the stage has changed of the language model; not where realigning trained that.
+        base, merged: digests of the weights that it was trained on, and of those that its stage ended with; `None` in
+            folders of the time before they were recorded.
     """
 
     stage: int
     coefficient: float | None
     factors: Mapping[str, Factors]
     whole: bool = True
+    base: str | None = None
+    merged: str | None = None
 
     def scaled(self, key: str) -> Factors:
         """Factors of a weight as they enter the sum."""
@@ -87,6 +93,20 @@ class StageAdapter:
 def coefficient_of(method: str | None, stage: int, options: Mapping[str, JsonValue] | None = None) -> float | None:
     """What a delta counts: 1/i in the running average, 1 without a merge, `None` where a method only knows weights."""
     return 1.0 if method is None else get_merge_method(method).coefficient(stage, options)
+
+
+def bare_key(key: str) -> str:
+    """Name that a weight of MERA's language model has in the language model alone."""
+    return key.replace("model.language_model.", "model.", 1)
+
+
+def base_digest(keys: Iterable[str], weight_of: Callable[[str], Tensor]) -> str:
+    """SHA-256 of weights of a language model, the same for it alone and within a MERA model.
+
+    Those that an adapter changes tell its base: heads may be tied or not, and vocabularies grow.
+    """
+    found = (weights_digest({bare_key(key): weight_of(key)}) for key in sorted(keys, key=bare_key))
+    return digest(" ".join(found).encode())
 
 
 def add_adapter(
@@ -141,7 +161,7 @@ def _lora_layers(wrapped: Any) -> Iterator[tuple[str, tuple[nn.Parameter, nn.Par
 def trained_adapter(
     wrapped: Any, *, stage: int, method: str | None, options: Mapping[str, JsonValue] | None = None
 ) -> StageAdapter:
-    """The adapter of a peft model as factors, copied.
+    """The adapter of a peft model as factors, copied, with a digest of what it was trained on.
 
     Args:
         method, options: by which it is to be merged, see `merge_adapter`.
@@ -154,7 +174,9 @@ def trained_adapter(
     factors = {
         key: (A.detach().cpu().clone(), B.detach().cpu().clone(), scaling) for key, (A, B) in _lora_layers(wrapped)
     }
-    return StageAdapter(stage, coefficient_of(method, stage, options), factors)
+    layer = "base_layer.weight"
+    base = base_digest(factors, lambda key: wrapped.get_parameter(f"{ROOT}{key.removesuffix('weight')}{layer}"))
+    return StageAdapter(stage, coefficient_of(method, stage, options), factors, base=base)
 
 
 def save_adapter(
@@ -172,8 +194,15 @@ def save_adapter(
     config = {**read_json(path), "base_model_name_or_path": None}  # a local path, which is nothing to publish
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     record = {"stage": adapter.stage, "method": method, "options": dict(options or {}),
-              "coefficient": adapter.coefficient, "whole": adapter.whole}  # fmt: skip
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+              "coefficient": adapter.coefficient, "whole": adapter.whole, "base": adapter.base,
+              "merged": adapter.merged}  # fmt: skip
+    write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def record_merged(folder: Path, model: nn.Module, keys: Iterable[str]) -> None:
+    """Note in the folder of an adapter which weights its stage ended with, once nothing changes them any more."""
+    record = {**read_json(folder / RECORD), "merged": base_digest(keys, model.get_parameter)}
+    write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def adapter_folder(folder: Path, stage: int) -> Path:
@@ -206,21 +235,11 @@ def read_adapter(folder: Path) -> StageAdapter:
     try:
         coefficient = record["coefficient"]
         coefficient = None if coefficient is None else float(coefficient)
-        return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]))
+        known = {name: record.get(name) for name in ("base", "merged")}
+        return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]), **known)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
-
-
-def check_record(folder: Path, method: str) -> None:
-    """Refuse the folder of a stage's adapter that has none, for a method that goes on from it.
-
-    Raises:
-        CheckpointError: naming the method.
-    """
-    if not (folder / RECORD).exists():
-        raise CheckpointError(f"the stage has no adapter of its own that {method} could go on from", where=folder,
-                              fix="Begin with a stage that this recipe trained, or learn by fresh_lora.")  # fmt: skip
 
 
 def check_adapter(model: nn.Module, adapter: StageAdapter) -> None:
@@ -345,13 +364,15 @@ __all__ = [
     "StageAdapter",
     "adapter_folder",
     "add_adapter",
+    "bare_key",
+    "base_digest",
     "check_adapter",
-    "check_record",
     "coefficient_of",
     "merge_adapter",
     "read_adapter",
     "read_adapters",
     "read_factors",
+    "record_merged",
     "save_adapter",
     "take_out",
     "trained_adapter",

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polysense.continual.methods import Ewc, FreshLora
-from polysense.continual.stage_adapter import adapter_folder, read_adapter
+from polysense.continual.stage_adapter import adapter_folder, read_adapter, record_merged
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight
 from polysense.models.mera import MeraForConditionalGeneration
@@ -128,6 +128,7 @@ def test_a_stage_whose_realigning_changed_the_language_model_is_taken_as_it_is(t
     key = next(iter(adapter.factors))
     model.get_parameter(key).data += 1.0
     model.save_pretrained(chain.stage(1))
+    record_merged(adapter_folder(chain.stage(1), 1), model, adapter.factors)
     before = logits(model)
     begun, _ = chain.begun(METHOD, 2)
     assert torch.allclose(logits(begun), before, atol=1e-4)

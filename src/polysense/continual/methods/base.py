@@ -16,7 +16,8 @@ from typing import Any, ClassVar, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from polysense.continual.stage_adapter import AdapterSettings
+from polysense.continual.adapter_checks import check_base
+from polysense.continual.stage_adapter import AdapterSettings, StageAdapter
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.modality import JsonValue
@@ -87,6 +88,15 @@ class Learning:
         Raises:
             CheckpointError, ConfigError: see the methods; nothing has been changed.
         """
+
+    def check_base(self, adapter: StageAdapter) -> None:
+        """Refuse a language model that is no longer the one that the first stage's adapter was trained on.
+
+        Raises:
+            CheckpointError: naming it. Whatever was computed from W_0 would be of two models.
+        """
+        if self.context.llm is not None and adapter.whole:
+            check_base(self.context.base_weights(), adapter, self.context.llm)
 
     def begin(self) -> None:
         """Before the language model trains: put in place what is to train (`LearningMethod.trains`)."""

@@ -14,6 +14,7 @@ from typing import cast
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from polysense.continual.adapter_checks import check_adapters, check_record
 from polysense.continual.ewc import OnlineEwc
 from polysense.continual.fisher import sample_fisher
 from polysense.continual.methods.base import Learning, LearningMethod, Penalty, StageContext, register_method
@@ -23,8 +24,6 @@ from polysense.continual.stage_adapter import (
     TRAINED,
     StageAdapter,
     adapter_folder,
-    check_adapter,
-    check_record,
     read_adapter,
     take_out,
 )
@@ -95,7 +94,8 @@ class EwcLearning(LoraLearning):
         context = self.context
         self.method.check_start(context.previous, context.number - 1)
         self.go_on = read_adapter(adapter_folder(context.previous, context.number - 1))
-        check_adapter(self.model, self.go_on)
+        check_adapters(self.model, [self.go_on])
+        self.check_base(self.go_on)
 
     def begin(self) -> None:
         if self.go_on is None:

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from polysense.continual.adapter_checks import check_adapters
 from polysense.continual.methods.base import Learning, LearningMethod, StageContext, register_method
 from polysense.continual.stage_adapter import (
     TRAINED,
     StageAdapter,
     adapter_folder,
     add_adapter,
-    check_adapter,
     merge_adapter,
     read_adapters,
+    record_merged,
     save_adapter,
     trained_adapter,
 )
@@ -68,6 +69,7 @@ class LoraLearning(Learning):
         wrapped: the peft model, between `begin` and `finish`.
         go_on: the adapter that is trained on, if it is not a fresh one.
         earlier: adapters that the weights are a sum with.
+        adapted: keys of the weights that it changes, from `finish` on.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class LoraLearning(Learning):
         self.wrapped: Any = None
         self.go_on: StageAdapter | None = None
         self.earlier: Sequence[StageAdapter] = ()
+        self.adapted: tuple[str, ...] = ()
 
     def check(self) -> None:
         context = self.context
         self.earlier = [] if context.start is None else read_adapters(context.start)
-        for each in self.earlier:
-            check_adapter(self.model, each)
+        check_adapters(self.model, self.earlier)
+        for first in self.earlier[:1]:
+            self.check_base(first)
 
     def begin(self) -> None:
         if not self.earlier:
@@ -108,7 +112,7 @@ class LoraLearning(Learning):
     def finish(self) -> None:
         context = self.context
         adapter = trained_adapter(self.wrapped, stage=context.number, **self.merge)
-        adapter = replace(adapter, whole=context.whole)
+        adapter, self.adapted = replace(adapter, whole=context.whole), tuple(adapter.factors)
         context.on_main(lambda: self._keep(adapter))
         base = context.base_weights() if self.earlier else {}
         merge_adapter(self.wrapped, adapter, **self.merge, base=base or None, earlier=self.earlier)
@@ -116,7 +120,9 @@ class LoraLearning(Learning):
     def save(self, folder: Path) -> None:
         if self.earlier:
             shutil.copytree(self.context.previous / "adapters", folder / "adapters")
-        shutil.copytree(self._kept, adapter_folder(folder, self.context.number))
+        own = adapter_folder(folder, self.context.number)
+        shutil.copytree(self._kept, own)
+        record_merged(own, self.model, self.adapted)
 
     @property
     def _kept(self) -> Path:

@@ -12,12 +12,11 @@ from typing import Literal, cast
 
 import torch
 
+from polysense.continual.adapter_checks import check_adapters, check_record
 from polysense.continual.methods.base import Learning, LearningMethod, StageContext, register_method
 from polysense.continual.stage_adapter import (
     StageAdapter,
     adapter_folder,
-    check_adapter,
-    check_record,
     read_adapter,
     take_out,
 )
@@ -70,7 +69,8 @@ class PathWeaveLearning(Learning):
         if outside := [key for key in self.first.factors if not key.startswith(_PREFIX)]:
             raise ConfigError(f"{outside[0]} is no part of the language model", where="adapter: targets",
                               fix="Give a pattern of its layers alone.")  # fmt: skip
-        check_adapter(self.model, self.first)
+        check_adapters(self.model, [self.first])
+        self.check_base(self.first)
 
     def begin(self) -> None:
         if self.first is None:
