@@ -101,6 +101,8 @@ def test_every_stage_is_a_folder_that_loads_alone_and_answers(output: Path, part
     record = json.loads((second / "stage.json").read_text())
     assert (record["system"], record["stage"], record["parent"]) == ("mera", 2, first.name)
     assert record["steps"] == 6 and "language model" in record["parameters"]
+    assert (record["merge"]["method"], record["merge"]["coefficient"]) == ("running_average", 0.5)
+    assert set(record["merge"]["rounding"]) == {"once", "by_stage"}
     assert "library_name: polysense" in (second / "README.md").read_text()
 
 

@@ -90,6 +90,20 @@ class StageAdapter:
         return A, B, scaling * (1.0 if self.coefficient is None else self.coefficient)
 
 
+@dataclass(frozen=True)
+class MergeErrors:
+    """What rounding has done to merged weights, as greatest absolute differences.
+
+    Attributes:
+        once: between the weights and the float32 sum that they were rounded from.
+        by_stage: between the sums from W_0 and from W_{i-1}, whose weights were rounded after every stage; 0 where
+            only one of them can be had.
+    """
+
+    once: float = 0.0
+    by_stage: float = 0.0
+
+
 def coefficient_of(method: str | None, stage: int, options: Mapping[str, JsonValue] | None = None) -> float | None:
     """What a delta counts: 1/i in the running average, 1 without a merge, `None` where a method only knows weights."""
     return 1.0 if method is None else get_merge_method(method).coefficient(stage, options)
@@ -292,7 +306,7 @@ def merge_adapter(
     options: Mapping[str, JsonValue] | None = None,
     base: Mapping[str, Tensor] | None = None,
     earlier: Sequence[StageAdapter] = (),
-) -> float:
+) -> MergeErrors:
     """Take the adapter out of the wrapped model, in place, and merge what it stands for into the weights.
 
     Computed in float32 and rounded once to the weights' own dtype.
@@ -304,16 +318,13 @@ def merge_adapter(
             else W_{i-1} + (s/i) B_i A_i.
         earlier: the adapters of the stages before.
 
-    Returns:
-        The greatest difference between these two sums (0 where only one can be had): their rounding errors.
-
     Raises:
         ConfigError: an unknown method, or one that needs W_0 where there is none.
     """
     merge = None if adapter.coefficient is not None else get_merge_method(str(method))
     model = wrapped.unload()
     whole = base is not None and all(each.whole and each.coefficient is not None for each in earlier)
-    difference = 0.0
+    once = by_stage = 0.0
     for key in adapter.factors:
         weight = model.get_parameter(key)
         before = weight.detach().cpu()
@@ -322,17 +333,19 @@ def merge_adapter(
             if whole and base is not None:
                 chain = [each.scaled(key) for each in (*earlier, adapter) if key in each.factors]
                 summed = effective_weight(base[key].cpu(), chain)
-                difference = max(difference, float((summed - merged).abs().max()))
+                by_stage = max(by_stage, float((summed - merged).abs().max()))
                 merged = summed
         else:
             current = effective_weight(before, [adapter.factors[key]])
             origin = None if base is None else {key: base[key].float().cpu()}
             states = {key: before.float()}, {key: current}
             merged = merge(*states, stage=adapter.stage, base=origin, **(options or {}))[key]
-        weight.copy_(merged.to(weight.device, weight.dtype))
-    logger.info("merged stage %d (%s); sums over all stages and over the last differ by at most %.3g",
-                adapter.stage, method or "added whole", difference)  # fmt: skip
-    return difference
+        rounded = merged.to(weight.dtype)
+        once = max(once, float((rounded.float() - merged).abs().max()))
+        weight.copy_(rounded)
+    logger.info("merged stage %d (%s); weights are rounded by at most %.3g, the sums over all stages and over the last "
+                "differ by %.3g", adapter.stage, method or "added whole", once, by_stage)  # fmt: skip
+    return MergeErrors(once, by_stage)
 
 
 @torch.no_grad()
@@ -361,6 +374,7 @@ __all__ = [
     "ROOT",
     "TRAINED",
     "AdapterSettings",
+    "MergeErrors",
     "StageAdapter",
     "adapter_folder",
     "add_adapter",

@@ -218,7 +218,7 @@ class MeraRun:
             prepared = time.monotonic() - started  # the Fisher of EWC is a cost of learning too
             results.append(training.run(phase, learning.penalties()))
             learning.finish()
-        record = self._record(stage, model, start, folder)
+        record = replace(self._record(stage, model, start, folder), merge=learning.record())
         hashes["language model"] = self._language_model(model)
         steps, seconds = sum(each.step for each in results), prepared + sum(each.seconds for each in results)
         record = replace(record, steps=steps, seconds=round(seconds, 1), hashes=hashes)

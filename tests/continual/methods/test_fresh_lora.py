@@ -50,6 +50,17 @@ def test_a_merge_may_have_options_and_says_so_where_it_has(tmp_path: Path) -> No
     assert (record["method"], record["options"]) == ("task_arithmetic", {"scale": 0.7})
 
 
+def test_what_was_merged_and_its_rounding_errors_are_told_for_the_stages_record(tmp_path: Path) -> None:
+    chain = Chain(tmp_path)
+    chain.learn(FreshLora(merge=None), 1)
+    _, learning = chain.begun(FreshLora(), 2)
+    assert learning.record() == {}
+    learning.finish()
+    told = learning.record()
+    assert (told["method"], told["options"], told["coefficient"]) == ("running_average", {}, 0.5)
+    assert told["rounding"]["once"] == 0.0 and 0 <= told["rounding"]["by_stage"] < 1e-6
+
+
 def test_what_a_merge_drops_is_drawn_by_the_seed_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain, found = Chain(tmp_path), []
     chain.learn(FreshLora(merge=None), 1)

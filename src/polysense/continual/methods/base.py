@@ -108,6 +108,10 @@ class Learning:
     def finish(self) -> None:
         """After it: leave the model so that it can be used, realigned and saved."""
 
+    def record(self) -> dict[str, JsonValue]:
+        """What the stage's record says of how the language model was changed, after `finish`; JSON."""
+        return {}
+
     def save(self, folder: Path) -> None:
         """Write into the stage folder what the next stage needs beside the model itself."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class LoraLearning(Learning):
         wrapped: the peft model, between `begin` and `finish`.
         go_on: the adapter that is trained on, if it is not a fresh one.
         earlier: adapters that the weights are a sum with.
-        adapted: keys of the weights that it changes, from `finish` on.
+        adapted, merged: keys of the weights that it changes, and what is recorded of the merge; from `finish` on.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class LoraLearning(Learning):
         self.go_on: StageAdapter | None = None
         self.earlier: Sequence[StageAdapter] = ()
         self.adapted: tuple[str, ...] = ()
+        self.merged: dict[str, JsonValue] = {}
 
     def check(self) -> None:
         context = self.context
@@ -115,7 +116,11 @@ class LoraLearning(Learning):
         adapter, self.adapted = replace(adapter, whole=context.whole), tuple(adapter.factors)
         context.on_main(lambda: self._keep(adapter))
         base = context.base_weights() if self.earlier else {}
-        merge_adapter(self.wrapped, adapter, **self.merge, base=base or None, earlier=self.earlier)
+        errors = merge_adapter(self.wrapped, adapter, **self.merge, base=base or None, earlier=self.earlier)
+        self.merged = {**self.merge, "coefficient": adapter.coefficient, "rounding": asdict(errors)}
+
+    def record(self) -> dict[str, JsonValue]:
+        return self.merged
 
     def save(self, folder: Path) -> None:
         if self.earlier:
