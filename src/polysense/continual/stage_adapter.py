@@ -343,8 +343,8 @@ def merge_adapter(
         rounded = merged.to(weight.dtype)
         once = max(once, float((rounded.float() - merged).abs().max()))
         weight.copy_(rounded)
-    logger.info("merged stage %d (%s); weights are rounded by at most %.3g, the sums over all stages and over the last "
-                "differ by %.3g", adapter.stage, method or "added whole", once, by_stage)  # fmt: skip
+    logger.info("merged stage %d (%s); weights are rounded by at most %.3g, the sums over all stages and over the "
+                "last differ by %.3g", adapter.stage, method or "added whole", once, by_stage)  # fmt: skip
     return MergeErrors(once, by_stage)
 
 
