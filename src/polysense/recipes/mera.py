@@ -24,6 +24,7 @@ from polysense.recipes.config import import_modules, place, read_config, write_c
 from polysense.recipes.encoders import encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
+from polysense.recipes.mera_limits import limits
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, save_stage
@@ -258,6 +259,7 @@ class MeraRun:
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
             base_model=origin, parameters=model.parameter_table(),
             hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
+            limits=limits(recipe, self._seen(self.stages.index(stage) + 1)),
         )  # fmt: skip
 
 
