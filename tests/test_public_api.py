@@ -107,7 +107,7 @@ SURFACE = {
         "relative_gains",
         "verdict",
     ],
-    "polysense.metrics.hf": ["CiderMetric", "JudgeAccuracyMetric"],
+    "polysense.metrics.hf": ["CiderMetric", "JudgeAccuracyMetric", "RelativeGainsMetric"],
     "polysense.metrics.judging": [
         "Answer",
         "Judge",
