@@ -59,6 +59,7 @@ class MeraRun:
         self._check_evaluation()
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(recipe, output))
+        self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = self._llm() if start is None else None
 
     def _check_replay(self) -> None:
@@ -276,11 +277,14 @@ def run(
     config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = (),
     start: str | Path | None = None,
 ) -> Path:  # fmt: skip
-    """Run (or continue) a recipe, from a MERA checkpoint or from its bare language model; the last stage is returned.
+    """Run (or continue) a recipe from its bare language model, a MERA checkpoint or a LLaVA.
+
+    Returns:
+        The last stage's folder.
 
     Raises:
         ConfigError: naming file and key, or a sense that `start` has already.
-        CheckpointError: `start` is no MERA checkpoint, or damaged.
+        CheckpointError: `start` is neither a MERA checkpoint nor a LLaVA, or damaged.
         FolderInUseError: another process works in `output`.
     """
     recipe = read_config(MeraRecipe, "mera", config_source, overrides)
