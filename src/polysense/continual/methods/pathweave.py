@@ -1,7 +1,9 @@
 """PathWeave's adapter-in-adapter in the language model (MERA, appendix D; method-facts 4.4), never merged.
 
 The first path is the first stage's LoRA, since for one sense both are W x + B A x. Every later stage adds a path that
-weighs the frozen earlier ones, and the model keeps them all: inference costs the extra paths (MERA, Table 3).
+weighs the frozen earlier ones, at first all alike, so that what was learned counts 1/m of itself in stage m until the
+gate has learned better (`polysense.nn.adapter_in_adapter`). The model keeps them all: inference costs the extra paths
+(MERA, Table 3).
 """
 
 from __future__ import annotations
