@@ -122,7 +122,6 @@ SURFACE = {
         "Block",
         "MergeMethod",
         "add_deltas",
-        "average_continued",
         "chosen_method",
         "concatenate_factors",
         "dare",

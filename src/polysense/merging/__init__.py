@@ -6,7 +6,6 @@ memory. LoRA updates are merged exactly, on the weights they stand for.
 
 from polysense.merging.dare import dare
 from polysense.merging.lora_delta import (
-    average_continued,
     concatenate_factors,
     effective_weight,
     lora_delta,
@@ -30,7 +29,6 @@ __all__ = [
     "Block",
     "MergeMethod",
     "add_deltas",
-    "average_continued",
     "chosen_method",
     "concatenate_factors",
     "dare",
