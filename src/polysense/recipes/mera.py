@@ -18,6 +18,7 @@ from polysense.data import SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
+from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
 from polysense.recipes.config import import_modules, place, read_config, write_config
@@ -31,8 +32,6 @@ from polysense.recipes.stages import StageRecord, save_stage
 from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
-
-_LANGUAGE_MODEL = r"(model\.language_model|lm_head)\..*"
 
 
 class MeraRun:
@@ -107,12 +106,12 @@ class MeraRun:
         # replay updates old connectors along with the language model (sections 3 and 4.3)
         learned = replayed if joint.replay else seen[-1:]
         phases = [
-            self._phase("connector", recipe.connector, _trains(seen[-1:]), captioned),
-            self._phase("joint", joint, {**_trains(learned), method.trains(seen[-1]): True}, own),
+            self._phase("connector", recipe.connector, freezing_table(seen[-1:]), captioned),
+            self._phase("joint", joint, {**freezing_table(learned), method.trains(seen[-1]): True}, own),
         ]
         if len(seen) > 1 and recipe.realign is not None:
-            whole = {_LANGUAGE_MODEL: True} if self._realigns_whole() else {}
-            phases.append(self._phase("realign", recipe.realign, {**_trains(replayed), **whole}, []))
+            trains = freezing_table(replayed, language_model=self._realigns_whole())
+            phases.append(self._phase("realign", recipe.realign, trains, []))
         options = {
             **method.settings(),
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
@@ -236,7 +235,7 @@ class MeraRun:
     def _language_model(model: MeraForConditionalGeneration) -> str:
         """SHA-256 of the part that realigning leaves as it is."""
         named = model.state_dict().items()
-        return weights_digest({name: weight for name, weight in named if re.fullmatch(_LANGUAGE_MODEL, name)})
+        return weights_digest({name: weight for name, weight in named if re.fullmatch(LANGUAGE_MODEL, name)})
 
     def _context(self, number: int, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
         seen = self._seen(number)
@@ -262,11 +261,6 @@ class MeraRun:
             hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
             limits=limits(recipe, self._seen(self.stages.index(stage) + 1)),
         )  # fmt: skip
-
-
-def _trains(senses: Sequence[str]) -> dict[str, bool]:
-    """Freezing table of the connectors of some senses."""
-    return {".*": False, **{rf"model\.connectors\.{sense}\..*": True for sense in senses}}
 
 
 def _number(folder: Path) -> int:
