@@ -107,7 +107,7 @@ SURFACE = {
         "relative_gains",
         "verdict",
     ],
-    "polysense.metrics.hf": ["CiderMetric", "JudgeAccuracyMetric"],
+    "polysense.metrics.hf": ["CiderMetric", "JudgeAccuracyMetric", "RelativeGainsMetric"],
     "polysense.metrics.judging": [
         "Answer",
         "Judge",
@@ -122,7 +122,7 @@ SURFACE = {
         "Block",
         "MergeMethod",
         "add_deltas",
-        "average_continued",
+        "chosen_method",
         "concatenate_factors",
         "dare",
         "effective_weight",

@@ -1,4 +1,4 @@
-"""`polysense evaluate` hands over checkpoint and manifests, and shows the headline figures."""
+"""`polysense evaluate` hands checkpoint and manifests to the checkpoint's system, and shows the headline figures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from polysense.cli import main
+from polysense.metrics.judging import LlmJudgeOptions
+from polysense.recipes.answering import AnsweringSettings, JudgeSettings
 from tests.cli.stand_ins import stand_in
 from tests.hub.stages import metrics_record, result
 
 
 @pytest.fixture(autouse=True)
 def kind(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Whether the checkpoint is one of COMET's: not, unless a test says so."""
-    return stand_in(monkeypatch, "polysense.cli.evaluate.is_comet", False)
+    """The checkpoint's type of model: UniAlign, unless a test says otherwise."""
+    return stand_in(monkeypatch, "polysense.cli.evaluate.model_type", "unialign")
 
 
 def test_every_headline_is_shown_with_its_interval(
@@ -44,13 +46,13 @@ def test_codes_are_scored_by_protocols_or_on_manifests(
 ) -> None:
     recipe = stand_in(monkeypatch, "polysense.recipes.comet_evaluation.run", metrics_record())
     words = ["evaluate", "x", "--protocols", "downstream-world", "--data-root", "world"]
-    assert main(words) == 1 and "--protocols: these protocols score codes" in capsys.readouterr().err
-    kind.return_value = True
+    assert main(words) == 1 and "--protocols: this option is for checkpoints of comet" in capsys.readouterr().err
+    kind.return_value = "comet"
     assert main(words) == 0
     asked = {"protocols": "downstream-world", "root": Path("world"), "revision": None}
     recipe.assert_called_once_with("x", [], None, [], **asked)
     assert main([*words, "--composed", "audio+video"]) == 1
-    assert "--composed: senses are composed as embeddings" in capsys.readouterr().err
+    assert "--composed: this option is for checkpoints of unialign" in capsys.readouterr().err
 
 
 def test_a_published_stage_and_composed_queries_may_be_asked_for(
@@ -66,3 +68,33 @@ def test_a_published_stage_and_composed_queries_may_be_asked_for(
         with pytest.raises(SystemExit):
             main([*words, "--composed", wrong])
         assert "two or more different senses" in capsys.readouterr().err
+
+
+def test_answers_are_judged_as_the_options_say(monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    recipe = stand_in(monkeypatch, "polysense.recipes.mera_evaluation.run", metrics_record())
+    kind.return_value = "mera"
+    assert main(["evaluate", "x", "--manifest", "a.jsonl"]) == 0
+    recipe.assert_called_once_with("x", [Path("a.jsonl")], None, [], settings=AnsweringSettings(), revision=None)
+    words = ["--judge", "m", "--judge-url", "http://localhost:1/v1", "--tokenizer", "whitespace", "--limit", "7"]
+    assert main(["evaluate", "x", "--manifest", "a.jsonl", *words]) == 0
+    judge = JudgeSettings(model="m", options=LlmJudgeOptions(base_url="http://localhost:1/v1"))
+    settings = AnsweringSettings(limit=7, tokenizer="whitespace", judge=judge)
+    assert recipe.call_args.kwargs["settings"] == settings
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        ("unialign", ["--judge", "m"], "--judge: this option is for checkpoints of mera"),
+        ("comet", ["--limit", "3"], "--limit: this option is for checkpoints of mera"),
+        ("mera", ["--protocols", "world"], "--protocols: this option is for checkpoints of comet"),
+        ("mera", ["--judge-url", "http://localhost/v1"], "--judge-url: there is no model to ask there"),
+        ("llama", [], "x: a model of type 'llama' cannot be scored"),
+    ],
+)
+def test_what_does_not_go_with_the_checkpoint_is_refused(
+    model: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    kind.return_value = model
+    assert main(["evaluate", "x", "--manifest", "a.jsonl", *words]) == 1
+    assert message in capsys.readouterr().err

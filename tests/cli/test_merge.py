@@ -17,6 +17,7 @@ from polysense.continual.stage_adapter import (
     AdapterSettings,
     add_adapter,
     merge_adapter,
+    record_merged,
     save_adapter,
     trained_adapter,
 )
@@ -55,6 +56,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_adapter(wrapped, folder / "adapters" / f"stage-{stage}", adapter, method="running_average")
         merge_adapter(wrapped, adapter, method="running_average")
         model = wrapped.get_base_model()
+        record_merged(folder / "adapters" / f"stage-{stage}", model, adapter.factors)
     model.save_pretrained(folder)
     return folder
 
@@ -136,6 +138,16 @@ def test_the_stage_of_an_adapter_may_be_said(stages: Path, tmp_path: Path) -> No
         torch.testing.assert_close(four[key] - base[key], (one[key] - base[key]) / 4, atol=1e-6, rtol=1e-5)
 
 
+def test_an_adapter_is_merged_by_any_method_that_scales_it(stages: Path, tmp_path: Path) -> None:
+    adapter = str(stages / "adapters" / "stage-1")
+    for name, words in {"half": [], "fifth": ["--method", "task_arithmetic", "--options", "scale=0.2"]}.items():
+        given = ["merge", str(stages / "llm"), adapter, "-o", str(tmp_path / name), "--stage", "2"]
+        assert main([*given, *words]) == 0
+    base, half, fifth = (weights(folder) for folder in (stages / "llm", tmp_path / "half", tmp_path / "fifth"))
+    for key in base:
+        torch.testing.assert_close(fifth[key] - base[key], 0.4 * (half[key] - base[key]), atol=1e-6, rtol=1e-5)
+
+
 def test_all_stages_are_exported_as_one_adapter(
     stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,14 +178,18 @@ def test_all_stages_are_exported_as_one_adapter(
         (["merge", "a", "b", "--options", "density=[1"], "the value is not YAML"),
         (["merge", "a", "nowhere/at/all"], "nowhere/at/all: there is no such folder"),
         (["merge", "a", "adapters/stage-1", "--method", "slerp"], "'slerp' does not add up deltas"),
-        (["merge", "a", "adapters/stage-1", "--shared", "lm_head"], "without base, shared modules or options"),
+        (["merge", "a", "adapters/stage-1", "--shared", "lm_head"], "without base or shared modules"),
+        (["merge", "a", "adapters/stage-1", "--options", "scale=2"], "'running_average' has no options ['scale']"),
+        (["merge", "b", "adapters/stage-1"], "stage-1: the adapter of stage 1 was trained on other weights than"),
+        (["merge", "a", "adapters/stage-2"], "stage-2: the adapter of stage 2 was trained on other weights than"),
         (["export", "a"], "there are no adapters"),
     ],
 )
 def test_what_cannot_be_merged_is_one_error_and_leaves_nothing(
     words: list[str], reason: str, llamas: Path, stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = {"a": llamas / "a", "b": llamas / "b", "adapters/stage-1": stages / "adapters" / "stage-1"}
+    adapters = {f"adapters/stage-{number}": stages / "adapters" / f"stage-{number}" for number in (1, 2)}
+    places = {"a": llamas / "a", "b": llamas / "b", **adapters}
     out = tmp_path / "out"
     assert main([*(str(places.get(word, word)) for word in words), "-o", str(out)]) == 1
     captured = capsys.readouterr()

@@ -76,8 +76,8 @@ def test_three_stages_are_the_average_of_whole_weights_step_by_step() -> None:
         wrapped, adapter = with_adapter(model, stage)
         wanted = {key: (stage - 1) / stage * weight + (weight + delta(adapter, key)) / stage
                   for key, weight in wanted.items()}  # fmt: skip
-        difference = merge_adapter(wrapped, adapter, method="running_average", base=base, earlier=earlier)
-        assert difference < 1e-6
+        errors = merge_adapter(wrapped, adapter, method="running_average", base=base, earlier=earlier)
+        assert errors.by_stage < 1e-6 and errors.once == 0.0  # the weights are in float32
         model = wrapped.get_base_model()
         earlier.append(adapter)
     merged = linears(model)
@@ -88,7 +88,28 @@ def test_three_stages_are_the_average_of_whole_weights_step_by_step() -> None:
         assert torch.allclose(weight, summed, atol=1e-6)
 
 
-@pytest.mark.parametrize(("method", "share"), [(None, 1.0), ("task_arithmetic", None), ("running_average", 0.5)])
+def test_both_rounding_errors_are_told() -> None:
+    """Weights in half precision are rounded once from W_0, and once per stage without it."""
+    model: Any = tiny_mera().to(torch.bfloat16)
+    base, earlier = linears(model), list[StageAdapter]()
+    sums = {key: weight.float() for key, weight in base.items()}
+    for stage in (1, 2, 3):
+        before = linears(model)
+        wrapped, adapter = with_adapter(model, stage)
+        errors = merge_adapter(wrapped, adapter, method="running_average", base=base, earlier=earlier)
+        model = wrapped.get_base_model()
+        earlier.append(adapter)
+        once, by_stage = 0.0, 0.0
+        for key, weight in linears(model).items():
+            sums[key] += delta(adapter, key) / stage
+            last = before[key].float() + delta(adapter, key) / stage
+            once = max(once, float((weight.float() - sums[key]).abs().max()))
+            by_stage = max(by_stage, float((last - sums[key]).abs().max()))
+        assert (errors.once, errors.by_stage) == pytest.approx((once, by_stage), rel=1e-3, abs=1e-6)
+        assert once > 0 and (by_stage > 0) == (stage > 1)
+
+
+@pytest.mark.parametrize(("method", "share"), [(None, 1.0), ("task_arithmetic", 0.4), ("running_average", 0.5)])
 def test_other_methods_merge_effective_weights(method: str | None, share: float | None) -> None:
     model = tiny_mera()
     before = linears(model)
@@ -198,7 +219,5 @@ def test_factors_of_any_plain_lora_are_read_with_its_scaling_and_no_others(tmp_p
 def test_a_pattern_without_a_linear_and_an_unknown_method_are_refused() -> None:
     with pytest.raises(ConfigError, match="no adapter can be added"):
         add_adapter(tiny_mera(), AdapterSettings(rank=2, targets=r"nothing\.at\.all"), stage=1, seed=0)
-    model = tiny_mera()
-    wrapped, adapter = with_adapter(model, 1, "no such method")
     with pytest.raises(ConfigError, match="no such method"):
-        merge_adapter(wrapped, adapter, method="no such method")
+        with_adapter(tiny_mera(), 1, "no such method")

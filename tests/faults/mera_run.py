@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polysense.metrics.judging import LlmJudge, LlmJudgeOptions
 from polysense.metrics.judging.endpoint import load_client
 from polysense.metrics.judging.record import verdict_key
 from polysense.recipes import mera
@@ -106,7 +107,8 @@ def _prepare(folder: Path) -> None:
 
 def _serve(address: Path, asked: Path) -> None:
     def script(request: Asked) -> Reply:
-        key = verdict_key(JUDGE, request.answer)
+        judge = LlmJudge(JUDGE, LlmJudgeOptions(base_url=endpoint.url, controls="none"))
+        key = verdict_key(judge.settings, request.answer)
         with asked.open("a") as file:
             file.write(f"{request.key.removeprefix('Bearer ')} {key}\n")
         right = hashlib.sha256(request.answer.prediction.encode() + key.encode()).digest()[0] % 2

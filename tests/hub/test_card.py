@@ -13,6 +13,7 @@ import yaml
 from polysense.errors import CheckpointError
 from polysense.hub import card_of_folder, render_card
 from tests.hub.stages import mera_metrics, mera_record, metrics_record, result, stage_record
+from tests.report.runs import KEYS, write_mera_run
 
 _PATTERN = r"""---
 (?P<metadata>.+)
@@ -136,6 +137,20 @@ def test_ranks_are_no_percentages_and_what_is_unknown_is_a_dash() -> None:
 def test_without_upper_bounds_there_is_no_column_of_them() -> None:
     card = render_card(stage_record(), metrics_record(result(upper_bound=None)))
     assert "upper bound" not in card and "| top1 | 61.3 [58.0, 64.0] | 12.5 | 300 |" in card
+
+
+def test_the_card_of_mera_has_merge_coefficients_and_relative_gains(tmp_path: Path) -> None:
+    stages = write_mera_run(tmp_path) / "stages"
+    last = stages / f"stage-3-point_cloud-{KEYS['MERA']}"
+    record = json.loads((last / "stage.json").read_text())
+    record["merge"] = {"method": "dare", "options": {"density": 0.1}, "coefficient": 1 / 3,
+                       "rounding": {"once": 1.5e-8, "by_stage": 0.0}}  # fmt: skip
+    (last / "stage.json").write_text(json.dumps(record))
+    card = card_of_folder(last)
+    assert "| 1 | image | - | - | - | - | 100.0 |" in card
+    assert "| 2 | audio | - | - | - | 87.5 | 91.7 |" in card
+    assert "| 3 | point_cloud | dare (density 0.1) | 0.3333 | 1.5e-08 / 0 | 81.2 | - |" in card
+    assert "backward relative gain" not in render_card(stage_record(), metrics_record())
 
 
 def test_the_card_of_mera_speaks_of_answers_and_names_the_judge() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,33 @@ def test_a_method_of_ones_own_is_a_formula() -> None:
     assert get_merge_method("half_way") is half_way
     with pytest.raises(ConfigError, match="registered already"):
         register_merge_method("half_way")(lambda block: block.current)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wanted"),
+    [
+        ("running_average", {}, [1.0, 1 / 2, 1 / 3]),
+        ("task_arithmetic", {}, [1.0, 0.4, 0.4]),
+        ("task_arithmetic", {"scale": 0.7}, [1.0, 0.7, 0.7]),
+        *((name, {}, [None] * 3) for name in ("dare", "slerp", "ties")),
+    ],
+)
+def test_a_method_that_scales_an_update_says_by_how_much(
+    name: str, options: dict[str, Any], wanted: list[float | None]
+) -> None:
+    method, previous, current = get_merge_method(name), {"w": torch.randn(4)}, {"w": torch.randn(4)}
+    assert [method.coefficient(stage, options) for stage in (1, 2, 3)] == wanted
+    for stage, share in enumerate(wanted, start=1):
+        if share is not None:
+            merged = method(previous, current, stage=stage, **options)["w"]
+            torch.testing.assert_close(merged, previous["w"] + share * (current["w"] - previous["w"]))
+    with pytest.raises(ConfigError, match="has no options"):
+        method.coefficient(2, {"shrink": 1})
+
+
+def test_the_options_of_a_method_are_those_of_its_formula() -> None:
+    assert get_merge_method("dare").options == ("density", "scale", "seed")
+    assert get_merge_method("running_average").options == ()
 
 
 @pytest.mark.usefixtures("scratch")

@@ -21,8 +21,9 @@ from polysense.recipes import mera
 from polysense.recipes.config import read_config
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera import MeraRecipe, MeraRun
-from polysense.testing import tiny_llama
+from polysense.testing import tiny_llama, tiny_llava
 from tests.models.mera.saved import as_snapshot, write_mera
+from tests.models.mera.test_processing_mera import llava_processor
 from tests.recipes.fixtures import Parts
 
 MANIFESTS = {"image": "stills", "depth": "stills", "video": "clips"}
@@ -32,12 +33,15 @@ def overrides(parts: Parts, sense: str, *replayed: str, encoder: str | Path = "i
     """The world's recipe, tiny, with one stage; `replayed` senses have data sets as well."""
     data = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{MANIFESTS[name]}-train.jsonl, limit: 8}}}}"
             for name in (sense, *replayed)]  # fmt: skip
+    tests = [f"{name}: {{modality: {name}, data: {{manifest: manifests/{MANIFESTS[name]}-test.jsonl}}}}"
+             for name in (sense, *replayed)]  # fmt: skip
     phases = [f"{phase}.{key}" for phase in ("connector", "joint", "realign")
               for key in ("batch_size=4", "steps=2", "epochs=null")]  # fmt: skip
     return [
         f"data_root={parts.world}", "world.size=tiny", "world.difficulty=standard",
         f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=unused",
-        f"sources={{{', '.join(data)}}}", f"stages=[{sense}]", "adapter.rank=2", "adapter.alpha=4.0",
+        f"sources={{{', '.join(data)}}}", f"evaluation.tests={{{', '.join(tests)}}}", f"stages=[{sense}]",
+        "adapter.rank=2", "adapter.alpha=4.0",
         "realign.replay=0.5", "loop.save_every=1", "loop.log_every=1", "loop.loader_workers=0", *phases,
     ]  # fmt: skip
 
@@ -100,6 +104,48 @@ def test_a_stage_is_extended_by_another_run_and_keeps_its_adapters(
     assert (third / "model.safetensors").stat().st_mtime_ns == written
 
 
+def test_a_llava_of_hugging_face_is_the_first_stage_as_it_is(parts: Parts, tmp_path: Path) -> None:
+    hf, run = tmp_path / "llava", tmp_path / "run"
+    llava: Any = tiny_llava()
+    llava.save_pretrained(hf)
+    recipe = overrides(parts, "video", "image")
+    with pytest.raises(CheckpointError, match="llava: the model has no processor"):
+        mera.run("world", run, recipe, start=hf)
+    llava_processor().save_pretrained(hf)
+    with pytest.raises(ConfigError, match="stages: llava has learned image already"):
+        mera.run("world", run, overrides(parts, "image"), start=hf)
+    with pytest.raises(ConfigError, match=r"llava/.*: the stage has no adapter of its own that EWC could go on from"):
+        mera.run("world", run, [*recipe, "method={name: ewc}"], start=hf)
+    assert not run.exists()
+    before = {path.name: path.read_bytes() for path in hf.iterdir()}
+    second = mera.run("world", run, recipe, start=hf)
+    assert second.name.startswith("stage-2-video-")
+    assert {path.name: path.read_bytes() for path in hf.iterdir()} == before
+    taken: Any = MeraForConditionalGeneration.from_pretrained(run / "start" / "llava")
+    ids, pictures = torch.tensor([[1, *[95] * 16, 8, 9]]), torch.randn(1, 3, 32, 32)
+    given = {"input_ids": ids, "pixel_values": pictures}
+    with torch.no_grad():
+        assert torch.equal(taken.eval()(**given).logits, llava(**given).logits)
+    assert set(MeraProcessor.from_pretrained(second).modalities) == {"image", "video"}
+    record = json.loads((second / "stage.json").read_text())
+    assert (record["parent"], record["base_model"]["name"]) == ("llava", "llava")
+    written = (run / "start" / "llava" / "model.safetensors").stat().st_mtime_ns
+    assert mera.run("world", run, recipe, start=hf) == second
+    assert (run / "start" / "llava" / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_another_llava_of_the_same_name_is_taken_over_anew(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        hf = tmp_path / str(seed) / "llava"
+        llava: Any = tiny_llava(seed)
+        llava.save_pretrained(hf)
+        llava_processor().save_pretrained(hf)
+        start = open_start(hf).taken_over(tmp_path / "run")
+        assert start.folder == tmp_path / "run" / "start" / "llava" and not start.is_llava
+        assert torch.equal(weights(start.folder)["lm_head.weight"], llava.state_dict()["lm_head.weight"])
+        assert start.taken_over(tmp_path / "run") is start
+
+
 def test_a_sense_that_is_known_and_a_merge_that_needs_the_beginning_are_refused(
     parts: Parts, llava: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +153,10 @@ def test_a_sense_that_is_known_and_a_merge_that_needs_the_beginning_are_refused(
         mera.run("world", tmp_path / "run", overrides(parts, "image"), start=llava)
     with pytest.raises(ConfigError, match=r"merge: merge method 'ties' needs the language model before"):
         mera.run("world", tmp_path / "run", [*overrides(parts, "video"), "merge=ties"], start=llava)
+    for method, name in (("ewc", "EWC"), ("pathweave", "PathWeave")):
+        rival = [*overrides(parts, "video", "image"), f"method={{name: {method}}}"]
+        with pytest.raises(ConfigError, match=f"stage-1: the stage has no adapter of its own that {name} could go on"):
+            mera.run("world", tmp_path / "run", rival, start=llava)
     assert not (tmp_path / "run").exists()
 
 

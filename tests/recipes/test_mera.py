@@ -101,7 +101,11 @@ def test_every_stage_is_a_folder_that_loads_alone_and_answers(output: Path, part
     record = json.loads((second / "stage.json").read_text())
     assert (record["system"], record["stage"], record["parent"]) == ("mera", 2, first.name)
     assert record["steps"] == 6 and "language model" in record["parameters"]
-    assert "library_name: polysense" in (second / "README.md").read_text()
+    assert (record["merge"]["method"], record["merge"]["coefficient"]) == ("running_average", 0.5)
+    assert set(record["merge"]["rounding"]) == {"once", "by_stage"}
+    card = (second / "README.md").read_text()
+    assert "library_name: polysense" in card and "| 2 | audio | running_average | 0.5 |" in card
+    assert "- It answers about files of depth, audio, and refuses others" in card
 
 
 def test_every_stage_is_scored_on_the_senses_learned_so_far(output: Path) -> None:

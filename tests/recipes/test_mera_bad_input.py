@@ -52,12 +52,27 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("realign.replay=0", "realign: the phase has neither data nor replay"),
         ("stages=[image, audio]", "stages: audio: a stage needs its sense's settings and a data set"),
         ("evaluation.judge={model: m, options: {base_url: nowhere}}", "not a plain http or https address"),
+        ("evaluation.judge.model=m", "evaluation: judge: OPENAI_API_KEY: there is no key for OpenAI's endpoint"),
+        ("evaluation.tests.image.data.manifest=none.jsonl", "evaluation: tests: image: "),
+        (
+            "evaluation.tests.depth.modality=dept",
+            "evaluation: tests: depth: unknown modality 'dept' (known here: image",
+        ),
+        ("evaluation.tests.depth.data.manifest=undescribed.jsonl", "has no caption or question about depth"),
+        ("evaluation.tests.depth.data.limit=0", "evaluation: tests: depth: the test set is empty"),
+        ("method={name: ewc}", "depth: method: image: a share of 0.01 of its 8 samples is less than one sample"),
         ("loop.mixed_precision=fp8", "mixed_precision is 'fp8'"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
-    override: str, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    override: str, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    rows = [json.loads(line) for line in (config.parent / "test.jsonl").read_text().splitlines()]
+    undescribed = [json.dumps({**row, "captions": {}, "questions": []}) for row in rows]
+    (config.parent / "undescribed.jsonl").write_text("\n".join(undescribed))
     assert message in refused(config, tmp_path / "run", capsys, override)
     assert not list(tmp_path.rglob("*.safetensors"))
 
@@ -119,7 +134,14 @@ def test_stages_out_of_order_and_adapters_of_another_base_are_named(
     before = {path: path.read_bytes() for path in (tmp_path / "run" / "stages").rglob("*") if path.is_file()}
     told = refused(config, tmp_path / "run", capsys, method)
     assert message in told
+    assert not list((tmp_path / "run").glob("training/*/connector")), "the first phase would have been in vain"
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_test_of_a_sense_that_is_learned_later_waits_for_it(config: Path, tmp_path: Path) -> None:
+    overrides = ["stages=[image]", "evaluation.tests.depth.data.manifest=not-yet.jsonl"]
+    last = mera.run(str(config), tmp_path, overrides)
+    assert {each["modality"] for each in json.loads((last / "metrics.json").read_text())["results"]} == {"image"}
 
 
 def test_a_sense_that_was_not_learned_yet_is_named(

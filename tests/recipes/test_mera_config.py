@@ -27,6 +27,7 @@ def recipe(*overrides: str) -> MeraRecipe:
         (["method={name: ewc, strength: 100, share: 0.05}"], Ewc(strength=100.0, share=0.05)),
         (["method={name: pathweave, noise: true}", "merge=null"], PathWeave(noise=True)),
         (["method.merge=ties"], FreshLora(merge="ties")),
+        (["merge={name: ties, density: 0.3}"], FreshLora(merge={"name": "ties", "density": 0.3})),
     ],
     ids=str,
 )
@@ -44,11 +45,31 @@ def test_the_way_of_learning_is_named_with_its_options(overrides: list[str], met
         ("method={name: pathweave, in_adapter_start: zero}", "method: in_adapter_start: 'zero' is not a choice"),
         ("method={name: ewc, merge: ties}", "method: unknown key 'merge'"),
         ("merge=average", "method: there is no merge method 'average'"),
+        ("merge={name: ties, density: 2.0}", "method: density: density is 2"),
+        ("merge={name: ties, dense: 0.3}", r"method: merge method 'ties' has no options \['dense'\]. It has: density"),
+        ("merge={density: 0.3}", "method: there is no merge method 'without a name'"),
     ],
 )
 def test_names_and_options_that_are_none_are_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe(override).learning_method()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("connector.learning_rates={conectors: 1.0e-3}",
+         r"connector: learning_rates: unknown key 'conectors'. Did you mean 'connectors'"),
+        ("realign.learning_rates={llm: 1.0e-3}",
+         r"realign: learning_rates: unknown key 'llm'. Known keys: connectors, language_model"),
+        ("joint.learning_rates={connectors: 1.0e-3, languagemodel: 2.0e-4}", "Did you mean 'language_model'"),
+        ("realign.learning_rates={language_model: 1.0e-3}", "realign: learning_rates: the connectors have no"),
+        ("joint.learning_rates={connectors: 1.0e-3}", "joint: learning_rates: the language model has no"),
+    ],
+)  # fmt: skip
+def test_every_part_that_trains_has_a_rate_and_nothing_else_has(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe(override)
 
 
 def test_data_sets_are_found_by_sense_and_those_with_captions_among_them(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_several_data_sets_of_one_task_count_alike() -> None:
         (mera_method(realigned=False, merge="running_average"), "merging"),
         (mera_method(realigned=False, merge="ties"), "merging by ties"),
         (mera_method(realigned=True, merge="ties"), "merging by ties and realigning"),
+        (mera_method(realigned=False, merge={"name": "ties", "density": 0.3}), "merging by ties (density 0.3)"),
         (mera_method(realigned=True, merge=None), "fine-tuning and realigning"),
         (mera_method(realigned=False, method={"name": "ewc", "share": 0.1}), "EWC"),
         (mera_method(realigned=True, method={"name": "pathweave"}), "PathWeave and realigning"),

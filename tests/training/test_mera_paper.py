@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from polysense.data import SampleDataset
 from polysense.models.encoders import BeatsConfig, BeatsEncoder, PointBertConfig, PointBertEncoder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.nn.connectors import QFormerConnector, build_connector, connector_options
 from polysense.recipes import mera
 from polysense.recipes.config import read_config
 from polysense.recipes.mera import MeraRecipe, MeraRun
-from polysense.recipes.sources import DatasetSettings
 from polysense.testing import tiny_llama, tiny_tokenizer
 from polysense.testing.anchors import tiny_anchor
 from tests.recipes.fixtures import events, stages
@@ -49,6 +49,11 @@ def tiny_parts(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def held_out(name: str, run: MeraRun) -> SampleDataset:
+    """A test set of the paper."""
+    return paper().evaluation.tests[name].data.open(run.root)
+
+
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What makes the recipe tiny; senses, sources, columns and learning rates stay as they are."""
@@ -59,6 +64,7 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
         f"data_root={folder / 'data'}", *tiny_parts(folder), *phases, "realign.replay=0.5", "adapter.rank=2",
         "adapter.alpha=2.0", "loop.mixed_precision='no'", "loop.log_every=1", "loop.loader_workers=0",
+        "evaluation.max_new_tokens=2", "evaluation.judge.model=null",
     ]  # fmt: skip
 
 
@@ -93,6 +99,12 @@ def test_four_stages_are_trained_from_the_files_of_the_data_sets(overrides: list
     assert processor.part("point_cloud").channels == 6
     data = {entry["name"] for entry in json.loads((last / "stage.json").read_text())["data"]}
     assert data == {"cap3d", "cap3d-qa"}
+    results = json.loads((last / "metrics.json").read_text())["results"]
+    assert {(each["modality"], each["dataset"], each["metric"].partition(" (")[0]) for each in results} == {
+        ("image", "coco", "CIDEr-D"), ("image", "ok-vqa", "accuracy"), ("video", "msvd", "CIDEr-D"),
+        ("video", "msvd-qa", "accuracy"), ("audio", "audiocaps", "CIDEr-D"), ("audio", "clotho-aqa", "accuracy"),
+        ("point_cloud", "cap3d", "CIDEr-D"), ("point_cloud", "cap3d-qa", "accuracy"),
+    }  # fmt: skip
 
 
 def test_the_first_phase_of_every_stage_is_on_captions_alone(opened: MeraRun) -> None:
@@ -106,24 +118,43 @@ def test_the_first_phase_of_every_stage_is_on_captions_alone(opened: MeraRun) ->
 
 
 def test_coco_has_its_first_caption_in_training_and_all_at_test(opened: MeraRun) -> None:
-    settings, coco = paper().sources["coco"].data, opened.datasets["coco"]
+    coco, test = opened.datasets["coco"], held_out("coco", opened)
     assert len(coco) == SAMPLES and coco[1].captions["image"] == (CAPTIONS[1],)
-    columns = {key: value for key, value in settings.columns.items() if key != "lists"}
-    test = DatasetSettings(parquet=settings.parquet, columns=columns, sample=4).open(opened.root)
-    assert len(test) == 4 and {len(test[row].captions["image"]) for row in range(4)} == {5}
+    assert len(test) == SAMPLES and {len(test[row].captions["image"]) for row in range(SAMPLES)} == {5}
     (turn,) = paper().conversations.test(test[0], "image")
     assert set(turn.answers) == set(CAPTIONS)
 
 
 def test_every_different_answer_of_ok_vqa_is_a_sample_and_at_test_all_are_right(opened: MeraRun) -> None:
-    settings, dataset = paper().sources["ok-vqa"].data, opened.datasets["ok-vqa"]
+    dataset = opened.datasets["ok-vqa"]
     asked = [dataset[row].extra["questions"][0]["answer"] for row in range(len(dataset))]
     assert asked == ["ball", "red ball", "cup", "cup"] * (SAMPLES // 2)
     assert [dataset[row].id for row in range(4)] == ["0/0", "0/4", "0/8", "1/0"]
-    columns = {key: value for key, value in settings.columns.items() if key != "lists"}
-    test = DatasetSettings(parquet=settings.parquet, columns=columns).open(opened.root)
-    (turn,) = paper().conversations.test(test[0], "image")
+    (turn,) = paper().conversations.test(held_out("ok-vqa", opened)[0], "image")
     assert turn.task == "question" and turn.answers == ("ball",) * 4 + ("red ball",) * 4 + ("cup",) * 2
+
+
+def test_a_thousand_samples_of_every_held_out_part_are_asked_about(opened: MeraRun) -> None:
+    """And all of MSVD, whose test part has fewer."""
+    settings = paper().evaluation
+    assert list(settings.tests) == list(paper().sources)
+    assert {name: test.data.sample for name, test in settings.tests.items() if name != "msvd"} == dict.fromkeys(
+        set(settings.tests) - {"msvd"}, 1000
+    )
+    assert settings.tests["msvd"].data.sample is None and len(held_out("msvd", opened)) == 3
+    for name, test in settings.tests.items():
+        source = paper().sources[name]
+        assert test.modality == source.modality and test.data.columns["media"] == source.data.columns["media"]
+        assert "lists" not in test.data.columns
+        assert test.data.columns.get("where") == source.data.columns.get("where")
+        files = [*test.data.parquet, *test.data.csv, *test.data.json]
+        assert not set(files) & {*source.data.parquet, *source.data.csv, *source.data.json}
+
+
+def test_captions_are_cut_at_white_space_and_answers_judged_as_in_the_paper() -> None:
+    settings = paper().evaluation
+    assert (settings.tokenizer, settings.judge.model) == ("whitespace", "gpt-4o-mini")
+    assert settings.limit is None and settings.questions is None
 
 
 def test_every_caption_of_msvd_is_a_sample_even_if_it_is_said_twice(opened: MeraRun) -> None:

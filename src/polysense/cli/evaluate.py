@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ def add(commands: Commands) -> None:
             holds; each figure with its interval, beside chance. A manifest is a JSONL file with one sample a line.
             With --composed, text is also retrieved by several senses of a sample together. Of a COMET checkpoint:
             retrieval by codes between all senses that the manifest holds; with --protocols, the transfer of heads
-            from sense to sense, too.""",
+            from sense to sense, too. Of a MERA checkpoint: captions by CIDEr-D, and answers to the manifest's
+            questions by a judge: a plain comparison, or with --judge a language model, whose verdicts are kept beside
+            --output, so that the same command goes on where it was stopped.""",
         examples="""
             polysense evaluate runs/x/stages/stage-2-depth --manifest runs/world/manifests/stills-test.jsonl
             polysense evaluate me/my-model --revision stage-2 --manifest a.jsonl b.jsonl --output scores.json
             polysense evaluate runs/x/stages/stage-5-audio --manifest clips.jsonl --composed audio+video
-            polysense evaluate runs/comet/stages/stage-2-* --protocols downstream-world --data-root runs/world""",
+            polysense evaluate runs/comet/stages/stage-2-* --protocols downstream-world --data-root runs/world
+            polysense evaluate runs/mera/stages/stage-3-audio-* --manifest runs/world/manifests/clips-test.jsonl
+            polysense evaluate me/my-mera --manifest a.jsonl --judge gpt-4o-mini --limit 1000 --output scores.json""",
     )  # fmt: skip
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a stage's folder, or owner/name on the Hub")
     parser.add_argument("--manifest", default=[], nargs="+", action="extend", type=Path, metavar="FILE",
@@ -36,6 +41,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("--protocols", metavar="CONFIG", help="COMET: a YAML file or a shipped config of protocols")
     parser.add_argument("--data-root", type=Path, default=Path(), metavar="DIR",
                         help="folder of the protocols' data sets (default: here)")  # fmt: skip
+    parser.add_argument("--judge", metavar="MODEL",
+                        help="MERA: a chat model that says which answers are right; its key is taken from "
+                             "OPENAI_API_KEY (default: compare normalised texts)")  # fmt: skip
+    parser.add_argument("--judge-url", metavar="URL", help="MERA: an OpenAI-compatible endpoint up to /v1 that has it")
+    parser.add_argument("--tokenizer", choices=("ptb", "whitespace"), help="MERA: of CIDEr-D (default: ptb)")
+    parser.add_argument("--limit", type=int, metavar="N", help="MERA: most samples of a manifest, drawn by a key")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures as JSON")
     add_revision(parser)
     add_imports(parser)
@@ -51,29 +62,68 @@ def _senses(text: str) -> tuple[str, ...]:
 def _evaluate(arguments: argparse.Namespace) -> int:
     # the recipes import every part of the library, which --help does not need
     from polysense.cli.results import show_results
-    from polysense.recipes import comet_evaluation, evaluation
     from polysense.report import StageResults
 
-    given = (arguments.checkpoint, arguments.manifest, arguments.output, arguments.imports)
-    if is_comet(arguments.checkpoint, arguments.revision):
-        if arguments.composed:
-            raise ConfigError("senses are composed as embeddings, which a COMET checkpoint has not",
-                              where="--composed", fix="Leave it out.")  # fmt: skip
-        asked: dict[str, Any] = {"protocols": arguments.protocols, "root": arguments.data_root}
-        record = comet_evaluation.run(*given, **asked, revision=arguments.revision)
-    elif arguments.protocols is not None:
-        raise ConfigError("these protocols score codes, which the checkpoint has not", where="--protocols",
-                          fix="Give --manifest.")  # fmt: skip
-    else:
-        record = evaluation.run(*given, revision=arguments.revision, composed=arguments.composed)
-    show_results([StageResults(number=1, name="value", metrics=record)])
+    kind = model_type(arguments.checkpoint, arguments.revision)
+    if kind not in _SYSTEMS:
+        raise ConfigError(f"a model of type {kind!r} cannot be scored", where=arguments.checkpoint,
+                          fix=f"Give a checkpoint of one of {', '.join(_SYSTEMS)}.")  # fmt: skip
+    for option, system in _OPTIONS.items():
+        if system != kind and getattr(arguments, option) not in (None, []):
+            raise ConfigError(f"this option is for checkpoints of {system}, and this one is of {kind}",
+                              where=f"--{option.replace('_', '-')}", fix="Leave it out.")  # fmt: skip
+    show_results([StageResults(number=1, name="value", metrics=_SYSTEMS[kind](arguments))])
     if arguments.output is not None:
         console.say(str(arguments.output))
     return 0
 
 
-def is_comet(checkpoint: str, revision: str | None) -> bool:
-    """Whether a checkpoint (folder or Hub name) is one of COMET's."""
+def model_type(checkpoint: str, revision: str | None) -> str:
+    """The type of model that a checkpoint (folder or Hub name) says it is."""
     from polysense.safety import read_json
 
-    return bool(read_json(fetched(checkpoint, revision) / "config.json").get("model_type") == "comet")
+    return str(read_json(fetched(checkpoint, revision) / "config.json").get("model_type"))
+
+
+def _given(arguments: argparse.Namespace) -> tuple[Any, ...]:
+    """What the evaluation of every system is told."""
+    return arguments.checkpoint, arguments.manifest, arguments.output, arguments.imports
+
+
+def _unialign(arguments: argparse.Namespace) -> dict[str, Any]:
+    from polysense.recipes import evaluation
+
+    return evaluation.run(*_given(arguments), revision=arguments.revision, composed=arguments.composed)
+
+
+def _comet(arguments: argparse.Namespace) -> dict[str, Any]:
+    from polysense.recipes import comet_evaluation
+
+    asked: dict[str, Any] = {"protocols": arguments.protocols, "root": arguments.data_root}
+    return comet_evaluation.run(*_given(arguments), **asked, revision=arguments.revision)
+
+
+def _mera(arguments: argparse.Namespace) -> dict[str, Any]:
+    from polysense.metrics.judging import LlmJudgeOptions
+    from polysense.recipes import mera_evaluation
+    from polysense.recipes.answering import AnsweringSettings, JudgeSettings
+
+    if arguments.judge_url is not None and arguments.judge is None:
+        raise ConfigError("there is no model to ask there", where="--judge-url", fix="Name one with --judge.")
+    judge = JudgeSettings(model=arguments.judge, options=LlmJudgeOptions(base_url=arguments.judge_url))
+    settings = AnsweringSettings(limit=arguments.limit, tokenizer=arguments.tokenizer or "ptb", judge=judge)
+    return mera_evaluation.run(*_given(arguments), settings=settings, revision=arguments.revision)
+
+
+_SYSTEMS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "unialign": _unialign, "comet": _comet, "mera": _mera,
+}  # fmt: skip
+_OPTIONS = {
+    "composed": "unialign",
+    "protocols": "comet",
+    "judge": "mera",
+    "judge_url": "mera",
+    "tokenizer": "mera",
+    "limit": "mera",
+}
+"""Options that only one of the systems takes."""

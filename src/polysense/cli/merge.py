@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +78,10 @@ def _merge(arguments: argparse.Namespace) -> int:
         raise ConfigError("what is merged is a model, then models or adapters", where="merge",
                           fix="Give the earlier model first, then one or more of one kind.")  # fmt: skip
     if any(adapted):
-        given = (arguments.base, arguments.shared, options)
-        if any(given):
-            raise ConfigError("an adapter is merged without base, shared modules or options", where=str(models[1]),
-                              fix="Leave out --base, --shared and --options.")  # fmt: skip
-        _merge_adapters(models, arguments.output, arguments.method, arguments.stage)
+        if any((arguments.base, arguments.shared)):
+            raise ConfigError("an adapter is merged without base or shared modules", where=str(models[1]),
+                              fix="Leave out --base and --shared.")  # fmt: skip
+        _merge_adapters(models, arguments.output, arguments.method, arguments.stage, options)
     else:
         stage = 2 if arguments.stage is None else arguments.stage
         base = None if arguments.base is None else fetched(arguments.base)
@@ -148,33 +147,33 @@ def _forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _merge_adapters(models: Sequence[Path], output: Path, method: str, stage: int | None) -> None:
+def _merge_adapters(
+    models: Sequence[Path], output: Path, method: str, stage: int | None, options: Mapping[str, Any]
+) -> None:
     """Add the deltas of adapters to a model, each with what its stage counts.
 
     Raises:
-        ConfigError: a method that is no sum of deltas, or an adapter of another model.
-        CheckpointError: an adapter that cannot be read.
+        ConfigError: a method that is no sum of deltas, options that it cannot have, or an adapter of another model.
+        CheckpointError: an adapter that cannot be read, or was trained on other weights.
     """
-    from polysense.continual.peft_export import bare_key
-    from polysense.continual.stage_adapter import RECORD, coefficient_of, read_factors
-    from polysense.merging import add_deltas, get_merge_method
-    from polysense.merging.registry import check_stage
+    from polysense.continual.adapter_checks import check_added
+    from polysense.continual.stage_adapter import RECORD, bare_key, coefficient_of, read_factors
+    from polysense.merging import add_deltas
     from polysense.merging.weight_files import read_headers
     from polysense.safety import read_json
 
-    get_merge_method(method)
     weights = read_headers(models[0])
     deltas: dict[str, list[Factors]] = {}
     for place, adapter in enumerate(models[1:]):
         number = (2 if stage is None else stage) + place
         if stage is None and (adapter / RECORD).exists():
             number = read_json(adapter / RECORD).get("stage", number)
-        check_stage(number)
-        coefficient = coefficient_of(method, number)
+        coefficient = coefficient_of(method, number, options)
         if coefficient is None:
             raise ConfigError(f"merge method {method!r} does not add up deltas", where=adapter,
                               fix="Merge the adapter with running_average, or merge whole models.")  # fmt: skip
         for key, (A, B, scaling) in read_factors(adapter).items():
             own = key if key in weights else bare_key(key)  # a MERA stage's adapter on the bare language model
             deltas.setdefault(own, []).append((A, B, scaling * coefficient))
+    check_added(models[0], models[1:])
     add_deltas(models[0], deltas, output, finish=_forget)

@@ -39,8 +39,7 @@ class CodebookStage:
         new_code_weight: weight of new codes in the pseudo-modality.
 
     Raises:
-        ConfigError: a pair of fewer than two senses, a mediator outside the pair, a negative number of rows, or a weight
-            outside 0 to 1.
+        ConfigError: a pair of fewer than two senses, a mediator outside it, negative rows, or a weight outside 0 to 1.
     """
 
     pair: Sequence[str]

@@ -14,18 +14,13 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 
-from polysense.continual.stage_adapter import ROOT, StageAdapter, read_adapters
+from polysense.continual.stage_adapter import ROOT, StageAdapter, bare_key, read_adapters
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import concatenate_factors
 from polysense.merging.lora_delta import Factors
 from polysense.storage import atomic_folder
 
 Base: TypeAlias = Literal["llm", "mera"]
-
-
-def bare_key(key: str) -> str:
-    """Name that a weight of MERA's language model has in the language model alone."""
-    return key.replace("model.language_model.", "model.", 1)
 
 
 def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base = "llm") -> int:
@@ -79,4 +74,4 @@ def _by_key(adapters: Sequence[StageAdapter]) -> dict[str, list[Factors]]:
     return found
 
 
-__all__ = ["bare_key", "export_adapters"]
+__all__ = ["export_adapters"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,8 +25,11 @@ from torch import Tensor, nn
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight, get_merge_method
 from polysense.merging.lora_delta import Factors
+from polysense.modality import JsonValue
+from polysense.models.base import weights_digest
 from polysense.nn.starts import named_draws
 from polysense.safety import read_json
+from polysense.storage import digest, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +73,16 @@ class StageAdapter:
         coefficient: what its delta counts in the merged weights; `None` where they are no such sum.
         factors: key of a weight to its (A, B, scaling).
         whole: whether it is all that the stage has changed of the language model; not where realigning trained that.
+        base, merged: digests of the weights that it was trained on, and of those that its stage ended with; `None` in
+            folders of the time before they were recorded.
     """
 
     stage: int
     coefficient: float | None
     factors: Mapping[str, Factors]
     whole: bool = True
+    base: str | None = None
+    merged: str | None = None
 
     def scaled(self, key: str) -> Factors:
         """Factors of a weight as they enter the sum."""
@@ -83,9 +90,37 @@ class StageAdapter:
         return A, B, scaling * (1.0 if self.coefficient is None else self.coefficient)
 
 
-def coefficient_of(method: str | None, stage: int) -> float | None:
+@dataclass(frozen=True)
+class MergeErrors:
+    """What rounding has done to merged weights, as greatest absolute differences.
+
+    Attributes:
+        once: between the weights and the float32 sum that they were rounded from.
+        by_stage: between the sums from W_0 and from W_{i-1}, whose weights were rounded after every stage; 0 where
+            only one of them can be had.
+    """
+
+    once: float = 0.0
+    by_stage: float = 0.0
+
+
+def coefficient_of(method: str | None, stage: int, options: Mapping[str, JsonValue] | None = None) -> float | None:
     """What a delta counts: 1/i in the running average, 1 without a merge, `None` where a method only knows weights."""
-    return {"running_average": 1 / stage, None: 1.0}.get(method)
+    return 1.0 if method is None else get_merge_method(method).coefficient(stage, options)
+
+
+def bare_key(key: str) -> str:
+    """Name that a weight of MERA's language model has in the language model alone."""
+    return key.replace("model.language_model.", "model.", 1)
+
+
+def base_digest(keys: Iterable[str], weight_of: Callable[[str], Tensor]) -> str:
+    """SHA-256 of weights of a language model, the same for it alone and within a MERA model.
+
+    Those that an adapter changes tell its base: heads may be tied or not, and vocabularies grow.
+    """
+    found = (weights_digest({bare_key(key): weight_of(key)}) for key in sorted(keys, key=bare_key))
+    return digest(" ".join(found).encode())
 
 
 def add_adapter(
@@ -137,26 +172,51 @@ def _lora_layers(wrapped: Any) -> Iterator[tuple[str, tuple[nn.Parameter, nn.Par
             yield f"{name.removeprefix(ROOT)}.weight", pair
 
 
-def trained_adapter(wrapped: Any, *, stage: int, method: str | None) -> StageAdapter:
-    """The adapter of a peft model as factors, copied."""
+def trained_adapter(
+    wrapped: Any, *, stage: int, method: str | None, options: Mapping[str, JsonValue] | None = None
+) -> StageAdapter:
+    """The adapter of a peft model as factors, copied, with a digest of what it was trained on.
+
+    Args:
+        method, options: by which it is to be merged, see `merge_adapter`.
+
+    Raises:
+        ConfigError: an unknown method, or options that it cannot have.
+    """
     config = wrapped.peft_config["default"]
     scaling = config.lora_alpha / config.r
     factors = {
         key: (A.detach().cpu().clone(), B.detach().cpu().clone(), scaling) for key, (A, B) in _lora_layers(wrapped)
     }
-    return StageAdapter(stage, coefficient_of(method, stage), factors)
+    layer = "base_layer.weight"
+    base = base_digest(factors, lambda key: wrapped.get_parameter(f"{ROOT}{key.removesuffix('weight')}{layer}"))
+    return StageAdapter(stage, coefficient_of(method, stage, options), factors, base=base)
 
 
-def save_adapter(wrapped: Any, folder: Path, adapter: StageAdapter, *, method: str | None) -> None:
+def save_adapter(
+    wrapped: Any,
+    folder: Path,
+    adapter: StageAdapter,
+    *,
+    method: str | None,
+    options: Mapping[str, JsonValue] | None = None,
+) -> None:
     """Write an adapter as peft does (`PeftModel.from_pretrained` reads it), with its place in the merge."""
     wrapped.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     config = {**read_json(path), "base_model_name_or_path": None}  # a local path, which is nothing to publish
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    record = {"stage": adapter.stage, "method": method, "coefficient": adapter.coefficient,
-              "whole": adapter.whole}  # fmt: skip
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    record = {"stage": adapter.stage, "method": method, "options": dict(options or {}),
+              "coefficient": adapter.coefficient, "whole": adapter.whole, "base": adapter.base,
+              "merged": adapter.merged}  # fmt: skip
+    write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def record_merged(folder: Path, model: nn.Module, keys: Iterable[str]) -> None:
+    """Note in the folder of an adapter which weights its stage ended with, once nothing changes them any more."""
+    record = {**read_json(folder / RECORD), "merged": base_digest(keys, model.get_parameter)}
+    write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def adapter_folder(folder: Path, stage: int) -> Path:
@@ -189,7 +249,8 @@ def read_adapter(folder: Path) -> StageAdapter:
     try:
         coefficient = record["coefficient"]
         coefficient = None if coefficient is None else float(coefficient)
-        return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]))
+        known = {name: record.get(name) for name in ("base", "merged")}
+        return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]), **known)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
@@ -242,21 +303,20 @@ def merge_adapter(
     adapter: StageAdapter,
     *,
     method: str | None,
+    options: Mapping[str, JsonValue] | None = None,
     base: Mapping[str, Tensor] | None = None,
     earlier: Sequence[StageAdapter] = (),
-) -> float:
+) -> MergeErrors:
     """Take the adapter out of the wrapped model, in place, and merge what it stands for into the weights.
 
     Computed in float32 and rounded once to the weights' own dtype.
 
     Args:
         method: a registered merge method; `None` adds the delta whole, as plain fine-tuning does.
+        options: of the method.
         base: W_0 by key, where it is at hand. With all earlier coefficients the weights are W_0 + sum_i (s/i) B_i A_i,
             else W_{i-1} + (s/i) B_i A_i.
         earlier: the adapters of the stages before.
-
-    Returns:
-        The greatest difference between these two sums (0 where only one can be had): their rounding errors.
 
     Raises:
         ConfigError: an unknown method, or one that needs W_0 where there is none.
@@ -264,7 +324,7 @@ def merge_adapter(
     merge = None if adapter.coefficient is not None else get_merge_method(str(method))
     model = wrapped.unload()
     whole = base is not None and all(each.whole and each.coefficient is not None for each in earlier)
-    difference = 0.0
+    once = by_stage = 0.0
     for key in adapter.factors:
         weight = model.get_parameter(key)
         before = weight.detach().cpu()
@@ -273,16 +333,19 @@ def merge_adapter(
             if whole and base is not None:
                 chain = [each.scaled(key) for each in (*earlier, adapter) if key in each.factors]
                 summed = effective_weight(base[key].cpu(), chain)
-                difference = max(difference, float((summed - merged).abs().max()))
+                by_stage = max(by_stage, float((summed - merged).abs().max()))
                 merged = summed
         else:
             current = effective_weight(before, [adapter.factors[key]])
             origin = None if base is None else {key: base[key].float().cpu()}
-            merged = merge({key: before.float()}, {key: current}, stage=adapter.stage, base=origin)[key]
-        weight.copy_(merged.to(weight.device, weight.dtype))
-    logger.info("merged stage %d (%s); sums over all stages and over the last differ by at most %.3g",
-                adapter.stage, method or "added whole", difference)  # fmt: skip
-    return difference
+            states = {key: before.float()}, {key: current}
+            merged = merge(*states, stage=adapter.stage, base=origin, **(options or {}))[key]
+        rounded = merged.to(weight.dtype)
+        once = max(once, float((rounded.float() - merged).abs().max()))
+        weight.copy_(rounded)
+    logger.info("merged stage %d (%s); weights are rounded by at most %.3g, the sums over all stages and over the "
+                "last differ by %.3g", adapter.stage, method or "added whole", once, by_stage)  # fmt: skip
+    return MergeErrors(once, by_stage)
 
 
 @torch.no_grad()
@@ -311,15 +374,19 @@ __all__ = [
     "ROOT",
     "TRAINED",
     "AdapterSettings",
+    "MergeErrors",
     "StageAdapter",
     "adapter_folder",
     "add_adapter",
+    "bare_key",
+    "base_digest",
     "check_adapter",
     "coefficient_of",
     "merge_adapter",
     "read_adapter",
     "read_adapters",
     "read_factors",
+    "record_merged",
     "save_adapter",
     "take_out",
     "trained_adapter",

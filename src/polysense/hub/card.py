@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
 from polysense.errors import UnregisteredModalityError
+from polysense.hub.gains import StageGains, chain_gains
 from polysense.hub.limits import limits
 from polysense.hub.public import redacted
 from polysense.hub.quick_start import outcome, quick_start
@@ -30,6 +32,7 @@ def render_card(
     metrics: Mapping[str, JsonValue] | None = None,
     *,
     history: Sequence[Mapping[str, JsonValue]] = (),
+    gains: Mapping[str, StageGains] | None = None,
 ) -> str:
     """The README.md of one stage's folder. Local paths are shortened and secrets removed on the way.
 
@@ -37,6 +40,7 @@ def render_card(
         stage: content of `stage.json`.
         metrics: content of `metrics.json`; `None` when the stage was not evaluated.
         history: `stage.json` of the earlier stages, first to last.
+        gains: name to the relative gains of a stage, where they are known.
 
     Raises:
         CheckpointError: a key is missing or of the wrong type.
@@ -56,6 +60,7 @@ def render_card(
         unregistered=[name for name in stage["modalities"] if not _built_in(name)],
         history=stages,
         limits=limits(stage, metrics),
+        merges=[_merged(each, (gains or {}).get(each["name"])) for each in stages if each["system"] == "mera"],
         stage=stage,
         metrics=metrics,
         results=results,
@@ -77,7 +82,9 @@ def card_of_folder(folder: str | Path) -> str:
         CheckpointError: `stage.json` (or a `metrics.json` that is there) is missing, damaged or incomplete.
     """
     folder = Path(folder)
-    return render_card(read_stage(folder), read_metrics(folder), history=lineage(folder))
+    stage = read_stage(folder)
+    gains = chain_gains(folder) if stage["system"] == "mera" else {}
+    return render_card(stage, read_metrics(folder), history=lineage(folder), gains=gains)
 
 
 def _template() -> jinja2.Template:
@@ -146,6 +153,22 @@ def _summary(stage: Mapping[str, Any]) -> str:
         f"A polysense checkpoint: {what}. Stage {stage['stage']} ({stage['name']}) trained {trained}, on "
         f"{stage['parent'] or stage['base_model']['name']}."
     )
+
+
+def _merged(stage: Mapping[str, Any], gains: StageGains | None) -> dict[str, Any]:
+    """How a stage was merged into the language model, and what it left of the senses, as text."""
+    merge, rounding = dict(stage.get("merge") or {}), "-"
+    if errors := merge.get("rounding"):
+        rounding = f"{errors['once']:.2g} / {errors['by_stage']:.2g}"
+    method = merge.get("method") or ("added whole" if merge else "-")
+    options = ", ".join(f"{key} {value}" for key, value in dict(merge.get("options") or {}).items())
+    counts = merge.get("coefficient")
+    shares = {"backward": None, "forward": None} if gains is None else asdict(gains)
+    return {
+        "stage": stage["stage"], "learned": ", ".join(stage["trained"]),
+        "method": f"{method} ({options})" if options else method, "counts": "-" if counts is None else f"{counts:.4g}",
+        "rounding": rounding, **{key: "-" if each is None else f"{100 * each:.1f}" for key, each in shares.items()},
+    }  # fmt: skip
 
 
 def _judgements(metrics: Mapping[str, Any] | None) -> list[dict[str, str]]:

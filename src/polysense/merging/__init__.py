@@ -6,13 +6,19 @@ memory. LoRA updates are merged exactly, on the weights they stand for.
 
 from polysense.merging.dare import dare
 from polysense.merging.lora_delta import (
-    average_continued,
     concatenate_factors,
     effective_weight,
     lora_delta,
     merge_coefficients,
 )
-from polysense.merging.registry import Block, MergeMethod, get_merge_method, merge_methods, register_merge_method
+from polysense.merging.registry import (
+    Block,
+    MergeMethod,
+    chosen_method,
+    get_merge_method,
+    merge_methods,
+    register_merge_method,
+)
 from polysense.merging.running_average import running_average
 from polysense.merging.slerp import slerp
 from polysense.merging.streaming import add_deltas, merge_folders
@@ -23,7 +29,7 @@ __all__ = [
     "Block",
     "MergeMethod",
     "add_deltas",
-    "average_continued",
+    "chosen_method",
     "concatenate_factors",
     "dare",
     "effective_weight",

@@ -13,7 +13,8 @@ Averaging the factors is something else: it adds the cross terms B_1 A_2 and B_2
 
 the mean delta is [1/2 0; 0 1/2], of rank 2. The mean factors give [1/4 1/4; 1/4 1/4], and peft's
 `add_weighted_adapter(combination_type="linear")`, which takes the square root of the weights, [1/2 1/2; 1/2 1/2]; both
-are of rank 1. Its "cat", and `concatenate_factors` here, are exact at the cost of the summed rank.
+are of rank 1. Its "cat", and `concatenate_factors` here, are exact at the cost of the summed rank. For the same reason
+a stage trains a fresh LoRA: the average of one that went on training would have twice the rank after every stage.
 """
 
 from __future__ import annotations
@@ -94,26 +95,6 @@ def concatenate_factors(factors: Sequence[Factors]) -> Factors:
     precision = _precision(*(each for A, B, _ in factors for each in (A, B)))
     rows = torch.cat([scale * A.to(precision) for A, _, scale in factors])
     return rows, torch.cat([B.to(precision) for _, B, _ in factors], dim=1), 1.0
-
-
-def average_continued(previous: Factors, current: Factors, *, stage: int) -> Factors:
-    """Running average where stage i did not begin a fresh LoRA but went on training the one of stage i-1.
-
-    Delta_i = (i-1)/i s B A + 1/i s B' A', exactly, as a LoRA of both ranks together.
-
-    Args:
-        previous: (A, B, s) that the stage began with.
-        current: (A', B', s) that it ended with.
-        stage: i, from 1; the first stage keeps `current` alone.
-
-    Raises:
-        ConfigError: wrong stage, or shapes that do not fit one layer.
-    """
-    check_stage(stage)
-    (A, B, scaling), (new_A, new_B, new_scaling) = previous, current
-    if stage == 1:
-        return concatenate_factors([current])
-    return concatenate_factors([(A, B, scaling * (stage - 1) / stage), (new_A, new_B, new_scaling / stage)])
 
 
 def check_deltas(shape: Sequence[int], deltas: Sequence[Factors], *, where: str | None = None) -> None:

@@ -22,6 +22,7 @@ from polysense.modality import JsonValue
 
 State = Mapping[str, Tensor]
 Formula = Callable[..., Tensor]
+Coefficient = Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,32 @@ class MergeMethod:
         formula: merged numbers of a `Block`; its keyword arguments are the method's options.
         whole_tensors: the formula has to see a tensor in one piece; else any piece will do.
         needs_base: the formula uses `Block.base`.
+        counts: stage and options to what the stage's update is multiplied by, for a formula that does nothing else.
     """
 
     name: str
     formula: Formula
     whole_tensors: bool = False
     needs_base: bool = False
+    counts: Coefficient | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of its options."""
+        return tuple(name for name in inspect.signature(self.formula).parameters if name != "block")
+
+    def coefficient(self, stage: int, options: Mapping[str, JsonValue] | None = None) -> float | None:
+        """What a stage's update counts, all of it in the first; `None` where the merge is no multiple of it.
+
+        With one, a LoRA's delta is merged exactly by scaling it (`polysense.merging.lora_delta`).
+
+        Raises:
+            ConfigError: see `prepare`.
+        """
+        self.prepare(stage, options or {}, has_base=True)
+        if self.counts is None:
+            return None
+        return 1.0 if stage == 1 else float(self.counts(stage, **(options or {})))
 
     @torch.no_grad()
     def __call__(
@@ -121,10 +142,9 @@ class MergeMethod:
         if self.needs_base and not has_base:
             raise ConfigError(f"merge method {self.name!r} needs the model before the first stage",
                               fix="Give it as `base`.")  # fmt: skip
-        known = [name for name in inspect.signature(self.formula).parameters if name != "block"]
-        if unknown := sorted(set(options) - set(known)):
+        if unknown := sorted(set(options) - set(self.options)):
             raise ConfigError(f"merge method {self.name!r} has no options {unknown}",
-                              fix=f"It has: {', '.join(known) or 'none'}.")  # fmt: skip
+                              fix=f"It has: {', '.join(self.options) or 'none'}.")  # fmt: skip
         formula, one = partial(self.formula, **options), torch.zeros(1)
         formula(Block("", 0, max(stage, 2), one, one, one))
         return formula
@@ -211,7 +231,7 @@ _METHODS: dict[str, MergeMethod] = {}
 
 
 def register_merge_method(
-    name: str, *, whole_tensors: bool = False, needs_base: bool = False
+    name: str, *, whole_tensors: bool = False, needs_base: bool = False, counts: Coefficient | None = None
 ) -> Callable[[Formula], MergeMethod]:
     """Make a formula a merge method that every part of the library knows by `name`.
 
@@ -221,14 +241,14 @@ def register_merge_method(
 
     Args:
         name: new in the registry.
-        whole_tensors, needs_base: see `MergeMethod`.
+        whole_tensors, needs_base, counts: see `MergeMethod`.
 
     Raises:
         ConfigError: the name is taken by another formula.
     """
 
     def register(formula: Formula) -> MergeMethod:
-        method = MergeMethod(name, formula, whole_tensors, needs_base)
+        method = MergeMethod(name, formula, whole_tensors, needs_base, counts)
         if _METHODS.setdefault(name, method) != method:
             raise ConfigError(f"a merge method {name!r} is registered already", fix="Choose another name.")
         return method
@@ -241,6 +261,18 @@ def get_merge_method(name: str) -> MergeMethod:
     if name not in _METHODS:
         raise ConfigError(f"there is no merge method {name!r}", fix=f"Known methods: {', '.join(_METHODS)}.")
     return _METHODS[name]
+
+
+def chosen_method(choice: str | Mapping[str, JsonValue]) -> tuple[MergeMethod, dict[str, JsonValue]]:
+    """The method that a config names, with its options: a bare name, or `{name: ties, density: 0.3}`.
+
+    Raises:
+        ConfigError: no name or an unknown one, or an option that is unknown or impossible.
+    """
+    options = {"name": choice} if isinstance(choice, str) else dict(choice)
+    method = get_merge_method(str(options.pop("name", "without a name")))
+    method.prepare(2, options, has_base=True)
+    return method, options
 
 
 def merge_methods() -> tuple[str, ...]:

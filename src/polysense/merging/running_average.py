@@ -8,7 +8,7 @@ from torch import Tensor
 from polysense.merging.registry import Block, register_merge_method
 
 
-@register_merge_method("running_average")
+@register_merge_method("running_average", counts=lambda stage: 1 / stage)
 def running_average(block: Block) -> Float[Tensor, " numbers"]:
     """CMA(theta_{i-1}, theta_i; i) = (i-1)/i theta_{i-1} + 1/i theta_i, written as theta_{i-1} + update / i.
 

@@ -7,17 +7,18 @@ from torch import Tensor
 
 from polysense.merging.registry import Block, check_finite, register_merge_method
 
+_SCALE = 0.4  # what the TIES paper takes for it where nothing is tuned
 
-@register_merge_method("task_arithmetic")
-def task_arithmetic(block: Block, *, scale: float = 0.4) -> Float[Tensor, " numbers"]:
+
+@register_merge_method("task_arithmetic", counts=lambda stage, scale=_SCALE: scale)
+def task_arithmetic(block: Block, *, scale: float = _SCALE) -> Float[Tensor, " numbers"]:
     """theta_0 + scale * sum_i tau_i, one stage at a time: theta_{i-1} + scale * tau_i.
 
     tau_i is what stage i changed. The running average differs in one point: there the scale is 1/i.
 
     Args:
         block: the states.
-        scale: lambda, the same for every stage after the first; 0.4 is what the TIES paper takes for it where
-            nothing is tuned.
+        scale: lambda, the same for every stage after the first.
     """
     check_finite("scale", scale)
     return block.previous + scale * block.update

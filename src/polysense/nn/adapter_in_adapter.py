@@ -6,6 +6,8 @@ in-adapters F_j (rank x rank) between the frozen halves make the earlier pairs u
 
     y = W x + sum_{j<m} g_j B_j F_j A_j x + g_m B_m A_m x,    g = softmax(W_g x),    y = W x + B_1 A_1 x for m = 1
 
+The gate starts at zero, as the original's does, so that a new path begins with 1/m of each earlier pair and nothing of
+its own. It does not begin with what the path before gave, which only that path still gives (`AdapterInAdapter.use`).
 Nothing is ever resized: a modality brings Parameters of its own, under keys of its own.
 """
 
@@ -33,8 +35,8 @@ class AdapterOptions:
         rank: of every pair.
         alpha: pairs are scaled by alpha / rank; `None` means by 1.
         noise: add softplus(W_n x) + 0.01 of normal noise to the gate's logits while training, as the original does.
-        in_adapter_start: "identity" leaves the earlier pairs as they were learned; "linear" is the original's random
-            start.
+        in_adapter_start: "identity" begins with the earlier pairs as they were learned, of which each counts 1/m;
+            "linear" is the original's random start.
 
     Raises:
         ConfigError: the rank is not positive.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes.evaluation import Result, metrics_record
 from polysense.recipes.sources import DatasetSettings
 from polysense.trainer.mera import feature_counts
+
+VERDICTS = "verdicts.jsonl"
+"""File of a language model's verdicts, beside the trainings of a run."""
 
 CAPTIONING, ANSWERING = "captioning", "question answering"
 
@@ -123,7 +126,7 @@ class Answers:
     results: tuple[Result, ...]
     judgements: Mapping[str, Judgement]
 
-    def record(self, seed: int) -> dict[str, Any]:
+    def record(self, seed: int | None) -> dict[str, Any]:
         """What `metrics.json` holds, with the judge's summaries."""
         judged = {name: each.to_dict() for name, each in self.judgements.items()}
         return {**metrics_record(self.results, seed), "judgements": judged}
@@ -168,6 +171,15 @@ class AnswerEvaluator:
         Args:
             root: data root of the tests' data sets.
 
+        Raises: see `on`.
+        """
+        tests = self.settings.tests.items()
+        known = {name: test for name, test in tests if test.modality in self.model.modalities}
+        return self.on((name, test.modality, test.data.open(root)) for name, test in known.items())
+
+    def on(self, tests: Iterable[tuple[str, str, SampleDataset]]) -> Answers:
+        """Ask and score data sets, each one given as its name, the sense that it is about, and its samples.
+
         Raises:
             ManifestError, MediaError: a sample has nothing to ask about, or a file cannot be used.
             ConfigError: fewer than two captions, or a judge that cannot be asked.
@@ -175,13 +187,12 @@ class AnswerEvaluator:
         said: list[Said] = []
         results: list[Result] = []
         judgements: dict[str, Judgement] = {}
-        for name, test in self.settings.tests.items():
-            if test.modality in self.model.modalities:
-                own = self.ask(test.data.open(root), test.modality, name)
-                figures, judgement = self.score(own)
-                said, results = said + own, results + figures
-                if judgement is not None:
-                    judgements[name] = judgement
+        for name, modality, dataset in tests:
+            own = self.ask(dataset, modality, name)
+            figures, judgement = self.score(own)
+            said, results = said + own, results + figures
+            if judgement is not None:
+                judgements[name] = judgement
         return Answers(tuple(said), tuple(results), judgements)
 
     def ask(self, dataset: SampleDataset, modality: str, name: str) -> list[Said]:
@@ -236,6 +247,20 @@ class AnswerEvaluator:
         return [turn for turn in turns if turn.task == "caption"] + questions
 
 
+def check_test(dataset: SampleDataset, modality: str, conversations: Conversations) -> None:
+    """Refuse a test set whose first sample cannot be asked about, while that costs nothing.
+
+    Raises:
+        ConfigError: it is empty.
+        ManifestError, UnknownModalityError: the sample has nothing to ask about the sense, or not the sense.
+    """
+    if not len(dataset):
+        raise ConfigError("the test set is empty", fix="Name another file, or correct its conditions.")
+    sample = dataset[0]
+    sample.ref(modality)
+    conversations.test(sample, modality)
+
+
 def caption_result(said: Sequence[Said], tokenizer: str) -> Result:
     """CIDEr-D (1.0 is what papers print as 100); chance is that of another sample's caption."""
     references = [list(each.references) for each in said]
@@ -272,4 +297,13 @@ def _result(
     )  # fmt: skip
 
 
-__all__ = ["AnswerEvaluator", "AnsweringSettings", "Answers", "JudgeSettings", "Said", "TestSet"]
+__all__ = [
+    "VERDICTS",
+    "AnswerEvaluator",
+    "AnsweringSettings",
+    "Answers",
+    "JudgeSettings",
+    "Said",
+    "TestSet",
+    "check_test",
+]

@@ -240,6 +240,6 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 
 __all__ = [
     "CARRIED", "COLUMNS", "MEASURES", "PAIRS", "SEEN", "TRANSFERS", "Records", "SeedScores", "chance_of",
-    "figure_table", "mask_columns", "memory_table", "recall_columns", "references", "score_tables", "scores_by_seed", "stage_scores",
-    "transfer_columns",
+    "figure_table", "mask_columns", "memory_table", "recall_columns", "references", "score_tables", "scores_by_seed",
+    "stage_scores", "transfer_columns",
 ]  # fmt: skip

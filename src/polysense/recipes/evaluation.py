@@ -216,6 +216,11 @@ def metrics_record(results: Sequence[Result], seed: int | None) -> dict[str, Any
     return {"command": command(), "commit": commit(), **known, "results": [asdict(each) for each in results]}
 
 
+def data_root(manifest: Path) -> Path:
+    """What a manifest's media are relative to: its folder, or the folder above if that one is called `manifests`."""
+    return manifest.parent.parent if manifest.parent.name == "manifests" else manifest.parent
+
+
 def run(
     checkpoint: str, manifests: Sequence[Path], output: Path | None = None, imports: Sequence[str] = (), *,
     revision: str | None = None, composed: Sequence[Sequence[str]] = (),
@@ -245,7 +250,7 @@ def run(
         raise UnknownModalityError(unknown[0], model.modalities, where="composed")
     results: list[Result] = []
     for path in manifests:
-        root = path.parent.parent if path.parent.name == "manifests" else path.parent
+        root = data_root(path)
         settings = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
         asked = EvaluationSettings(splits={path.stem: [settings]}, composed=composed)
         results += Evaluator(model, processor, asked).run(root)
@@ -253,17 +258,17 @@ def run(
     if missing := [label for senses in composed if (label := "+".join(senses)) not in scored]:
         raise ConfigError(f"no manifest holds {missing[0]} of one sample", where="composed",
                           fix="Give a manifest whose samples have all of these senses.")  # fmt: skip
-    record = metrics_record(results, _seed_of(folder))
+    record = metrics_record(results, seed_of(folder))
     if output is not None:
         write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 
 
-def _seed_of(folder: Path) -> int | None:
+def seed_of(folder: Path) -> int | None:
     """What a stage says it was trained with."""
     path = folder / "stage.json"
     seed = read_json(path).get("seed") if path.exists() else None
     return seed if isinstance(seed, int) else None
 
 
-__all__ = ["EvaluationSettings", "Evaluator", "Result", "metrics_record", "run", "unique_pool"]
+__all__ = ["EvaluationSettings", "Evaluator", "Result", "data_root", "metrics_record", "run", "seed_of", "unique_pool"]

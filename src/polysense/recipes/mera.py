@@ -15,22 +15,23 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil
 from polysense.continual import Phase, Stage, check_replay, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.data import SampleDataset
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, UnknownModalityError
 from polysense.models.base import local_folder, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
+from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
+from polysense.recipes.answering import VERDICTS, check_test
 from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.encoders import encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
+from polysense.recipes.mera_limits import limits
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, known_limits, save_stage
 from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
-
-_LANGUAGE_MODEL = r"(model\.language_model|lm_head)\..*"
 
 
 class MeraRun:
@@ -53,8 +54,11 @@ class MeraRun:
             with place(f"sources: {name}: data"):
                 self.datasets[name] = source.data.open(self.root)
         self._check_replay()
+        self._check_method()
+        self._check_evaluation()
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(recipe, output))
+        self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = self._llm() if start is None else None
 
     def _check_replay(self) -> None:
@@ -65,6 +69,31 @@ class MeraRun:
             if phase is not None and phase.replay and len(seen) > 1:
                 with place(f"{name}: replay"):
                     check_replay({each: self.datasets[each] for each in recipe.named_sources(senses)}, phase.replay)
+
+    def _check_method(self) -> None:
+        """Refuse a way of learning that cannot use the data of a sense, and not when another has been trained."""
+        for number in range(1, len(self.recipe.stages) + 1):
+            *earlier, _ = self._seen(number)
+            last = self.recipe.named_sources(earlier[-1:])
+            if earlier:
+                with place(f"stages: {self._seen(number)[-1]}: method"):
+                    self._method(number).check_data({name: self.datasets[name] for name in last})
+
+    def _check_evaluation(self) -> None:
+        """Refuse tests and a judge that cannot be used, and not when the first stage has been trained.
+
+        Tests of senses that are learned later wait for their stage, or for another run.
+        """
+        recipe, seen = self.recipe, self._seen(len(self.recipe.stages))
+        for name, test in recipe.evaluation.tests.items():
+            with place(f"evaluation: tests: {name}"):
+                if test.modality not in {*seen, *recipe.senses}:
+                    raise UnknownModalityError(test.modality, [*dict.fromkeys([*seen, *recipe.senses])])
+                if test.modality in seen:
+                    check_test(test.data.open(self.root), test.modality, recipe.conversations)
+        if recipe.evaluation.tests:
+            with place("evaluation: judge"):
+                recipe.evaluation.judge.judge(self.output / "training" / VERDICTS)
 
     # ---- what the stages are ------------------------------------------------------------------------------------
 
@@ -77,12 +106,12 @@ class MeraRun:
         # replay updates old connectors along with the language model (sections 3 and 4.3)
         learned = replayed if joint.replay else seen[-1:]
         phases = [
-            self._phase("connector", recipe.connector, _trains(seen[-1:]), captioned),
-            self._phase("joint", joint, {**_trains(learned), method.trains(seen[-1]): True}, own),
+            self._phase("connector", recipe.connector, freezing_table(seen[-1:]), captioned),
+            self._phase("joint", joint, {**freezing_table(learned), method.trains(seen[-1]): True}, own),
         ]
         if len(seen) > 1 and recipe.realign is not None:
-            whole = {_LANGUAGE_MODEL: True} if self._realigns_whole() else {}
-            phases.append(self._phase("realign", recipe.realign, {**_trains(replayed), **whole}, []))
+            trains = freezing_table(replayed, language_model=self._realigns_whole())
+            phases.append(self._phase("realign", recipe.realign, trains, []))
         options = {
             **method.settings(),
             "sense": json.loads(json.dumps(asdict(recipe.senses[seen[-1]]))),
@@ -178,6 +207,7 @@ class MeraRun:
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
         number = self.stages.index(stage) + 1
         learning = self._method(number).learning(model, self._context(number, start, folder, training))
+        learning.check()
         for phase in stage.phases:
             if phase.name == "realign":
                 hashes["language model before realigning"] = self._language_model(model)
@@ -189,7 +219,7 @@ class MeraRun:
             prepared = time.monotonic() - started  # the Fisher of EWC is a cost of learning too
             results.append(training.run(phase, learning.penalties()))
             learning.finish()
-        record = self._record(stage, model, start, folder)
+        record = replace(self._record(stage, model, start, folder), merge=learning.record())
         hashes["language model"] = self._language_model(model)
         steps, seconds = sum(each.step for each in results), prepared + sum(each.seconds for each in results)
         record = replace(record, steps=steps, seconds=round(seconds, 1), hashes=hashes)
@@ -205,7 +235,7 @@ class MeraRun:
     def _language_model(model: MeraForConditionalGeneration) -> str:
         """SHA-256 of the part that realigning leaves as it is."""
         named = model.state_dict().items()
-        return weights_digest({name: weight for name, weight in named if re.fullmatch(_LANGUAGE_MODEL, name)})
+        return weights_digest({name: weight for name, weight in named if re.fullmatch(LANGUAGE_MODEL, name)})
 
     def _context(self, number: int, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
         seen = self._seen(number)
@@ -228,13 +258,9 @@ class MeraRun:
             system="mera", stage=_number(folder), name=folder.name, parent=start.name if start else None,
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
             base_model=origin, parameters=model.parameter_table(),
-            hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0, limits=known_limits(self.root),
+            hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
+            limits=[*known_limits(self.root), *limits(recipe, self._seen(self.stages.index(stage) + 1))],
         )  # fmt: skip
-
-
-def _trains(senses: Sequence[str]) -> dict[str, bool]:
-    """Freezing table of the connectors of some senses."""
-    return {".*": False, **{rf"model\.connectors\.{sense}\..*": True for sense in senses}}
 
 
 def _number(folder: Path) -> int:
@@ -245,11 +271,14 @@ def run(
     config_source: str | Path, output: Path, overrides: Sequence[str] = (), imports: Sequence[str] = (),
     start: str | Path | None = None,
 ) -> Path:  # fmt: skip
-    """Run (or continue) a recipe, from a MERA checkpoint or from its bare language model; the last stage is returned.
+    """Run (or continue) a recipe from its bare language model, a MERA checkpoint or a LLaVA.
+
+    Returns:
+        The last stage's folder.
 
     Raises:
         ConfigError: naming file and key, or a sense that `start` has already.
-        CheckpointError: `start` is no MERA checkpoint, or damaged.
+        CheckpointError: `start` is neither a MERA checkpoint nor a LLaVA, or damaged.
         FolderInUseError: another process works in `output`.
     """
     recipe = read_config(MeraRecipe, "mera", config_source, overrides)

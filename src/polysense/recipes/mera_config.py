@@ -9,10 +9,14 @@ from typing import Any
 from polysense.continual.methods import LearningMethod, get_method
 from polysense.continual.stage_adapter import AdapterSettings
 from polysense.data.conversations import Conversations
+from polysense.errors import ConfigError
 from polysense.recipes.answering import AnsweringSettings
-from polysense.recipes.config import build, place
+from polysense.recipes.config import build, check_keys, place
 from polysense.recipes.sources import DatasetSettings, WorldSettings
 from polysense.trainer import LoopConfig
+
+_RATES = ("connectors", "language_model")
+"""What has a learning rate of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,9 @@ class PhaseSettings:
         batch_size: samples per optimiser step and process, all data sets together.
         epochs, steps: how long; one of them.
         replay: share of every earlier data set (realigning: of all data sets so far) that is trained on.
+
+    Raises:
+        ConfigError: a rate of something else, or none of the connectors.
     """
 
     learning_rates: Mapping[str, float]
@@ -69,6 +76,13 @@ class PhaseSettings:
     epochs: float | None = None
     steps: int | None = None
     replay: float = 0.0
+
+    def __post_init__(self) -> None:
+        # a misspelt part would train at the rate of another one, and nothing would tell
+        check_keys(self.learning_rates, _RATES, "learning_rates")
+        if _RATES[0] not in self.learning_rates:
+            raise ConfigError("the connectors have no learning rate", where="learning_rates",
+                              fix="Give one of connectors, which train in every phase.")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +100,8 @@ class MeraRecipe:
             questions.
         realign: last phase from the second stage on: all connectors, on replay alone; with a rate of its
             "language_model", that too. `None` leaves it out.
-        merge: method by which the language model is merged after the second phase; `None` keeps it as trained. Only
-            methods that merge look at it.
+        merge: method by which the language model is merged after the second phase, a name or `{name: ties, density:
+            0.3}`; `None` keeps it as trained. Only methods that merge look at it.
         method: way of learning from the second stage on, `{name: ..., **options}` (`polysense.continual.methods`).
         adapter: the LoRA, or other adapters of its size and place.
         conversations: what samples are asked.
@@ -101,6 +115,9 @@ class MeraRecipe:
         frozen_store: folder in which they are kept for other stages and runs too; `None` keeps none.
         seed: of initial weights, order of data and conversations.
         imports: modules that register what the config names.
+
+    Raises:
+        ConfigError: the second phase has no learning rate for the language model.
     """
 
     llm: str
@@ -111,7 +128,7 @@ class MeraRecipe:
     joint: PhaseSettings
     loop: LoopConfig
     realign: PhaseSettings | None = None
-    merge: str | None = "running_average"
+    merge: str | Mapping[str, Any] | None = "running_average"
     method: Mapping[str, Any] = field(default_factory=lambda: {"name": "fresh_lora"})
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     conversations: Conversations = field(default_factory=Conversations)
@@ -124,6 +141,11 @@ class MeraRecipe:
     frozen_store: str | None = None
     seed: int = 0
     imports: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if _RATES[1] not in self.joint.learning_rates:
+            raise ConfigError("the language model has no learning rate", where="joint: learning_rates",
+                              fix="Give one of language_model, which trains in this phase.")  # fmt: skip
 
     def learning_method(self) -> LearningMethod:
         """What `method` names, with its options, and with `merge` where it is one of them.

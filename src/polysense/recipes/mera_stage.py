@@ -16,7 +16,7 @@ from polysense.data.conversations import Conversations
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.models.mera.token_store import FrozenTokenStore
-from polysense.recipes.answering import AnswerEvaluator
+from polysense.recipes.answering import VERDICTS, AnswerEvaluator
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.trainer import LoopConfig, TrainingResult, train
 from polysense.trainer.distributed import world_size
@@ -77,7 +77,7 @@ class StageTraining:
         """Asks the model as it is now; verdicts of a judge survive an interruption, and serve all stages of a run."""
         return AnswerEvaluator(
             self.model, self.processor, self.recipe.evaluation, self.recipe.conversations, features=self.features,
-            verdicts=self.work.parent / "verdicts.jsonl",
+            verdicts=self.work.parent / VERDICTS,
         )  # fmt: skip
 
     def scored(self, sense: str, share: float) -> ScoredBatches:

@@ -43,6 +43,7 @@ class StageRecord:
         seed, steps, seconds: of this stage's training.
         limits: what a user should not expect.
         hashes: SHA-256 of the weights of a part at a moment, by both.
+        merge: how the language model was merged, where it was: method, what the stage counts, rounding errors.
     """
 
     system: str
@@ -61,6 +62,7 @@ class StageRecord:
     seconds: float
     limits: Sequence[str] = ()
     hashes: Mapping[str, str] = field(default_factory=dict)
+    merge: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     command: str = field(default_factory=command)
     commit: str = field(default_factory=commit)

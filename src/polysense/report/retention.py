@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from polysense.errors import ConfigError
-from polysense.metrics import relative_gain
+from polysense.hub.gains import alone_scores, mean_gain, task_scores
 from polysense.report.run import Run, StageResults
 from polysense.report.style import FAINT, INK, colour_of, label_ends, new_figure, styled
 from polysense.report.tables import shown, unit
@@ -55,10 +54,18 @@ def method_name(stage: StageResults) -> str:
     if "method" in options:
         name = _METHODS.get(options["method"]["name"], str(options["method"]["name"]))
     elif merge is not None:
-        name = "merging" if merge == "running_average" else f"merging by {merge}"
+        name = "merging" if merge == "running_average" else f"merging by {_merge_name(merge)}"
     else:
         name = f"replay {100 * replay:g} %" if replay else "fine-tuning"
     return f"{name} and realigning" if realigned else name
+
+
+def _merge_name(merge: str | Mapping[str, Any]) -> str:
+    """A merge method with the options that a config gave it."""
+    if isinstance(merge, str):
+        return merge
+    options = ", ".join(f"{key} {value}" for key, value in merge.items() if key != "name")
+    return f"{merge['name']} ({options})"
 
 
 def _codebook_method(stage: StageResults, learning: Mapping[str, Any]) -> str:
@@ -90,17 +97,12 @@ class Retention:
 
     def scores(self, stage: StageResults, sense: str, field: str = "value") -> Scores:
         """Task to what a stage scored on a sense; several data sets of one task count alike."""
-        found: dict[str, list[float]] = {}
-        for result in stage.results:
-            if result["modality"] == sense and result.get(field) is not None:
-                found.setdefault(result["task"], []).append(result[field])
-        return {task: fmean(values) for task, values in found.items()}
+        return task_scores(stage.results, sense, field)
 
     @cached_property
     def alone(self) -> dict[str, Scores]:
         """Sense to the scores of the model that learned it first of all, and so alone."""
-        return {stage.trained[0]: self.scores(stage, stage.trained[0]) for stage in self.stages
-                if stage.record.get("parent") is None and len(stage.trained) == 1}  # fmt: skip
+        return alone_scores((stage.record, stage.results) for stage in self.stages)
 
     def backward_gain(self, chain: Sequence[StageResults], number: int) -> float | None:
         """Backward relative gain after stage `number` (MERA, section 5.1); `None` where a score of it is not known.
@@ -112,12 +114,7 @@ class Retention:
         if number == 1:
             return 1.0
         earlier = [sense for stage in chain[: number - 1] for sense in stage.trained]
-        if not set(earlier) <= set(self.alone):
-            return None
-        try:
-            return fmean(relative_gain(self.scores(chain[number - 1], each), self.alone[each]) for each in earlier)
-        except ConfigError:  # a task was not scored, or nothing can be relative to a score of zero
-            return None
+        return mean_gain(chain[number - 1].results, earlier, self.alone)
 
     def shared(self) -> Iterator[tuple[int, StageResults, str]]:
         """Number, stage and methods of every stage, those that several methods have in common once."""

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polysense.continual.methods import Ewc, FreshLora
-from polysense.continual.stage_adapter import adapter_folder, read_adapter
+from polysense.continual.stage_adapter import adapter_folder, read_adapter, record_merged
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight
 from polysense.models.mera import MeraForConditionalGeneration
+from polysense.testing.toy import ToyDataset
 from tests.continual.methods.chain import SENSES, Chain, logits, sample_losses, sequences
 
 METHOD = Ewc(strength=3.0, share=1.0)
@@ -127,12 +128,31 @@ def test_a_stage_whose_realigning_changed_the_language_model_is_taken_as_it_is(t
     key = next(iter(adapter.factors))
     model.get_parameter(key).data += 1.0
     model.save_pretrained(chain.stage(1))
+    record_merged(adapter_folder(chain.stage(1), 1), model, adapter.factors)
     before = logits(model)
     begun, _ = chain.begun(METHOD, 2)
     assert torch.allclose(logits(begun), before, atol=1e-4)
     base = chain.context(2, begun).base_weights()[key]
     place = key.removesuffix(".weight")
     assert torch.allclose(begun.get_parameter(f"{place}.base_layer.weight"), base + 1.0, atol=1e-5)
+
+
+def test_data_that_tell_nothing_of_the_sense_before_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no data set of the sense before"):
+        METHOD.check_data({})
+    rows = ToyDataset("image", 3)
+    METHOD.check_data({"image": rows})
+    with pytest.raises(ConfigError, match=r"image: a share of 0\.1 of its 3 samples is less than one"):
+        Ewc(share=0.1).check_data({"image": rows})
+
+
+def test_a_folder_without_an_adapter_or_its_state_is_refused_before_its_weights_are_read(chain: Chain) -> None:
+    METHOD.check_start(chain.stage(1), 1)
+    with pytest.raises(CheckpointError, match="stage-2: the stage has no adapter of its own that EWC could go on"):
+        METHOD.check_start(chain.stage(1), 2)
+    chain.stage(1).joinpath("adapters/stage-1").rename(chain.stage(1) / "adapters" / "stage-2")
+    with pytest.raises(CheckpointError, match=r"ewc\.safetensors: the stage has no state"):
+        METHOD.check_start(chain.stage(1), 2)
 
 
 def test_a_lost_state_and_impossible_options_are_named(chain: Chain) -> None:

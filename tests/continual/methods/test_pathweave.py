@@ -10,7 +10,7 @@ import torch
 
 from polysense.continual.methods import FreshLora, PathWeave, pathweave
 from polysense.continual.stage_adapter import StageAdapter, adapter_folder, read_adapter
-from polysense.errors import ConfigError
+from polysense.errors import CheckpointError, ConfigError
 from polysense.models.mera import MeraForConditionalGeneration
 from polysense.nn.adapter_in_adapter import AdapterInAdapter, use_path
 from tests.continual.methods.chain import SENSES, Chain, logits, sample_losses, sequences
@@ -69,6 +69,14 @@ def test_paths_start_from_the_seed_and_the_sense(chain: Chain) -> None:
     assert names and all(torch.equal(starts[0][name], torch.eye(2)) for name in names)
     drawn = chain.begun(PathWeave(in_adapter_start="linear"), 2)[0].state_dict()
     assert not torch.equal(drawn[names[0]], torch.eye(2))
+
+
+def test_the_first_path_needs_the_stages_adapter_and_later_ones_do_not(chain: Chain) -> None:
+    METHOD.check_start(chain.stage(1), 1)
+    with pytest.raises(CheckpointError, match="stage-2: the stage has no adapter of its own that PathWeave could go"):
+        METHOD.check_start(chain.stage(1), 2)
+    chain.learn(METHOD, 2)
+    METHOD.check_start(chain.stage(2), 2)
 
 
 def test_adapters_outside_the_language_model_are_refused(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:

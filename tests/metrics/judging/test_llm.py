@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from polysense.errors import ConfigError
-from polysense.metrics.judging import Judge, LlmJudge, LlmJudgeOptions, Patience
-from polysense.metrics.judging.record import VerdictRecord, verdict_key
+from polysense.metrics.judging import Judge, LlmJudge, LlmJudgeOptions, Patience, Verdict
+from polysense.metrics.judging.record import VerdictRecord, old_verdict_key, verdict_key
 from tests.metrics.judging.scripted import Asked, Endpoint, Reply, Script, compare, questions, scripted
 
 HALF = '{"pred": "yes", "sco'
@@ -256,6 +257,36 @@ def test_with_nine_in_ten_requests_failing_the_result_is_marked_incomplete() -> 
         assert verdict is None or verdict.correct == (answer.prediction == answer.reference)
 
 
+def test_a_verdict_holds_for_the_endpoint_request_and_controls_that_it_was_asked_with(tmp_path: Path) -> None:
+    record, answers = tmp_path / "verdicts.jsonl", questions(4, right=4)
+    with scripted(compare) as endpoint, scripted(compare) as other:
+        judge(endpoint, record)(answers)
+        changes: list[dict[str, Any]] = [{"controls": "all"}, {"request": {"max_tokens": 9}}, {"base_url": other.url}]
+        for number, change in enumerate(changes, start=1):
+            assert judge(endpoint, record, **change)(answers).recorded == 0
+            assert len(VerdictRecord(record)) == 4 * (number + 1)
+        before = len(endpoint.asked), len(other.asked)
+        for change in ({}, *changes, {"base_url": f"{endpoint.url}/"}):
+            assert judge(endpoint, record, **change)(answers).recorded == 4
+        assert (len(endpoint.asked), len(other.asked)) == before
+
+
+def test_a_record_that_does_not_tell_how_it_came_about_is_asked_for_again_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = questions(3, right=3)
+    with VerdictRecord(tmp_path / "verdicts.jsonl") as record:
+        for answer in answers[:2]:
+            record.put(old_verdict_key("tiny-judge", answer), Verdict(False, 0.0))
+    with scripted(compare) as endpoint:
+        result = judge(endpoint, tmp_path / "verdicts.jsonl")(answers)
+        assert (result.accuracy, result.recorded) == (1.0, 0)
+        assert "verdicts.jsonl: 2 verdicts do not tell by which endpoint" in caplog.text
+        caplog.clear()
+        assert judge(endpoint, tmp_path / "verdicts.jsonl")(answers).calls == 0 and not caplog.records
+    assert len(VerdictRecord(tmp_path / "verdicts.jsonl")) == 5
+
+
 @pytest.mark.parametrize("kills", [(40,), pytest.param((1, 20, 45, 70, 100), marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_where_it_was(kills: tuple[int, ...], tmp_path: Path) -> None:
     """Killed in the midst: nothing on record is asked again, and at most the requests under way are."""
@@ -271,7 +302,8 @@ def test_a_killed_run_goes_on_where_it_was(kills: tuple[int, ...], tmp_path: Pat
             assert enough <= len(VerdictRecord(record)) < count
         kept = len(VerdictRecord(record))
         result = judge(endpoint, record, max_in_flight=in_flight)(questions(count, right=count // 2))
-        keys = [verdict_key("tiny-judge", asked.answer) for asked in endpoint.asked]
+        settings = judge(endpoint, record).settings
+        keys = [verdict_key(settings, asked.answer) for asked in endpoint.asked]
     assert (result.complete, result.accuracy, result.recorded, result.calls) == (True, 0.5, kept, count - kept)
     assert len(set(keys)) == count
     assert len(keys) - count <= len(kills) * in_flight

@@ -4,12 +4,13 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from polysense.errors import ConfigError
 from polysense.metrics.judging import Answer, Verdict
-from polysense.metrics.judging.record import VerdictRecord, verdict_key
+from polysense.metrics.judging.record import VerdictRecord, old_verdict_key, verdict_key
 
 A, B, C = Verdict(True, 4.8), Verdict(False, 0.0), Verdict(True)
 
@@ -108,11 +109,21 @@ def test_the_key_holds_all_that_a_verdict_depends_on() -> None:
         Answer("r", "q", "p"),
         Answer("qr", "", "p"),
     ]
-    keys = {verdict_key("m", each) for each in (answer, *others)} | {verdict_key("m2", answer)}
-    assert len(keys) == 7 and all(len(key) == 64 for key in keys)
+    settings = {"model": "m", "base_url": "", "request": {"temperature": 0, "max_tokens": 64}, "controls": "all"}
+    changes: list[dict[str, Any]] = [
+        {"model": "m2"},
+        {"base_url": "http://a/v1"},
+        {"controls": "none"},
+        {"request": {"temperature": 1}},
+    ]
+    keys = {verdict_key(settings, each) for each in (answer, *others)}
+    keys |= {verdict_key({**settings, **each}, answer) for each in changes} | {old_verdict_key("m", answer)}
+    assert len(keys) == 11 and all(len(key) == 64 for key in keys)
+    turned = {**settings, "request": {"max_tokens": 64, "temperature": 0}}
+    assert verdict_key(turned, answer) == verdict_key(settings, answer)
 
 
 def test_the_key_changes_with_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = verdict_key("m", Answer("q", "r", "p"))
+    before = verdict_key({"model": "m"}, Answer("q", "r", "p"))
     monkeypatch.setattr("polysense.metrics.judging.record.PROMPT_VERSION", "another")
-    assert verdict_key("m", Answer("q", "r", "p")) != before
+    assert verdict_key({"model": "m"}, Answer("q", "r", "p")) != before

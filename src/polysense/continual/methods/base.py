@@ -16,7 +16,9 @@ from typing import Any, ClassVar, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from polysense.continual.stage_adapter import AdapterSettings
+from polysense.continual.adapter_checks import check_base
+from polysense.continual.stage_adapter import AdapterSettings, StageAdapter
+from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.modality import JsonValue
 from polysense.models.mera import MeraForConditionalGeneration
@@ -80,6 +82,22 @@ class Learning:
     def __init__(self, model: MeraForConditionalGeneration, context: StageContext) -> None:
         self.model, self.context = model, context
 
+    def check(self) -> None:
+        """Before anything trains: refuse what the stage before has left, if it cannot be gone on from.
+
+        Raises:
+            CheckpointError, ConfigError: see the methods; nothing has been changed.
+        """
+
+    def check_base(self, adapter: StageAdapter) -> None:
+        """Refuse a language model that is no longer the one that the first stage's adapter was trained on.
+
+        Raises:
+            CheckpointError: naming it. Whatever was computed from W_0 would be of two models.
+        """
+        if self.context.llm is not None and adapter.whole:
+            check_base(self.context.base_weights(), adapter, self.context.llm)
+
     def begin(self) -> None:
         """Before the language model trains: put in place what is to train (`LearningMethod.trains`)."""
 
@@ -89,6 +107,10 @@ class Learning:
 
     def finish(self) -> None:
         """After it: leave the model so that it can be used, realigned and saved."""
+
+    def record(self) -> dict[str, JsonValue]:
+        """What the stage's record says of how the language model was changed, after `finish`; JSON."""
+        return {}
 
     def save(self, folder: Path) -> None:
         """Write into the stage folder what the next stage needs beside the model itself."""
@@ -103,6 +125,23 @@ class LearningMethod(ABC):
     def settings(self) -> dict[str, JsonValue]:
         """What a stage's key says of the method; stages of equal settings are one."""
         return {"method": {"name": self.name, **asdict(self)}}
+
+    def check_data(self, last: Mapping[str, SampleDataset]) -> None:  # noqa: B027  (most methods define none)
+        """Refuse the data sets of the sense before the one that is to be learned, if the method cannot use them.
+
+        Raises:
+            ConfigError: see the methods, most of which look at none.
+        """
+
+    def check_start(self, folder: Path, stage: int) -> None:  # noqa: B027  (likewise)
+        """Refuse a stage's folder that lacks what the method goes on from, before any weights are read.
+
+        Args:
+            stage: number of the folder's stage; 1 where it has no record, such as a LLaVA.
+
+        Raises:
+            CheckpointError: see the methods, of which some need nothing.
+        """
 
     @abstractmethod
     def trains(self, sense: str) -> str:

@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from polysense.continual.adapter_checks import check_adapters, check_record
 from polysense.continual.ewc import OnlineEwc
 from polysense.continual.fisher import sample_fisher
 from polysense.continual.methods.base import Learning, LearningMethod, Penalty, StageContext, register_method
 from polysense.continual.methods.fresh_lora import LoraLearning
-from polysense.continual.stage_adapter import TRAINED, adapter_folder, read_adapter, take_out
+from polysense.continual.replay import check_replay
+from polysense.continual.stage_adapter import (
+    TRAINED,
+    StageAdapter,
+    adapter_folder,
+    read_adapter,
+    take_out,
+)
+from polysense.data import SampleDataset
 from polysense.errors import CheckpointError, ConfigError
 from polysense.models.mera import MeraForConditionalGeneration
 from polysense.storage import atomic_folder, read_verified
@@ -46,6 +56,19 @@ class Ewc(LearningMethod):
         if not 0 < self.share <= 1:
             raise ConfigError(f"the share is {self.share}", where="share", fix="Give a share above 0, at most 1.")
 
+    def check_data(self, last: Mapping[str, SampleDataset]) -> None:
+        if not last:
+            raise ConfigError("there is no data set of the sense before, whose Fisher information is needed",
+                              where="sources", fix="Add one, or learn by another method.")  # fmt: skip
+        check_replay(last, self.share)
+
+    def check_start(self, folder: Path, stage: int) -> None:
+        adapter = adapter_folder(folder, stage)
+        check_record(adapter, "EWC")
+        if stage > 1 and not (adapter / _STATE).exists():
+            raise CheckpointError("the stage has no state of EWC", where=adapter / _STATE,
+                                  fix="Train it with this method.")  # fmt: skip
+
     def trains(self, sense: str) -> str:
         return TRAINED
 
@@ -62,15 +85,23 @@ class EwcLearning(LoraLearning):
 
     def __init__(self, model: MeraForConditionalGeneration, context: StageContext, method: Ewc) -> None:
         super().__init__(model, context)
-        self.ewc, self.share = OnlineEwc(method.strength), method.share
+        self.method, self.ewc = method, OnlineEwc(method.strength)
 
     def penalties(self) -> Mapping[str, Penalty]:
         return {"ewc": lambda: self.ewc.penalty(self.model.named_parameters())}
 
+    def check(self) -> None:
+        context = self.context
+        self.method.check_start(context.previous, context.number - 1)
+        self.go_on = read_adapter(adapter_folder(context.previous, context.number - 1))
+        check_adapters(self.model, [self.go_on])
+        self.check_base(self.go_on)
+
     def begin(self) -> None:
+        if self.go_on is None:
+            self.check()
         last = adapter_folder(self.context.previous, self.context.number - 1)
-        self.go_on = read_adapter(last)
-        take_out(self.model, self.go_on, self.context.base_weights())
+        take_out(self.model, cast(StageAdapter, self.go_on), self.context.base_weights())
         self.add()
         self.context.on_main(lambda: self._consolidate(last / _STATE))
         self.ewc.load_state_dict(self._on_device(read_verified(self._kept_state, (_STATE,))[1][_STATE]))
@@ -91,9 +122,7 @@ class EwcLearning(LoraLearning):
         ewc, context = OnlineEwc(self.ewc.strength), self.context
         if before.exists():
             ewc.load_state_dict(self._on_device(before.read_bytes()))
-        elif context.number > 2:
-            raise CheckpointError("the stage has no state of EWC", where=before, fix="Train it with this method.")
-        batches, losses = context.scored(context.senses[-2], self.share)
+        batches, losses = context.scored(context.senses[-2], self.method.share)
         self.model.eval()
         fisher = sample_fisher(self.model, batches, losses, which=TRAINED)
         ewc.consolidate(dict(self.model.named_parameters()), fisher)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from polysense.continual.adapter_checks import check_adapters
 from polysense.continual.methods.base import Learning, LearningMethod, StageContext, register_method
 from polysense.continual.stage_adapter import (
     TRAINED,
     StageAdapter,
     adapter_folder,
     add_adapter,
-    check_adapter,
     merge_adapter,
     read_adapters,
+    record_merged,
     save_adapter,
     trained_adapter,
 )
-from polysense.merging import get_merge_method
+from polysense.merging import chosen_method
 from polysense.modality import JsonValue
 from polysense.models.mera import MeraForConditionalGeneration
 
@@ -31,20 +32,24 @@ class FreshLora(LearningMethod):
     """MERA (section 4.1), and fine-tuning.
 
     Attributes:
-        merge: method by which a stage's LoRA is merged; `None` adds it whole, which is fine-tuning.
+        merge: method by which a stage's LoRA is merged, a name or `{name: ties, density: 0.3}`; `None` adds it whole,
+            which is fine-tuning. A method that draws does so by the run's seed, unless the options name one.
 
     Raises:
-        ConfigError: there is no such merge method.
+        ConfigError: there is no such merge method, or it cannot have such options.
     """
 
-    merge: str | None = "running_average"
+    merge: str | Mapping[str, JsonValue] | None = "running_average"
 
     def __post_init__(self) -> None:
         if self.merge is not None:
-            get_merge_method(self.merge)
+            chosen_method(self.merge)
 
     def settings(self) -> dict[str, JsonValue]:
-        return {"merge": self.merge}
+        if self.merge is None:
+            return {"merge": None}
+        method, options = chosen_method(self.merge)
+        return {"merge": {"name": method.name, **options} if options else method.name}
 
     def trains(self, sense: str) -> str:
         return TRAINED
@@ -60,25 +65,42 @@ class LoraLearning(Learning):
         merge: see `FreshLora`.
 
     Attributes:
+        merge: name and options of the merge method, as `merge_adapter` takes them.
         wrapped: the peft model, between `begin` and `finish`.
         go_on: the adapter that is trained on, if it is not a fresh one.
         earlier: adapters that the weights are a sum with.
+        adapted, merged: keys of the weights that it changes, and what is recorded of the merge; from `finish` on.
     """
 
     def __init__(
-        self, model: MeraForConditionalGeneration, context: StageContext, *, merge: str | None = None
+        self,
+        model: MeraForConditionalGeneration,
+        context: StageContext,
+        *,
+        merge: str | Mapping[str, JsonValue] | None = None,
     ) -> None:
         super().__init__(model, context)
-        self.merge = merge
+        self.merge: dict[str, Any] = {"method": None}
+        if merge is not None:
+            method, options = chosen_method(merge)
+            drawn = {"seed": context.seed} if "seed" in method.options else {}
+            self.merge = {"method": method.name, "options": {**drawn, **options}}
         self.wrapped: Any = None
         self.go_on: StageAdapter | None = None
         self.earlier: Sequence[StageAdapter] = ()
+        self.adapted: tuple[str, ...] = ()
+        self.merged: dict[str, JsonValue] = {}
 
-    def begin(self) -> None:
+    def check(self) -> None:
         context = self.context
         self.earlier = [] if context.start is None else read_adapters(context.start)
-        for each in self.earlier:
-            check_adapter(self.model, each)
+        check_adapters(self.model, self.earlier)
+        for first in self.earlier[:1]:
+            self.check_base(first)
+
+    def begin(self) -> None:
+        if not self.earlier:
+            self.check()
         self.add()
 
     def add(self) -> None:
@@ -90,16 +112,22 @@ class LoraLearning(Learning):
 
     def finish(self) -> None:
         context = self.context
-        adapter = trained_adapter(self.wrapped, stage=context.number, method=self.merge)
-        adapter = replace(adapter, whole=context.whole)
+        adapter = trained_adapter(self.wrapped, stage=context.number, **self.merge)
+        adapter, self.adapted = replace(adapter, whole=context.whole), tuple(adapter.factors)
         context.on_main(lambda: self._keep(adapter))
         base = context.base_weights() if self.earlier else {}
-        merge_adapter(self.wrapped, adapter, method=self.merge, base=base or None, earlier=self.earlier)
+        errors = merge_adapter(self.wrapped, adapter, **self.merge, base=base or None, earlier=self.earlier)
+        self.merged = {**self.merge, "coefficient": adapter.coefficient, "rounding": asdict(errors)}
+
+    def record(self) -> dict[str, JsonValue]:
+        return self.merged
 
     def save(self, folder: Path) -> None:
         if self.earlier:
             shutil.copytree(self.context.previous / "adapters", folder / "adapters")
-        shutil.copytree(self._kept, adapter_folder(folder, self.context.number))
+        own = adapter_folder(folder, self.context.number)
+        shutil.copytree(self._kept, own)
+        record_merged(own, self.model, self.adapted)
 
     @property
     def _kept(self) -> Path:
@@ -108,4 +136,4 @@ class LoraLearning(Learning):
     def _keep(self, adapter: StageAdapter) -> None:
         """Put the trained adapter aside: once it is merged, peft cannot write it any more."""
         shutil.rmtree(self._kept, ignore_errors=True)
-        save_adapter(self.wrapped, self._kept, adapter, method=self.merge)
+        save_adapter(self.wrapped, self._kept, adapter, **self.merge)

@@ -1,21 +1,31 @@
 """PathWeave's adapter-in-adapter in the language model (MERA, appendix D; method-facts 4.4), never merged.
 
 The first path is the first stage's LoRA, since for one sense both are W x + B A x. Every later stage adds a path that
-weighs the frozen earlier ones, and the model keeps them all: inference costs the extra paths (MERA, Table 3).
+weighs the frozen earlier ones, at first all alike, so that what was learned counts 1/m of itself in stage m until the
+gate has learned better (`polysense.nn.adapter_in_adapter`). The model keeps them all: inference costs the extra paths
+(MERA, Table 3).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
 
+from polysense.continual.adapter_checks import check_adapters, check_record
 from polysense.continual.methods.base import Learning, LearningMethod, StageContext, register_method
-from polysense.continual.stage_adapter import StageAdapter, adapter_folder, read_adapter, take_out
+from polysense.continual.stage_adapter import (
+    StageAdapter,
+    adapter_folder,
+    read_adapter,
+    take_out,
+)
 from polysense.errors import ConfigError
 from polysense.models.mera import MeraForConditionalGeneration
 from polysense.nn.adapter_in_adapter import AdapterInAdapter, AdapterOptions, AdapterPath, path_pattern
+from polysense.safety import read_json
 
 _PREFIX, _SUFFIX = "model.language_model.", ".weight"
 
@@ -32,6 +42,10 @@ class PathWeave(LearningMethod):
     noise: bool = False
     in_adapter_start: Literal["identity", "linear"] = "identity"
 
+    def check_start(self, folder: Path, stage: int) -> None:
+        if read_json(folder / "config.json").get("adapters") is None:
+            check_record(adapter_folder(folder, stage), "PathWeave")
+
     def trains(self, sense: str) -> str:
         return path_pattern(sense)
 
@@ -45,19 +59,31 @@ class PathWeaveLearning(Learning):
     def __init__(self, model: MeraForConditionalGeneration, context: StageContext, method: PathWeave) -> None:
         super().__init__(model, context)
         self.method = method
+        # what becomes the first path, where there is none yet
+        self.first: StageAdapter | None = None
+
+    def check(self) -> None:
+        context = self.context
+        if self.model.config.adapters is not None:
+            return
+        self.method.check_start(context.previous, context.number - 1)
+        self.first = read_adapter(adapter_folder(context.previous, context.number - 1))
+        if outside := [key for key in self.first.factors if not key.startswith(_PREFIX)]:
+            raise ConfigError(f"{outside[0]} is no part of the language model", where="adapter: targets",
+                              fix="Give a pattern of its layers alone.")  # fmt: skip
+        check_adapters(self.model, [self.first])
+        self.check_base(self.first)
 
     def begin(self) -> None:
-        context = self.context
-        if self.model.config.adapters is None:
-            self._first_path(read_adapter(adapter_folder(context.previous, context.number - 1)))
-        self.model.add_path(context.senses[-1], seed=context.seed)
+        if self.first is None:
+            self.check()
+        if self.first is not None:
+            self._first_path(self.first)
+        self.model.add_path(self.context.senses[-1], seed=self.context.seed)
 
     @torch.no_grad()
     def _first_path(self, adapter: StageAdapter) -> None:
         """Unmerge the first stage's LoRA and make it the path of its sense."""
-        if outside := [key for key in adapter.factors if not key.startswith(_PREFIX)]:
-            raise ConfigError(f"{outside[0]} is no part of the language model", where="adapter: targets",
-                              fix="Give a pattern of its layers alone.")  # fmt: skip
         model, context, method = self.model, self.context, self.method
         take_out(model, adapter, context.base_weights())
         options = AdapterOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -19,9 +20,11 @@ from polysense.errors import ConfigError
 from polysense.metrics.judging.endpoint import LATE, ChatEndpoint, Patience, Unanswered, find_key, load_client
 from polysense.metrics.judging.parsing import parse_verdict
 from polysense.metrics.judging.prompt import PROMPT_VERSION, addresses_the_judge, messages
-from polysense.metrics.judging.record import VerdictRecord, verdict_key
+from polysense.metrics.judging.record import VerdictRecord, old_verdict_key, verdict_key
 from polysense.metrics.judging.verdicts import Answer, Judgement, Verdict
 from polysense.modality import JsonValue
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,9 @@ class LlmJudge:
     """A chat model that decides by MERA's prompt (Table 8) whether answers mean the same as their references.
 
     Every parsed verdict is recorded at once, so that a run that was killed, or ended by its deadline, goes on where it
-    was, and one that finished is repeated without a request. Nothing but a well-formed reply of the judge gives a
+    was, and one that finished is repeated without a request. A verdict of another model, endpoint, request or kind of
+    controls is none of this judge's; nor is one of a record that does not tell these yet, which is asked for again,
+    with a warning, and stays in the file. Nothing but a well-formed reply of the judge gives a
     verdict; whatever goes wrong leaves the answer unjudged, and counted.
 
     Args:
@@ -102,6 +107,7 @@ class LlmJudge:
         api_key: str | None = None,
     ) -> None:
         load_client()
+        VerdictRecord(record)  # what is wrong with the file is told before there are answers to judge
         self.model, self.options, self._record = model, options or LlmJudgeOptions(), record
         self._base_url = self.options.base_url or os.environ.get("OPENAI_BASE_URL")  # as the client itself has it
         self._key = find_key(self._base_url, api_key)
@@ -110,13 +116,21 @@ class LlmJudge:
     def name(self) -> str:
         return f"LLM judge {self.model} ({PROMPT_VERSION})"
 
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """What a verdict depends on beside the judged texts."""
+        options, address = self.options, (self._base_url or "").rstrip("/")
+        return {"model": self.model, "base_url": address, "request": dict(options.request),
+                "controls": options.controls}  # fmt: skip
+
     def __call__(self, answers: Sequence[Answer]) -> Judgement:
         """Judge all answers; equal ones are asked about once."""
         options = self.options
         deadline = time.monotonic() + options.deadline
         endpoint = ChatEndpoint(self.model, self._base_url, self._key, options.request, options.patience, deadline)
-        keys = [verdict_key(self.model, answer) for answer in answers]
+        keys = [verdict_key(self.settings, answer) for answer in answers]
         with VerdictRecord(self._record) as record:
+            self._warn_of_old(record, keys, answers)
             recorded = sum(record.get(key) is not None for key in keys)
             run = _Run(endpoint, options, record)
             if questions := {k: answer for k, answer in zip(keys, answers, strict=True) if record.get(k) is None}:
@@ -133,6 +147,12 @@ class LlmJudge:
             controls=run.controls,
             flipped=run.flipped,
         )
+
+    def _warn_of_old(self, record: VerdictRecord, keys: Sequence[str], answers: Sequence[Answer]) -> None:
+        old = [old_verdict_key(self.model, each) for key, each in zip(keys, answers, strict=True) if key not in record]
+        if count := sum(key in record for key in old):
+            logger.warning("%s: %d verdicts do not tell by which endpoint, request and controls they came about; they "
+                           "are kept, and asked for again", record.path, count)  # fmt: skip
 
 
 class _Run:

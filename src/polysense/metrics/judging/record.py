@@ -7,20 +7,32 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from polysense.errors import ConfigError
 from polysense.metrics.judging.prompt import PROMPT_VERSION
 from polysense.metrics.judging.verdicts import Answer, Verdict
+from polysense.modality import JsonValue
 
 logger = logging.getLogger(__name__)
 
 _BEGINNING = b'{"key": "'
 
 
-def verdict_key(model: str, answer: Answer) -> str:
-    """SHA-256 of everything that a verdict depends on: model, version of the prompt, and the three texts."""
+def verdict_key(settings: Mapping[str, JsonValue], answer: Answer) -> str:
+    """SHA-256 of everything that a verdict depends on: who is asked and how, the prompt's version, the three texts.
+
+    Args:
+        settings: see `LlmJudge.settings`; JSON.
+    """
+    parts = [dict(settings), PROMPT_VERSION, answer.question, answer.reference, answer.prediction]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def old_verdict_key(model: str, answer: Answer) -> str:
+    """The key of records of the time before endpoint, request and controls were part of it."""
     parts = [model, PROMPT_VERSION, answer.question, answer.reference, answer.prediction]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -53,6 +65,9 @@ class VerdictRecord:
 
     def __len__(self) -> int:
         return len(self._verdicts)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._verdicts
 
     def get(self, key: str) -> Verdict | None:
         return self._verdicts.get(key)

@@ -19,10 +19,19 @@ def check_mera(folder: Path) -> tuple[str, ...]:
     if config.get("model_type") != MeraConfig.model_type:
         raise CheckpointError(f"the model is of type {config.get('model_type')!r}, not of MERA", where=folder,
                               fix="Give a stage that MERA's recipe wrote, or what from_llava made.")  # fmt: skip
-    if not (folder / "processor_config.json").exists():
-        raise CheckpointError("the model has no processor", where=folder,
-                              fix="Save its MeraProcessor into the same folder.")  # fmt: skip
+    check_processor(folder, "MeraProcessor")
     return tuple(config.get("modalities") or ())
 
 
-__all__ = ["check_mera"]
+def check_processor(folder: Path, kind: str) -> None:
+    """Refuse a model's folder without its processor.
+
+    Raises:
+        CheckpointError: naming the kind of processor.
+    """
+    if not (folder / "processor_config.json").exists():
+        raise CheckpointError("the model has no processor", where=folder,
+                              fix=f"Save its {kind} into the same folder.")  # fmt: skip
+
+
+__all__ = ["check_mera", "check_processor"]

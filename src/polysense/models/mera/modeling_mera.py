@@ -22,6 +22,7 @@ from polysense.models.base import PolysenseModel, checked_encoder, count_paramet
 from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
+from polysense.models.mera.freezing import freezing_table
 from polysense.models.mera.inputs import SenseInputs, split_inputs
 from polysense.models.mera.layout import TokenLayout, pooled_grid, token_layout
 from polysense.models.mera.placeholders import check_counts, exchange
@@ -258,13 +259,9 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         Args:
             language_model: train the language model too, head included.
         """
-        table = {r".*": False}
         for name in trained:
             self.model.sense(name)
-            table[rf"model\.connectors\.{name}\..*"] = True
-        if language_model:
-            table[r"(model\.language_model|lm_head)\..*"] = True
-        return table
+        return freezing_table(trained, language_model=language_model)
 
     # ---- running ------------------------------------------------------------------------------------------------
 
