@@ -69,7 +69,7 @@ def phase(name: str, **changes: Any) -> Phase:
 
 def test_a_phase_trains_what_its_table_says_on_its_own_data(training: StageTraining, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    assert training.run(phase("connector")) == 2
+    assert training.run(phase("connector")).step == 2
     changed = {name for name, value in training.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all(".connectors.depth." in name for name in changed)
     lines = [line for line in events(tmp_path / "connector" / "log.jsonl") if line["event"] == "train"]
