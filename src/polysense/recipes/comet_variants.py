@@ -72,6 +72,12 @@ REMOVALS: Mapping[str, Method] = {
 """Parts that are removed (Tables 6 and 8, and growth); without experts there is nothing for EWC and gate to do."""
 
 
+_OTHER_SCOPES = {
+    COMET: ("narrow-ewc", "adapter", "the adapter alone"),
+    PRINTED: ("wide-ewc", "adapter+encoder", "the text's encoder too"),
+}
+
+
 def named(rival: str, setting: str = BARE) -> str:
     """The method that is a rival alone, or with COMET in one of its readings."""
     return f"{rival}-{setting}" if setting else rival
@@ -118,8 +124,8 @@ def _ablations() -> dict[str, Method]:
         for number in NUMBERS:
             few = Method(label="", model={"num_experts": number})
             new[with_experts(setting, number)] = changed(few, f", {number} expert{'s' * (number > 1)}")
-        wide = Method(label="", recipe={"ewc_scope": "adapter+encoder"})
-        new[f"{setting}-wide-ewc"] = changed(wide, ", EWC on the text's encoder too")
+        key, scope, held = _OTHER_SCOPES[setting]
+        new[f"{setting}-{key}"] = changed(Method(label="", recipe={"ewc_scope": scope}), f", EWC on {held}")
         found |= {key: each for key, each in new.items() if key not in found and key != full(setting)}
     return found
 
