@@ -15,7 +15,8 @@ from tests.recipes.comet_cells import cells, run
 
 VALUES = {
     "dcid": 0.2, "turn": 0.1, "cmcm": 0.15, "dcid-comet": 0.5, "dcid-printed": 0.26, "turn-printed": 0.08,
-    "turn-comet": 0.3, "cmcm-printed": 0.16, "cmcm-comet": 0.35, "comet-no-replay": 0.21, "printed-no-experts": 0.23,
+    "turn-comet": 0.3, "cmcm-printed": 0.16, "cmcm-comet": 0.35, "comet-no-replay": 0.21,
+    "printed-no-replay": 0.21, "printed-no-experts": 0.23,
     "printed-no-gate": 0.24, "printed-no-ewc": 0.25, "printed-no-specific": 0.27, "printed-experts-1": 0.2,
     "printed-experts-2": 0.22, "printed-experts-4": 0.23, "printed-experts-8": 0.24,
 }  # fmt: skip

@@ -30,7 +30,11 @@ from polysense.recipes.comet_variants import (
 from polysense.recipes.config import read_config
 
 BASE = read_config(CometRecipe, "comet", "world")
-LIVE = {"pmr_teacher": "live"}
+LIVE: dict[str, Any] = {
+    "pmr_teacher": "live",
+    "ewc_scope": "adapter",
+    "objective": replace(BASE.objective, replay=1.0),
+}
 
 
 def changed(method: str, order: str = FIRST) -> dict[str, Any]:
@@ -50,13 +54,18 @@ def test_rivals_are_the_three_methods_alone_and_with_either_reading() -> None:
 def test_a_removal_takes_one_part_away_and_what_rests_on_it() -> None:
     model, gate = dict(BASE.model), replace(BASE.objective, gate=0.0)
     removed = {
-        "replay": {"pmr_teacher": None}, "experts": {"ewc": 0.0, "model": {**model, "num_experts": 0}},
+        "replay": {"pmr_teacher": None}, "experts": {"model": {**model, "num_experts": 0}},
         "gate": {"objective": gate}, "ewc": {"ewc": 0.0}, "specific": {"model": {**model, "expert_specific": False}},
         "growth": {"rows": 0},
     }  # fmt: skip
     for part, changes in removed.items():
         assert changed(without("comet", part)) == changes
-        assert changed(without("printed", part)) == (changes if part == "replay" else {**LIVE, **changes})
+        printed = {**LIVE, **changes}
+        if part == "experts":
+            printed["ewc"] = 0.0  # it would hold nothing
+        if part == "gate":
+            printed["objective"] = replace(LIVE["objective"], gate=0.0)
+        assert changed(without("printed", part)) == printed
 
 
 def test_experts_are_counted_and_the_usual_number_is_the_method_itself() -> None:
@@ -65,14 +74,16 @@ def test_experts_are_counted_and_the_usual_number_is_the_method_itself() -> None
         assert all(with_experts(setting, number) in METHODS for number in NUMBERS)
         assert recipe_of(Cell(full(setting), 0, FIRST), BASE).model["num_experts"] == 6
     assert changed("printed-experts-2") == {**LIVE, "model": {**BASE.model, "num_experts": 2}}
-    assert changed("comet-wide-ewc") == {"ewc_scope": "adapter+encoder"}
+    assert changed("comet-narrow-ewc") == {"ewc_scope": "adapter"}
+    assert changed("printed-wide-ewc") == {name: each for name, each in LIVE.items() if name != "ewc_scope"}
 
 
 def test_controls_explain_without_comet() -> None:
     bare = {"comet": False}
     assert changed("dcid-frozen-text") == {**bare, "frozen": ("text",)}
     assert changed("dcid-ewc-text") == {**bare, "ewc_scope": "encoder"}
-    assert recipe_of(Cell("dcid-ewc-text", 0, FIRST), BASE).strength == 1
+    assert recipe_of(Cell("dcid-ewc-text", 0, FIRST), BASE).strength == BASE.ewc
+    assert changed("dcid-protected") == {**bare, "protect": True}
     assert changed("dcid-all-codes") == {**bare, "codes": 96 + 2 * 32}, "as many as COMET ends with"
     assert changed("dcid-no-contrast")["objective"].contrast == 0
     assert {changed(f"{name}-video-images")["image_branch"] for name in ("dcid", "comet")} == {"video"}
@@ -86,6 +97,12 @@ def test_texts_are_told_in_other_ways_or_blended_otherwise() -> None:
     assert {none.data.pairs[f"{sense}-captions"].narrated for sense in ("video", "audio")} == {0.0}
     assert some.data.pairs["video-text"] == BASE.data.pairs["video-text"] and not some.comet
     assert changed("dcid-attention")["model"] == {**BASE.model, "mixing": "attention"}
+
+
+def test_labels_are_narrated_less_or_throughout() -> None:
+    for share in (0, 100):
+        told = recipe_of(Cell(f"dcid-narrated-{share}", 0, FIRST), BASE).data.pairs
+        assert {told[f"{sense}-text"].narrated for sense in ("video", "audio")} == {share / 100}
 
 
 def test_an_order_decides_the_pairs_and_a_seed_all_that_is_drawn() -> None:

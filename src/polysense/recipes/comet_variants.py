@@ -63,13 +63,14 @@ _READINGS: Mapping[str, Method] = {
 
 REMOVALS: Mapping[str, Method] = {
     "replay": Method(label="replay", recipe={"pmr_teacher": None}),
-    "experts": Method(label="experts", recipe={"ewc": 0.0}, model={"num_experts": 0}),
+    "experts": Method(label="experts", model={"num_experts": 0}),
     "gate": Method(label="gate loss", objective={"gate": 0.0}),
     "ewc": Method(label="EWC", recipe={"ewc": 0.0}),
     "specific": Method(label="specific layers", model={"expert_specific": False}),
     "growth": Method(label="growth", recipe={"rows": 0}),
 }
-"""Parts that are removed (Tables 6 and 8, and growth); without experts there is nothing for EWC and gate to do."""
+"""Parts that are removed (Tables 6 and 8, and growth). As printed, EWC holds nothing but the experts, and goes with
+them."""
 
 
 _OTHER_SCOPES = {
@@ -89,8 +90,8 @@ def full(setting: str) -> str:
 
 
 def without(setting: str, part: str) -> str:
-    """COMET with one part removed; without replay there is no teacher, so that both readings are one."""
-    return f"{COMET if part == 'replay' else setting}-no-{part}"
+    """COMET in one of its readings with one part removed."""
+    return f"{setting}-no-{part}"
 
 
 def with_experts(setting: str, number: int, usual: int = 6) -> str:
@@ -121,6 +122,9 @@ def _ablations() -> dict[str, Method]:
             )  # fmt: skip
 
         new = {without(setting, part): changed(each, f" - {each.label}") for part, each in REMOVALS.items()}
+        if setting == PRINTED:
+            bare = new[without(setting, "experts")]
+            new[without(setting, "experts")] = replace(bare, recipe={**bare.recipe, "ewc": 0.0})
         for number in NUMBERS:
             few = Method(label="", model={"num_experts": number})
             new[with_experts(setting, number)] = changed(few, f", {number} expert{'s' * (number > 1)}")
