@@ -10,6 +10,8 @@ import pytest
 
 from polysense.errors import ConfigError
 from polysense.recipes.comet_config import CometRecipe
+from polysense.recipes.config import read_config
+from polysense.trainer.comet import CometSettings
 from tests.recipes.comet_parts import comet_recipe
 
 
@@ -55,3 +57,14 @@ def test_mistakes_are_named_as_the_config_is_read() -> None:
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             replace(recipe, **changes)
+
+
+def test_a_recipe_says_where_it_is_not_the_printed_method() -> None:
+    world = read_config(CometRecipe, "comet", "world")
+    (told,) = world.departures
+    assert "frozen snapshot" in told and "encoder too" in told and "replay weighs 0.3" in told and "vCLUB" in told
+    printed = replace(world, pmr_teacher="live", ewc_scope="adapter", objective=CometSettings())
+    assert printed.departures == []
+    alone = replace(world, comet=False)
+    assert alone.departures == ["Not as printed: no information is kept apart by vCLUB."]
+    assert read_config(CometRecipe, "comet", "paper").departures == []

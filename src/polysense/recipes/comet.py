@@ -275,7 +275,7 @@ class CometRun:
             base_model={"name": "frozen nets of single senses", "license": recipe.features_license},
             parameters=count_parameters(trained.model, lambda name: name.partition(".")[0]),
             hyperparameters={"method": stage.to_dict(), "stored": self._stored(), **self._common()},
-            seed=recipe.seed, steps=0, seconds=0.0, limits=known_limits(self.root),
+            seed=recipe.seed, steps=0, seconds=0.0, limits=[*known_limits(self.root), *recipe.departures],
         )  # fmt: skip
 
 

@@ -31,8 +31,9 @@ from polysense.recipes.comet_variants import (
 
 WORDS: Mapping[str, str] = {PRINTED: "as printed", COMET: "frozen teacher"}
 REMOVED = {"CO11": "replay", "CO12": "experts", "CO13": "gate", "CO14": "ewc", "CO15": "specific"}
-AS_WELL, KEPT, LEARNED = 0.01, 0.85, 0.85
-"""What "at least as well" allows, and the aim: the share of the first pair that is kept, and of what DCID learns."""
+AS_WELL, KEPT, LEARNED, DEAD = 0.01, 0.85, 0.85, 0.05
+"""What "at least as well" allows, and the aim: the share of the first pair that is kept, of what DCID learns, and of
+codes that may be dead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +210,10 @@ def _aims(setting: str) -> dict[str, ScoreClaim]:
         "aim (retention)": ScoreClaim(
             measure=f"share of the first stage's video-text retrieval, above chance, after stage 3, minus {KEPT}",
             value=lambda seed: seed.kept("V-T", method, FIRST) - KEPT, methods=(method,), needs=("V-T",),
+        ),
+        "aim (dead codes)": ScoreClaim(
+            measure=f"{DEAD} minus the share of codes that no sense chooses once, after stage 3",
+            value=lambda seed: DEAD - seed.at("dead codes", method, FIRST, 3), methods=(method,), needs=("dead codes",),
         ),
         "aim (plasticity, A-T)": learned("A-T"), "aim (plasticity, I-T)": learned("I-T"),
     }  # fmt: skip

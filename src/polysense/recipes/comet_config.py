@@ -160,6 +160,20 @@ class CometRecipe:
                 self._check_branch([*known, *stage.pair])
         return found
 
+    @property
+    def departures(self) -> list[str]:
+        """Where the recipe is not the method as it is printed, in sentences; for the model card."""
+        comet = {
+            "a frozen snapshot of the last stage's mediator chooses the codes of the pseudo-modality":
+                self.pmr_teacher == "frozen",
+            "EWC holds the mediator's encoder too": self.ewc_scope == "adapter+encoder" and self.ewc > 0,
+            f"replay weighs {self.objective.replay:g}": self.pmr_teacher is not None and self.objective.replay != 1,
+        }  # fmt: skip
+        found = [words for words, departs in comet.items() if self.comet and departs]
+        if self.method == "dcid" and not self.objective.information:
+            found.append("no information is kept apart by vCLUB")
+        return [f"Not as printed: {'; '.join(found)}."] if found else []
+
     def held(self, number: int) -> str:
         """The mediator that EWC holds at the end of stage `number`: that of the next stage, if this one trains it."""
         stages = self.codebook_stages
