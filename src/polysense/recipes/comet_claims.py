@@ -212,8 +212,9 @@ def _aims(setting: str) -> dict[str, ScoreClaim]:
             value=lambda seed: seed.kept("V-T", method, FIRST) - KEPT, methods=(method,), needs=("V-T",),
         ),
         "aim (dead codes)": ScoreClaim(
-            measure=f"{DEAD} minus the share of codes that no sense chooses once, after stage 3",
-            value=lambda seed: DEAD - seed.at("dead codes", method, FIRST, 3), methods=(method,), needs=("dead codes",),
+            measure=f"{DEAD} minus the share of codes that no sense chooses once, after stage 2",
+            value=lambda seed: DEAD - seed.at("dead codes", method, FIRST, 2), methods=(method,),
+            needs=("dead codes",),
         ),
         "aim (plasticity, A-T)": learned("A-T"), "aim (plasticity, I-T)": learned("I-T"),
     }  # fmt: skip
