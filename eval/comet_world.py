@@ -5,23 +5,18 @@ Finished cells are kept; those that began with other trained parts (of another m
 there. `--beyond` adds another mediator and a chain of six senses. Calibrate first: `python eval/calibrate_comet.py`.
 """
 
-import argparse
 import logging
 from functools import partial
 from pathlib import Path
 
 from polysense.recipes import comet_calibration, comet_world
-from polysense.recipes.cells import Chosen
+from polysense.recipes.arguments import chosen_cells, reproduction_parser
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
-    parser.add_argument("--beyond", action="store_true")
-    parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
+    parser = reproduction_parser(__doc__)
+    parser.add_argument("--beyond", action="store_true", help="add what the paper has not")
     given = parser.parse_args()
-    chosen = Chosen(methods=given.methods, seeds=given.seeds)
     reports = Path(__file__).parent / "reports"
     check = partial(comet_calibration.check_calibrated, reports)
-    print(comet_world.run(reports, given.output, check, only=chosen, beyond=given.beyond))
+    print(comet_world.run(reports, given.output, check, only=chosen_cells(given), beyond=given.beyond))

@@ -6,23 +6,18 @@ there. `--beyond merging,unialign,six` adds other merge methods, one encoder for
 senses. Calibrate first: `python eval/calibrate_mera.py`.
 """
 
-import argparse
 import logging
 from functools import partial
 from pathlib import Path
 
 from polysense.recipes import mera_calibration, mera_world
-from polysense.recipes.cells import Chosen
+from polysense.recipes.arguments import chosen_cells, names, reproduction_parser
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("output", nargs="?", type=Path, default=Path("runs/evidence"))
-    parser.add_argument("--beyond", type=lambda text: text.split(","), default=())
-    parser.add_argument("--methods", type=lambda text: [name for name in text.split(",") if name])
-    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")])
+    parser = reproduction_parser(__doc__)
+    parser.add_argument("--beyond", type=names, default=(), metavar="A,B", help="add these")
     given = parser.parse_args()
-    chosen = Chosen(methods=given.methods, seeds=given.seeds)
     reports = Path(__file__).parent / "reports"
     check = partial(mera_calibration.check_calibrated, reports)
-    print(mera_world.run(reports, given.output, check, only=chosen, beyond=given.beyond))
+    print(mera_world.run(reports, given.output, check, only=chosen_cells(given), beyond=given.beyond))
