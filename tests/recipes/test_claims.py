@@ -13,14 +13,16 @@ from polysense.recipes.claims import claim, exact_claim, interval, paired, undec
 
 def test_differences_are_paired_by_seed_and_seeds_of_one_side_are_left_out() -> None:
     assert paired({0: 0.6, 1: 0.7, 3: 0.9}, {1: 0.5, 0: 0.5, 2: 0.1}) == pytest.approx([0.1, 0.2])
+    assert paired({(0, ""): 0.6, (0, "a"): 0.7}, {(0, "a"): 0.5, (1, ""): 0.5}) == pytest.approx([0.2])
 
 
-def test_an_interval_is_students_and_a_single_value_has_none() -> None:
+def test_an_interval_is_students_and_a_single_value_has_none_and_none_no_mean() -> None:
     assert interval([0.1, -0.1, 0.0]) == {
         "mean": pytest.approx(0.0), "low": pytest.approx(-2.92 * 0.1 / 3**0.5),
         "high": pytest.approx(2.92 * 0.1 / 3**0.5),
     }  # fmt: skip
     assert interval([0.3]) == {"mean": 0.3, "low": None, "high": None}
+    assert interval([]) == {"mean": None, "low": None, "high": None}
 
 
 def test_a_claim_stands_if_its_interval_lies_above_zero() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from polysense.report.claims import claim_lines, draw_claims, drawable
+from polysense.report.claims import claim_lines, draw_claims, draw_interval, drawable
 from polysense.report.style import new_figure, styled
 
 CLAIMS: dict[str, dict[str, Any]] = {
@@ -33,3 +33,10 @@ def test_only_claims_with_an_interval_are_drawn() -> None:
         draw_claims(axes, drawable(CLAIMS))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["A"]
     assert axes.texts[0].get_text() == "a minus b: reproduced"
+
+
+def test_a_mean_without_an_interval_is_a_dot() -> None:
+    axes = new_figure(4.0, 3.0).subplots()
+    draw_interval(axes, CLAIMS["C"], 0.0, "#000000", 100.0)
+    draw_interval(axes, CLAIMS["A"], 1.0, "#000000", 1.0)
+    assert [line.get_xydata().shape for line in axes.lines] == [(1, 2), (2, 2), (1, 2)]  # type: ignore[union-attr]

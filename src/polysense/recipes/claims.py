@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -14,24 +14,31 @@ from polysense.metrics import UNDECIDED, mean_interval, verdict
 from polysense.report import to_png
 from polysense.storage import write_whole
 
+Seed = TypeVar("Seed", bound=Hashable)
 NOT_MEASURED, ONE_SEED = "not measured", "one seed, which decides nothing"
 
 
 def interval(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and 90 % interval of a few seeds' values; a single value has no interval."""
+    """Mean and 90 % interval of a few seeds' values; a single value has no interval, and none has no mean."""
+    if not values:
+        return dict.fromkeys(("mean", "low", "high"))
     named = zip(("mean", "low", "high"), mean_interval(values), strict=True)
     return {name: value if math.isfinite(value) else None for name, value in named}
 
 
-def paired(better: Mapping[int, float], worse: Mapping[int, float]) -> list[float]:
+def paired(better: Mapping[Seed, float], worse: Mapping[Seed, float]) -> list[float]:
     """Differences by seed, of the seeds that both sides have."""
     return [value - worse[seed] for seed, value in better.items() if seed in worse]
 
 
 def claim(measure: str, values: Sequence[float]) -> dict[str, Any]:
     """A claim that stands if `values`, one per seed, are above zero (design.md section 8)."""
-    found = verdict(values) if len(values) > 1 else ONE_SEED
-    return {"measure": measure, "values": list(values), **interval(values), "verdict": found}
+    return {"measure": measure, "values": list(values), **interval(values), "verdict": judged(values)}
+
+
+def judged(values: Sequence[float]) -> str:
+    """The verdict on values that are to be above zero, one per seed."""
+    return verdict(values) if len(values) > 1 else ONE_SEED
 
 
 def exact_claim(measure: str, values: Sequence[float], *, holds: bool) -> dict[str, Any]:
@@ -64,4 +71,6 @@ def write_report(path: Path, report: Mapping[str, Any], markdown: str, figure: F
     return path
 
 
-__all__ = ["NOT_MEASURED", "claim", "exact_claim", "interval", "paired", "undecided", "unmeasured", "write_report"]
+__all__ = [
+    "NOT_MEASURED", "claim", "exact_claim", "interval", "judged", "paired", "undecided", "unmeasured", "write_report",
+]  # fmt: skip

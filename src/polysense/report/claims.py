@@ -55,8 +55,9 @@ def draw_claims(axes: Axes, claims: Claims) -> None:
 def draw_interval(
     axes: Axes, row: Mapping[str, Any], y: float, colour: str, scale: float, *, label: str | None = None
 ) -> None:
-    """A mean as a dot on the line of its interval."""
-    axes.plot([scale * row["low"], scale * row["high"]], [y, y], color=colour, linewidth=1.4)
+    """A mean as a dot on the line of its interval, if it has one."""
+    if row["low"] is not None:
+        axes.plot([scale * row["low"], scale * row["high"]], [y, y], color=colour, linewidth=1.4)
     axes.plot([scale * row["mean"]], [y], "o", color=colour, markersize=4, label=label)
 
 
