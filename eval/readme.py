@@ -31,22 +31,36 @@ def read(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def evidence(report: dict[str, Any]) -> Iterator[str]:
     """Zero-shot accuracy on the world."""
-    yield f"UniAlign on the embedded world, top-1 in percent, {len(report['seeds'])} seeds (`{report['command']}`):"
+    yield (
+        f"UniAlign on the embedded world, top-1 in percent, mean of as many seeds as stand beside a method "
+        f"(`{report['command']}`):"
+    )
+    if not report["senses"]:
+        yield ""
+        return
+    first: dict[str, Any] = next(iter(report["senses"].values()))
+    joint, steps = (len(first["test"].get(method, {"seeds": ()})["seeds"]) for method in ("joint", "incremental"))
+    bound = len(first["bound"]["seeds"])
     yield ""
-    yield "| sense | chance | one phase [90 %] | one by one | supervised | share of supervised |"
+    yield (
+        f"| sense | chance | one phase ({joint}) [90 %] | one by one ({steps}) | supervised ({bound}) | share of "
+        f"supervised |"
+    )
     yield "|---|---|---|---|---|---|"
     for sense, entry in report["senses"].items():
-        joint, steps = entry["test"]["joint"], entry["test"]["incremental"]
+        one: dict[str, Any] = entry["test"].get("joint", {})
+        low, high = one.get("low"), one.get("high")
+        spread = "" if low is None or high is None else f" [{percent(low)}, {percent(high)}]"
+        figures = [entry["test"].get("incremental", {}).get("mean"), entry["bound"]["mean"], one.get("share_of_bound")]
         yield (
-            f"| {sense} | {percent(entry['test']['chance'])} | {percent(joint['mean'])} [{percent(joint['low'])}, "
-            f"{percent(joint['high'])}] | {percent(steps['mean'])} | {percent(entry['bound']['mean'])} | "
-            f"{percent(joint['share_of_bound'])} |"
+            f"| {sense} | {percent(entry['test']['chance'])} | {percent(one.get('mean'))}{spread} | "
+            f"{' | '.join(map(percent, figures))} |"
         )
     yield ""
 

@@ -33,21 +33,30 @@ def test_without_reports_there_are_no_figures(reports: Path) -> None:
 
 
 def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) -> None:
-    joint = {"mean": 0.5, "low": 0.45, "high": 0.55, "share_of_bound": 0.625}
-    test = {"chance": 0.0125, "joint": joint, "incremental": {"mean": 0.4}}
+    joint = {"seeds": [0, 1], "mean": 0.5, "low": 0.45, "high": 0.55, "share_of_bound": 0.625}
+    test = {"chance": 0.0125, "joint": joint, "incremental": {"seeds": [0], "mean": 0.4}}
     claims = {
         "UA9": {"measure": "with minus without", "mean": 0.03, "values": [0.02, 0.04], "verdict": "reproduced"},
         "UA15": {"measure": "FLOPs", "values": [1.0, 1.0], "verdict": "reproduced"},
     }
-    senses = {"depth": {"bound": {"mean": 0.8}, "test": test}}
-    put(reports / "unialign-world.json", {"command": "run", "seeds": [0, 1], "senses": senses, "claims": claims})
+    senses = {"depth": {"bound": {"seeds": [0, 1], "mean": 0.8}, "test": test}}
+    report = {"command": "run", "seeds": [0, 1], "senses": senses, "claims": claims}
+    put(reports / "unialign-world.json", report)
     lines = readme.figures().splitlines()
-    assert lines[0] == "UniAlign on the embedded world, top-1 in percent, 2 seeds (`run`):"
+    assert lines[0].startswith("UniAlign on the embedded world, top-1 in percent") and "(`run`)" in lines[0]
+    assert lines[2] == (
+        "| sense | chance | one phase (2) [90 %] | one by one (1) | supervised (2) | share of supervised |"
+    )
     assert "| depth | 1.2 | 50.0 [45.0, 55.0] | 40.0 | 80.0 | 62.5 |" in lines
     assert lines[-3] == "Of 2 claims, reproduced: UA9, UA15."
     full = readme.details().splitlines()
     assert "| UA9 | with minus without | 0.030 | reproduced |" in full
     assert "| UA15 | FLOPs | 1.000 | reproduced |" in full  # exact, so without a mean
+    senses["depth"] = {"bound": {"seeds": [], "mean": None}, "test": {"chance": 0.0125}}
+    put(reports / "unialign-world.json", report)
+    assert "| depth | 1.2 | - | - | - | - |" in readme.figures().splitlines()
+    put(reports / "unialign-world.json", {**report, "senses": {}})
+    assert "| sense | chance |" not in readme.figures()
 
 
 def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) -> None:

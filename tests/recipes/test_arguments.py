@@ -33,7 +33,7 @@ def test_a_seed_that_is_no_number_is_refused(capsys: pytest.CaptureFixture[str])
     assert "argument --seeds: invalid numbers value: '0,first'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("script", ["mera_world", "comet_world"])
+@pytest.mark.parametrize("script", ["unialign_world", "mera_world", "comet_world"])
 def test_every_script_reads_them_by_itself(script: str) -> None:
     path = str(ROOT / "eval" / f"{script}.py")
     told = subprocess.run([sys.executable, path, "--help"], check=True, capture_output=True, text=True).stdout

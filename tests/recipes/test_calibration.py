@@ -14,7 +14,7 @@ from polysense.errors import ConfigError
 from polysense.recipes import calibration
 from polysense.recipes.calibration import check_frozen
 from polysense.recipes.cells import Cell
-from polysense.recipes.unialign_world import SENSES
+from polysense.recipes.unialign_claims import SENSES
 from polysense.storage import write_whole
 from polysense.world import WorldConfig, WorldSummary
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,31 +16,32 @@ import torch
 
 from polysense.errors import ConfigError
 from polysense.recipes import unialign_world
-from polysense.recipes.cells import Cell
-from polysense.recipes.claims import undecided
+from polysense.recipes.cells import Cell, Chosen
 from polysense.recipes.config import read_config
 from polysense.recipes.unialign import UniAlignRecipe
+from polysense.recipes.unialign_claims import METHODS, SENSES
 from polysense.recipes.unialign_world import (
-    COMPARED,
-    METHODS,
-    SENSES,
+    Setting,
     bound_words,
-    claims,
     composed_queries,
     cost_of_senses,
-    held_to,
+    measure_anchor,
     recipe_of,
-    score,
+    setting,
     summary,
+    told_of_anchor,
     work,
 )
 from polysense.testing import tiny_clip
 from polysense.trainer.unialign import ClassTable
+from polysense.world import WorldConfig, WorldSummary
+from tests.recipes.unialign_cells import record, records
 from tests.recipes.words import Words
 
 BASE = read_config(UniAlignRecipe, "unialign", "world", ["data_root=world"])
 WORDS = {"a": {"b": 0.5}}
 COST = {"flops": 10, "flops_ratio": 1.0, "bytes": 20, "bytes_ratio": 1.0}
+OF_ANCHOR = {"cost": COST, "bound_words": WORDS, "anchor": {"command": "x", "commit": "c", "parts": "p"}}
 
 # ---- cells ----------------------------------------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ class Run:
         return "before", Processor()
 
     def run(self) -> Path:
-        self.output.mkdir()
+        self.output.mkdir(parents=True)
         (self.output / "metrics.json").write_text(json.dumps({"results": [self.output.name]}))
         return self.output
 
@@ -164,125 +165,7 @@ def test_composed_queries_find_what_neither_part_finds(tmp_path: Path) -> None:
     assert clip["text to audio"]["R@5"] == 1.0
 
 
-# ---- the report -----------------------------------------------------------------------------------------------------
-
-
-def record(top1: float, chance: float = 0.1, unchanged: bool = True, **changed: float) -> dict[str, Any]:
-    """A cell of one accuracy for all senses but those that are given; a quarter less on "compositional"."""
-    task = {"task": "zero-shot classification", "chance": chance}
-    results = [
-        {**task, "modality": sense, "metric": metric, "dataset": f"manifests/x-{split}", "value": value * part}
-        for sense, value in {**dict.fromkeys(SENSES, top1), **changed}.items()
-        for split, part in (("test", 1.0), ("compositional", 0.75))
-        for metric in ("top5", "top1")
-    ]
-    recalls = {"text to audio": 0.3, "text to video": 0.4, "text to audio+video": 0.5 + top1 / 100}
-    hits = {"depth to image": 0.3, "colour to image": 0.1, "depth+colour to image": 0.2 - top1 / 100}
-    found = {**{name: {"R@5": r} for name, r in recalls.items()}, **{name: {"hit@5": h} for name, h in hits.items()}}
-    return {"results": results, "image_path_unchanged": unchanged, "composed": found}
-
-
-def records(**changed: dict[int, float]) -> dict[Cell, Mapping[str, Any]]:
-    """Cells of three seeds, in no order; joint reaches 0.60, 0.62, 0.64."""
-    top1 = {
-        "joint": {0: 0.6, 1: 0.62, 2: 0.64},
-        "global": {0: 0.5, 1: 0.52, 2: 0.54},
-        "nce": {0: 0.5, 1: 0.72, 2: 0.64},
-        "incremental": dict.fromkeys(range(3), 0.4),
-        **changed,
-    }
-    cells: dict[Cell, Mapping[str, Any]] = {
-        Cell(method, seed): record(values[seed]) for seed in (2, 0, 1) for method, values in top1.items()
-    }
-    return {**cells, **{Cell("bounds", seed): {"bounds": dict.fromkeys(SENSES, 0.8)} for seed in range(3)}}
-
-
-def test_a_score_is_that_of_sense_split_and_metric() -> None:
-    found = record(0.6, audio=0.2)
-    assert score(found, "audio")["value"] == 0.2 and score(found, "depth")["value"] == 0.6
-    assert score(found, "audio", "compositional")["value"] == pytest.approx(0.15)
-
-
-def test_claims_rest_on_differences_paired_by_seed() -> None:
-    found = claims(records(), COST)
-    assert found["UA2"]["values"] == pytest.approx([0.3, 0.32, 0.34])  # three times the chance of 0.1 taken off
-    assert found["UA6"]["values"] == pytest.approx([0.1] * 3) and found["UA6"]["mean"] == pytest.approx(0.1)
-    assert found["UA9"]["values"] == pytest.approx([0.1, -0.1, 0.0])
-    # the sample deviation of 0.1, -0.1 and 0 is 0.1, and Student's t of two degrees of freedom 2.92
-    assert found["UA9"]["high"] == pytest.approx(2.92 * 0.1 / 3**0.5) == -found["UA9"]["low"]
-    assert found["UA14 (A+V)"]["values"] == pytest.approx([0.106, 0.1062, 0.1064])  # against video, the better one
-    assert found["UA14 (Fig. 5)"]["values"] == pytest.approx([-0.106, -0.1062, -0.1064])  # against depth
-    assert {name: claim["verdict"] for name, claim in found.items()} == {
-        "UA2": "reproduced", "UA2 (compositional)": "reproduced", "UA6": "reproduced",
-        "UA9": "undecided within the spread", "UA14 (A+V)": "reproduced",
-        "UA14 (Fig. 5)": "not reproduced", "UA15": "reproduced",
-    }  # fmt: skip
-
-
-def test_one_sense_at_chance_fails_the_claim_about_all() -> None:
-    cells = records()
-    worse = {cell: record(0.6, audio=0.2 + cell.seed / 100) for cell in cells if cell.method == "joint"}
-    claim = claims({**cells, **worse}, COST)["UA2"]
-    assert claim["values"] == pytest.approx([-0.1, -0.09, -0.08]) and claim["verdict"] == "not reproduced"
-
-
-def test_every_sense_is_held_to_its_share_of_the_bound_and_to_three_times_chance() -> None:
-    cells = records(nce={0: 0.32, 1: 0.4, 2: 0.48})  # of a bound of 0.8
-    worse = {cell: record(0.6, audio=0.38 + cell.seed / 100) for cell in cells if cell.method == "joint"}
-    easy = {cell: {**record(0.4), "results": record(0.4, video=0.7 + cell.seed / 100)["results"]}
-            for cell in cells if cell.method == "nce"}  # fmt: skip
-    found = held_to({**cells, **worse})
-    assert found["nce_share"]["depth"]["values"] == pytest.approx([0.4, 0.5, 0.6])
-    assert found["nce_share"]["depth"]["verdict"] == "undecided within the spread"
-    shares = held_to({**cells, **easy})["nce_share"]
-    assert shares["depth"]["verdict"] == "reproduced" and shares["video"]["verdict"] == "not reproduced"
-    times = found["times_chance"]
-    assert times["test"]["joint"]["audio"]["values"] == pytest.approx([3.8, 3.9, 4.0])
-    assert times["test"]["joint"]["audio"]["verdict"] == "reproduced"
-    # a quarter less on combinations that were never seen
-    assert times["compositional"]["joint"]["audio"]["values"] == pytest.approx([2.85, 2.925, 3.0])
-    assert times["compositional"]["joint"]["audio"]["verdict"] == "undecided within the spread"
-    assert times["compositional"]["incremental"]["depth"]["mean"] == pytest.approx(3.0)
-    assert summary(cells, COST, WORDS)["held_to"] == held_to(cells)
-
-
-@pytest.mark.parametrize("key", ["flops_ratio", "bytes_ratio"])
-def test_the_cost_of_a_sense_must_not_grow_at_all(key: str) -> None:
-    assert claims(records(), {**COST, key: 1.0001})["UA15"]["verdict"] == "not reproduced"
-
-
-def test_the_summary_sets_every_sense_beside_its_bound_and_chance() -> None:
-    found = summary(records(), COST, WORDS)
-    depth = found["senses"]["depth"]
-    assert depth["bound"] == {"mean": pytest.approx(0.8), "low": pytest.approx(0.8), "high": pytest.approx(0.8)}
-    joint = depth["test"]["joint"]
-    assert joint["values"] == [0.6, 0.62, 0.64] and joint["mean"] == pytest.approx(0.62)
-    assert joint["share_of_bound"] == pytest.approx(0.775)
-    assert joint["high"] - joint["mean"] == pytest.approx(2.92 * 0.02 / 3**0.5)
-    assert depth["compositional"]["joint"]["values"] == pytest.approx([0.45, 0.465, 0.48])
-    assert "share_of_bound" not in depth["compositional"]["joint"] and depth["compositional"]["chance"] == 0.1
-    assert set(found["senses"]) == set(SENSES) and found["seeds"] == [0, 1, 2] and found["cost"] == COST
-    assert sorted(found["composed"]) == ["joint-seed0", "joint-seed1", "joint-seed2"]
-    assert json.loads(json.dumps(found)) == found
-
-
-def test_methods_whose_comparison_is_undecided_get_more_seeds() -> None:
-    assert undecided(claims(records(), COST), COMPARED) == ["joint", "nce"]
-    more = {Cell(method, seed): record(value) for method, value in (("joint", 0.6), ("nce", 0.4)) for seed in (3, 4)}
-    found = summary({**records(), **more}, COST, WORDS)
-    assert found["claims"]["UA9"]["values"] == pytest.approx([0.1, -0.1, 0.0, 0.2, 0.2])
-    assert found["claims"]["UA6"]["values"] == pytest.approx([0.1] * 3)
-    assert found["seeds"] == [0, 1, 2] and found["senses"]["depth"]["test"]["joint"]["values"] == [0.6, 0.62, 0.64]
-    assert undecided(claims(records(nce=dict.fromkeys(range(3), 0.5)), COST), COMPARED) == []
-
-
-def test_the_summary_says_in_which_senses_methods_differ() -> None:
-    found = summary(records(), COST, WORDS)
-    assert found["bound_words"] == WORDS and set(found["by_sense"]) == {"UA6", "UA9"}
-    assert found["by_sense"]["UA6"]["audio"]["mean"] == pytest.approx(0.1)
-    changed = {cell: record(0.6, audio=0.2) for cell in records() if cell.method == "joint"}
-    parts = summary({**records(), **changed}, COST, WORDS)["by_sense"]["UA6"]
-    assert parts["audio"]["mean"] == pytest.approx(0.2 - 0.52) and parts["depth"]["mean"] == pytest.approx(0.08)
+# ---- what an anchor alone decides -----------------------------------------------------------------------------------
 
 
 def test_binding_is_measured_by_the_targets_on_classes_with_a_common_word() -> None:
@@ -297,21 +180,165 @@ def test_binding_is_measured_by_the_targets_on_classes_with_a_common_word() -> N
     assert found["clips"]["stills"] == pytest.approx((0.75 + 0.0) / 2)
 
 
-def test_a_single_cell_that_changed_images_shows_in_the_summary() -> None:
-    assert summary(records(), COST, WORDS)["image_path_unchanged"] is True
-    changed = {**records(), Cell("global", 1): record(0.52, unchanged=False)}
-    assert summary(changed, COST, WORDS)["image_path_unchanged"] is False
-
-
-def test_a_report_on_one_seed_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no interval"):
-        unialign_world.run(tmp_path, tmp_path, lambda world: None, seeds=(0,))
-    assert not list(tmp_path.iterdir())
-
-
 def test_eight_senses_cost_one_as_much_as_two(clip_folder: Path) -> None:
     cost = cost_of_senses(clip_folder)
     assert cost["flops_ratio"] == 1 and cost["bytes_ratio"] == 1
     vision = sum(4 * parameter.numel() for parameter in tiny_clip().vision_model.parameters())
     assert vision < cost["bytes"] < 2 * vision  # the shared tower, and the sense's own experts and tokenizer
     assert cost["flops"] > 0
+
+
+def test_what_a_former_report_says_of_the_anchor_is_kept_with_where_it_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    assert told_of_anchor(path, "k") == {"cost": None, "bound_words": {}, "anchor": {}}
+    path.write_text(json.dumps({"command": "old", "commit": "1", "cost": COST, "bound_words": WORDS}))
+    assert told_of_anchor(path, "k") == {
+        "cost": COST, "bound_words": WORDS, "anchor": {"command": "old", "commit": "1"},
+    }  # fmt: skip
+    path.write_text(json.dumps({"command": "new", "commit": "2", "key": "k", **OF_ANCHOR}))
+    assert told_of_anchor(path, "k") == OF_ANCHOR
+    assert told_of_anchor(path, "other")["cost"] is None, "it is of another recipe or world"
+
+
+def test_what_an_anchor_decides_says_of_which_and_by_what(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = ClassTable(("red cube", "blue ball"), torch.eye(2))
+    monkeypatch.setattr(unialign_world, "_binding", lambda base, output: ({"a": table, "b": table}, 0.0))
+    found = measure_anchor(replace(BASE, anchor=str(clip_folder)), tmp_path)
+    assert found["cost"]["flops_ratio"] == 1 and found["bound_words"]["a"]["b"] == pytest.approx(0.5)
+    assert len(found["anchor"]["parts"]) == 8 and set(found["anchor"]) == {"command", "commit", "parts"}
+
+
+# ---- what cells begin with ------------------------------------------------------------------------------------------
+
+
+def test_cells_are_called_by_recipe_anchor_and_world_wherever_these_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = setting("world", tmp_path / "a"), setting("world", tmp_path / "b")
+    assert here.key == there.key and here.recipe.data_root == str(tmp_path / "a/world") != there.recipe.data_root
+    assert not list(tmp_path.iterdir()), "nothing is made to tell it"
+    monkeypatch.setattr(unialign_world, "chosen", lambda anchor: "another anchor")
+    assert setting("world", tmp_path / "a").key != here.key
+    steps = setting("world-incremental", tmp_path)
+    assert steps.key not in (here.key, there.key)
+
+
+# ---- the report -----------------------------------------------------------------------------------------------------
+
+
+class Made:
+    """Stands for `run_cells`: writes every cell, and knows what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[Cell]] = []
+        self.begun = 0
+
+    def __call__(self, wanted: Sequence[Cell], work: Any, folder: Path, *, workers: int) -> None:
+        self.asked.append(list(wanted))
+        top1 = {"joint": 0.6, "global": 0.5, "incremental": 0.4, "nce": 0.6}
+        for cell in wanted:
+            noise = 0.05 * (-1) ** cell.seed if cell.method == "nce" else 0.0
+            bounds = {"bounds": dict.fromkeys(SENSES, 0.8)}
+            found = bounds if cell.method == "bounds" else record(top1[cell.method] + 0.001 * cell.seed + noise)
+            (folder / cell.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / cell.file).write_text(json.dumps({**cell.to_dict(), **found}))
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for asked in self.asked for cell in asked]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Made:
+    found = Made()
+    world = WorldSummary(Path("world"), WorldConfig(size="tiny"), "a" * 64, {}, {}, 0.0)
+
+    def base(setting: Setting) -> UniAlignRecipe:
+        found.begun += 1
+        (setting.output / "anchor").mkdir(parents=True, exist_ok=True)
+        Path(setting.recipe.data_root).mkdir(exist_ok=True)
+        Path(setting.recipe.data_root, "world.json").touch()
+        return replace(setting.recipe, anchor=str(setting.output / "anchor"), world=None)
+
+    monkeypatch.setattr(Setting, "built", lambda self: world)
+    monkeypatch.setattr(Setting, "base", base)
+    monkeypatch.setattr(unialign_world, "run_cells", found)
+    monkeypatch.setattr(unialign_world, "parts_name", lambda folders: "abc")
+    monkeypatch.setattr(unialign_world, "measure_anchor", lambda base, output: OF_ANCHOR)
+    return found
+
+
+def reported(tmp_path: Path, **options: Any) -> dict[str, Any]:
+    path = unialign_world.run(tmp_path, tmp_path / "runs", lambda world: None, **options)
+    assert path == tmp_path / "unialign-world.json"
+    return dict(json.loads(path.read_text()))
+
+
+def test_the_report_has_tables_claims_and_figures_of_all_cells(made: Made, tmp_path: Path) -> None:
+    report = reported(tmp_path)
+    assert {cell.parts for cell in made.cells} == {"abc"} and made.begun == 1
+    assert len(made.asked[0]) == 3 * len(METHODS)
+    assert {(cell.method, cell.seed) for cell in made.asked[1]} == {
+        (method, seed) for method in ("joint", "nce") for seed in (3, 4, 5)
+    }, "only what is undecided gets more seeds"
+    assert report["seeds"] == [f"{seed} of abc" for seed in range(6)]
+    assert report["claims"]["UA6"]["verdict"] == "reproduced" and len(report["claims"]["UA9"]["values"]) == 6
+    assert report["cost"] == COST and report["anchor"] == OF_ANCHOR["anchor"]
+    assert set(report["composed"]) == {f"abc/joint-seed{seed}" for seed in range(6)}
+    text = (tmp_path / "unialign-world.md").read_text()
+    assert "| depth | test | 10.0 |" in text and "on the anchor `p`" in text
+    assert (tmp_path / "unialign-world.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_old_cells_stay_and_those_of_another_anchor_are_further_seeds(made: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "unialign-world" / setting("world", tmp_path / "runs").key
+    folder.mkdir(parents=True)
+    for cell, old in records().items():
+        (folder / cell.file).write_text(json.dumps({**cell.to_dict(), **old}))
+    report = reported(tmp_path, only=Chosen(methods=["joint", "global"], seeds=[0]))
+    assert report["claims"]["UA6"]["values"] == pytest.approx([0.1] * 4)
+    assert report["seeds"] == [0, "0 of abc", 1, 2] and len(made.cells) == 2
+
+
+def test_without_a_method_nothing_is_made_and_the_anchors_figures_are_the_former_ones(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unialign-world.json").write_text(json.dumps({"command": "old", "commit": "1", "cost": COST}))
+    report = reported(tmp_path, only=Chosen(methods=[]))
+    assert not made.asked and not made.begun and not (tmp_path / "runs").exists()
+    assert report["anchor"] == {"command": "old", "commit": "1"}
+    verdicts = {name: each["verdict"] for name, each in report["claims"].items()}
+    assert verdicts.pop("UA15") == "reproduced" and set(verdicts.values()) == {"not measured"}
+    assert not report["seeds"] and not report["senses"]
+    assert (
+        "not measured: no seed has all of its methods; missing: joint, global"
+        in (tmp_path / "unialign-world.md").read_text()
+    )
+    assert reported(tmp_path, only=Chosen(methods=["nce"], seeds=[1]))["claims"]["UA2"]["verdict"] == "not measured"
+    assert reported(tmp_path, only=Chosen(methods=[]))["anchor"] == OF_ANCHOR["anchor"], "it is there now"
+    with pytest.raises(ConfigError, match="there is no method 'soft'"):
+        reported(tmp_path, only=Chosen(methods=["soft"]))
+
+
+def test_nothing_is_computed_on_a_world_that_the_check_refuses(made: Made, tmp_path: Path) -> None:
+    def refuse(world: WorldSummary) -> None:
+        raise ConfigError("not frozen", fix="Calibrate.")
+
+    with pytest.raises(ConfigError, match="not frozen"):
+        unialign_world.run(tmp_path, tmp_path / "runs", refuse)
+    assert not made.begun and not list(tmp_path.iterdir())
+
+
+def test_a_single_cell_that_changed_images_shows_in_the_summary() -> None:
+    assert summary(records(), OF_ANCHOR)["image_path_unchanged"] is True
+    changed = {**records(), Cell("global", 1): record(0.52, unchanged=False)}
+    assert summary(changed, OF_ANCHOR)["image_path_unchanged"] is False
+    assert summary({}, OF_ANCHOR)["image_path_unchanged"] is None, "nobody has looked"
+
+
+def test_a_report_on_one_seed_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no interval"):
+        unialign_world.run(tmp_path, tmp_path, lambda world: None, seeds=(0,))
+    assert not list(tmp_path.iterdir())

@@ -19,7 +19,8 @@ from polysense.recipes.cells import Cell, run_cells, settings_key
 from polysense.recipes.config import read_config
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
-from polysense.recipes.unialign_world import SENSES, SHARE, score, work
+from polysense.recipes.unialign_claims import SENSES, SHARE, score
+from polysense.recipes.unialign_world import work
 from polysense.storage import write_whole
 from polysense.world import WorldSummary, load_world, manifest_digests
 

@@ -300,8 +300,12 @@ class WorldSettings:
         standard = self == WorldSettings()
         return output / ("world" if standard else f"world-{self.size}-{self.difficulty}-{self.seed}")
 
+    @property
+    def config(self) -> WorldConfig:
+        return WorldConfig(size=self.size, difficulty=self.difficulty, seed=self.seed)
+
     def build(self, root: Path) -> None:
-        build_world(root, WorldConfig(size=self.size, difficulty=self.difficulty, seed=self.seed))
+        build_world(root, self.config)
 
 
 def class_names(dataset: SampleDataset, modality: str) -> tuple[str, ...]:

@@ -1,12 +1,16 @@
-"""UniAlign reproduced on the embedded world: claims UA2, UA6, UA9, UA14 and UA15, with verdicts."""
+"""UniAlign reproduced on the embedded world: claims UA2, UA6, UA9, UA14 and UA15, with verdicts.
+
+What is finished is kept: the report may be made in several sittings, and says of a claim whose cells are missing that
+it was not measured.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,32 +21,48 @@ from torch.utils.flop_counter import FlopCounterMode
 from polysense.data import Manifest, SampleDataset
 from polysense.errors import ConfigError
 from polysense.losses import label_similarity
-from polysense.metrics import composed, match_ranks, recall_at, verdict
+from polysense.metrics import composed, match_ranks, recall_at
 from polysense.modality import get_modality
+from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel
-from polysense.recipes.cells import Cell, run_cells, settings_key
-from polysense.recipes.claims import claim, exact_claim, interval, paired, undecided, write_report
+from polysense.recipes.anchors import AnchorRecipe
+from polysense.recipes.cells import (
+    ALL,
+    Cell,
+    Chosen,
+    chosen,
+    finished_cells,
+    parts_name,
+    run_cells,
+    settings_key,
+    unit_name,
+)
+from polysense.recipes.claims import undecided, write_report
 from polysense.recipes.config import read_config
 from polysense.recipes.demo import facts
 from polysense.recipes.evaluation import Evaluator, unique_pool
 from polysense.recipes.provenance import command, commit
+from polysense.recipes.sources import WorldSettings
 from polysense.recipes.unialign import StageSettings, UniAlignRecipe, UniAlignRun
+from polysense.recipes.unialign_claims import (
+    BOUNDS,
+    COMPARED,
+    METHODS,
+    SENSES,
+    Records,
+    by_sense,
+    claims,
+    held_to,
+    sense_table,
+)
 from polysense.report import evidence_markdown, plot_evidence
 from polysense.trainer.unialign import ClassTable
 from polysense.world import WorldSummary, load_world
 
-SENSES = ("depth", "point_cloud", "video", "audio")
-METHODS = ("joint", "incremental", "nce", "global", "bounds")
 SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4, 5)
-SHARE = (
-    0.4,
-    0.8,
-)  # of a fully supervised model, that NCE alone is to reach: the world is neither too hard nor too easy
-LEAST = 3.0  # times chance, that every added sense is to reach
-COMPARED = {"UA6": ("joint", "global"), "UA9": ("joint", "nce")}
-"""Claims that compare two methods: while undecided, these methods are run with more seeds (design.md section 8)."""
 
-Records = Mapping[Cell, Mapping[str, Any]]
+
+# ---- cells ----------------------------------------------------------------------------------------------------------
 
 
 def recipe_of(cell: Cell, base: UniAlignRecipe) -> UniAlignRecipe:
@@ -60,8 +80,8 @@ def recipe_of(cell: Cell, base: UniAlignRecipe) -> UniAlignRecipe:
 
 def work(cell: Cell, *, base: UniAlignRecipe, output: Path) -> dict[str, Any]:
     """One cell: train, score, and check that the anchor's image path has kept every bit."""
-    run = UniAlignRun(recipe_of(cell, base), output / cell.name)
-    if cell.method == "bounds":
+    run = UniAlignRun(recipe_of(cell, base), output / cell.parts / cell.name)
+    if cell.method == BOUNDS:
         run.recipe = replace(base, seed=cell.seed)
         return {"bounds": {sense: run.bound(sense) for sense in SENSES}}
     before, processor = run.begin()
@@ -119,116 +139,7 @@ def _form_and_colour(evaluator: Evaluator, root: Path, size: int) -> dict[str, d
     return scores
 
 
-# ---- the report -----------------------------------------------------------------------------------------------------
-
-
-def score(record: Mapping[str, Any], sense: str, split: str = "test", metric: str = "top1") -> Mapping[str, Any]:
-    """The zero-shot figure of a cell."""
-    return next(
-        each for each in record["results"]
-        if (each["task"], each["modality"], each["metric"]) == ("zero-shot classification", sense, metric)
-        and each["dataset"].endswith(split)
-    )  # fmt: skip
-
-
-def _by_seed(records: Records, method: str, value: Callable[[Mapping[str, Any]], float]) -> dict[int, float]:
-    return {cell.seed: value(records[cell]) for cell in sorted(records) if cell.method == method}
-
-
-def _per_seed(records: Records, method: str, value: Callable[[Mapping[str, Any]], float]) -> list[float]:
-    return list(_by_seed(records, method, value).values())
-
-
-def _mean_top1(record: Mapping[str, Any]) -> float:
-    return fmean(score(record, sense)["value"] for sense in SENSES)
-
-
-def _differences(
-    records: Records, better: str, worse: str, value: Callable[[Mapping[str, Any]], float]
-) -> list[float]:
-    return paired(_by_seed(records, better, value), _by_seed(records, worse, value))
-
-
-def claims(records: Records, cost: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every claim with its paired differences, their interval and the verdict (design.md section 8)."""
-
-    def above_chance(record: Mapping[str, Any], split: str) -> float:
-        found = [score(record, sense, split) for sense in SENSES]
-        return float(min(each["value"] - LEAST * each["chance"] for each in found))
-
-    def both_senses(record: Mapping[str, Any]) -> float:
-        found = record["composed"]
-        alone = max(found[f"text to {sense}"]["R@5"] for sense in ("audio", "video"))
-        return float(found["text to audio+video"]["R@5"] - alone)
-
-    def both_parts(record: Mapping[str, Any]) -> float:
-        found = record["composed"]
-        single = max(found[f"{name} to image"]["hit@5"] for name in ("depth", "colour"))
-        return float(found["depth+colour to image"]["hit@5"] - single)
-
-    differences = {
-        "UA2": (
-            "worst sense's top-1 minus three times chance",
-            _per_seed(records, "joint", partial(above_chance, split="test")),
-        ),
-        "UA2 (compositional)": (
-            "the same on combinations that no training sample has",
-            _per_seed(records, "joint", partial(above_chance, split="compositional")),
-        ),
-        "UA6": ("grouping minus global routing, mean top-1", _differences(records, "joint", "global", _mean_top1)),
-        "UA9": ("with minus without soft binding, mean top-1", _differences(records, "joint", "nce", _mean_top1)),
-        "UA14 (A+V)": ("text to A+V minus the better single sense, R@5", _per_seed(records, "joint", both_senses)),
-        "UA14 (Fig. 5)": ("depth + colour minus the better part, hit@5", _per_seed(records, "joint", both_parts)),
-    }
-    table = {name: claim(what, values) for name, (what, values) in differences.items()}
-    ratios = [cost["flops_ratio"], cost["bytes_ratio"]]
-    table["UA15"] = exact_claim(
-        "FLOPs and bytes of encoding one sense with 8 senses in the model, divided by those with 2", ratios,
-        holds=ratios == [1, 1],
-    )  # fmt: skip
-    return table
-
-
-def by_sense(records: Records) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Where the compared methods differ: mean and 90 % interval of the paired difference of every sense's top-1."""
-    table: dict[str, dict[str, dict[str, float | None]]] = {}
-    for name, (better, worse) in COMPARED.items():
-        for sense in SENSES:
-            values = _differences(records, better, worse, partial(_value, sense=sense, split="test"))
-            table.setdefault(name, {})[sense] = interval(values)
-    return table
-
-
-def held_to(records: Records) -> dict[str, Any]:
-    """What every sense is held to, with means and intervals over the seeds, and verdicts.
-
-    Returns:
-        `nce_share`: sense to NCE alone as a share of full supervision, which is to lie within `SHARE`; `times_chance`:
-        split, method and sense to top-1 divided by chance, which is to reach `LEAST`.
-    """
-    shares: dict[str, Any] = {}
-    for sense in SENSES:
-        bounds = _by_seed(records, "bounds", lambda record, s=sense: float(record["bounds"][s]))  # type: ignore[misc]
-        reached = _by_seed(records, "nce", partial(_value, sense=sense, split="test"))
-        values = [value / bounds[seed] for seed, value in reached.items() if seed in bounds]
-        shares[sense] = _held(values, [min(value - SHARE[0], SHARE[1] - value) for value in values])
-    times: dict[str, dict[str, dict[str, Any]]] = {}
-    for split in ("test", "compositional"):
-        for method in ("joint", "incremental"):
-            for sense in SENSES:
-                values = _per_seed(records, method, partial(_times_chance, sense=sense, split=split))
-                held = _held(values, [value - LEAST for value in values])
-                times.setdefault(split, {}).setdefault(method, {})[sense] = held
-    return {"range": list(SHARE), "nce_share": shares, "least": LEAST, "times_chance": times}
-
-
-def _held(values: Sequence[float], margins: Sequence[float]) -> dict[str, Any]:
-    return {**interval(values), "values": list(values), "verdict": verdict(margins)}
-
-
-def _times_chance(record: Mapping[str, Any], sense: str, split: str) -> float:
-    found = score(record, sense, split)
-    return float(found["value"] / found["chance"])
+# ---- what an anchor alone decides -----------------------------------------------------------------------------------
 
 
 def bound_words(tables: Mapping[str, ClassTable], scale: float) -> dict[str, dict[str, float]]:
@@ -269,42 +180,6 @@ def cost_of_senses(anchor: Path) -> dict[str, int | float]:
             "bytes_ratio": touched[1] / touched[0]}  # fmt: skip
 
 
-def summary(
-    records: Records, cost: Mapping[str, Any], words: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:  # fmt: skip
-    """Everything that the report's JSON, table and plots are made of: scores over the seeds that all methods have."""
-    everything, claimed = records, claims(records, cost)
-    unchanged = all(record["image_path_unchanged"] for cell, record in records.items() if cell.method != "bounds")
-    seeds = set.intersection(*({cell.seed for cell in records if cell.method == method} for method in METHODS))
-    records = {cell: record for cell, record in records.items() if cell.seed in seeds}
-    senses: dict[str, Any] = {}
-    for sense in SENSES:
-        bounds = _per_seed(records, "bounds", lambda r, s=sense: float(r["bounds"][s]))  # type: ignore[misc]
-        entry: dict[str, Any] = {"bound": interval(bounds)}
-        for split in ("test", "compositional"):
-            for method in ("joint", "incremental", "nce", "global"):
-                read = partial(_value, sense=sense, split=split)
-                values = _per_seed(records, method, read)
-                row = {**interval(values), "values": values}
-                if split == "test":
-                    row["share_of_bound"] = fmean(v / b for v, b in zip(values, bounds, strict=True))
-                entry.setdefault(split, {})[method] = row
-            first = next(records[cell] for cell in sorted(records) if cell.method == "joint")
-            entry[split]["chance"] = score(first, sense, split)["chance"]
-        senses[sense] = entry
-    return {
-        "command": command(), "commit": commit(), "seeds": sorted(seeds),
-        "senses": senses, "held_to": held_to(records), "image_path_unchanged": unchanged, "cost": dict(cost),
-        "claims": claimed,
-        "by_sense": by_sense(everything), "bound_words": {name: dict(row) for name, row in words.items()},
-        "composed": {cell.name: record["composed"] for cell, record in records.items() if cell.method == "joint"},
-    }  # fmt: skip
-
-
-def _value(record: Mapping[str, Any], sense: str, split: str) -> float:
-    return float(score(record, sense, split)["value"])
-
-
 def _binding(base: UniAlignRecipe, output: Path) -> tuple[Mapping[str, ClassTable], float]:
     """The classes that the joint phase binds to one another, and the scale at which it does."""
     run = UniAlignRun(recipe_of(Cell("joint", 0), base), output)
@@ -316,37 +191,146 @@ def _binding(base: UniAlignRecipe, output: Path) -> tuple[Mapping[str, ClassTabl
     return objective.tables, float(model.logit_scale) if given is None else given
 
 
+def measure_anchor(base: UniAlignRecipe, output: Path) -> dict[str, Any]:
+    """What the report says of the anchor and of no cell, and by which command and commit it does."""
+    anchor = Path(base.anchor)
+    return {
+        "cost": cost_of_senses(anchor), "bound_words": bound_words(*_binding(base, output / "binding")),
+        "anchor": {"command": command(), "commit": commit(), "parts": parts_name([anchor])},
+    }  # fmt: skip
+
+
+def told_of_anchor(report: Path, key: str) -> dict[str, Any]:
+    """The same as a former report of this setting has it, for want of an anchor; nothing if there is none."""
+    former = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    if former.get("key", key) != key:
+        former = {}
+    by = former.get("anchor", {name: former[name] for name in ("command", "commit") if name in former})
+    return {"cost": former.get("cost"), "bound_words": former.get("bound_words", {}), "anchor": by}
+
+
+# ---- what cells begin with ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all cells rest on, before anything is made.
+
+    Attributes:
+        recipe: as its config has it, with the place of the world.
+        world: what is built there.
+        key: of recipe, anchor and world, wherever they lie.
+        output: folder of checkpoints.
+    """
+
+    recipe: UniAlignRecipe
+    world: WorldSettings
+    key: str
+    output: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints of this setting's cells go."""
+        return self.output / "unialign" / self.key
+
+    @property
+    def begun(self) -> bool:
+        """Whether world and anchor are there, so that nothing has to be trained to look at them."""
+        anchor = _elsewhere(self.recipe.anchor) or (self.output / "anchor").exists()
+        return anchor and Path(self.recipe.data_root, "world.json").exists()
+
+    def built(self) -> WorldSummary:
+        """The world, built if need be."""
+        root = Path(self.recipe.data_root)
+        self.world.build(root)
+        return load_world(root)
+
+    def base(self) -> UniAlignRecipe:
+        """The recipe with its anchor trained, which all seeds share, as a folder."""
+        anchor = UniAlignRun(replace(self.recipe, bounds=0), self.output).anchor
+        return replace(self.recipe, anchor=str(local_folder(anchor, {}).resolve()), world=None)
+
+
+def setting(config: str, output: Path) -> Setting:
+    """Tell what the cells of a recipe are called by."""
+    recipe = read_config(UniAlignRecipe, "unialign", config)
+    world, anchor = recipe.world or WorldSettings(), recipe.anchor
+    trained = anchor if _elsewhere(anchor) else chosen(read_config(AnchorRecipe, "anchors", anchor))
+    key = settings_key(replace(recipe, data_root=""), trained, world.config.content_hash)
+    root = str(world.folder(output).resolve())
+    return Setting(recipe=replace(recipe, data_root=root), world=world, key=key, output=output)
+
+
+def _elsewhere(anchor: str) -> bool:
+    """Whether an anchor is a folder or a Hub name, and no config."""
+    return Path(anchor).exists() or "/" in anchor
+
+
+# ---- the report -----------------------------------------------------------------------------------------------------
+
+
+def summary(records: Records, anchor: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the report's JSON, table and plots are made of.
+
+    Args:
+        records: all cells.
+        anchor: see `measure_anchor`.
+    """
+    kept = [record["image_path_unchanged"] for cell, record in records.items() if cell.method != BOUNDS]
+    return {
+        "command": command(), "commit": commit(),
+        "seeds": [*map(unit_name, sorted({cell.unit for cell in records}))],
+        "senses": sense_table(records), "held_to": held_to(records),
+        "image_path_unchanged": all(kept) if kept else None,
+        "claims": claims(records, anchor["cost"]), "by_sense": by_sense(records), **anchor,
+        "composed": {
+            cell.file.with_suffix("").as_posix(): record["composed"]
+            for cell, record in records.items() if cell.method == "joint"
+        },
+    }  # fmt: skip
+
+
 def run(
     reports: Path, output: Path, check: Callable[[WorldSummary], None], *, config: str = "world",
-    seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS, workers: int = 2,
+    only: Chosen = ALL, seeds: Sequence[int] = SEEDS, more_seeds: Sequence[int] = MORE_SEEDS, workers: int = 2,
 ) -> Path:  # fmt: skip
     """Run the missing cells and write `unialign-world.json`, its tables (.md) and plot (.png); the path is returned.
 
     Args:
         reports: folder of reports; cells go to `reports/unialign-world`, by recipe and world.
         output: folder for checkpoints and the world.
-        check: refuses a world that is not the frozen one (`calibration.check_frozen`).
+        check: refuses a world that is not the frozen one (`calibration.check_frozen`), where anything is computed.
+        only: compute these alone; without a method, only report on what is there, for which nothing is made.
         seeds: of every method.
         more_seeds: of those methods whose comparison the former leave undecided.
 
     Raises:
-        ConfigError: fewer than two seeds, from which no interval follows.
+        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method.
     """
     if len(seeds) < 2:
         raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
-    base = read_config(UniAlignRecipe, "unialign", config, [f"data_root={output / 'world'}"])
-    anchor = UniAlignRun(replace(base, bounds=0), output).anchor
-    world = load_world(output / "world")
-    check(world)
-    base = replace(base, anchor=str(anchor), world=None)
-    key, cost = settings_key(base, world.content_hash), cost_of_senses(anchor)
-    does = partial(work, base=base, output=output / key)
-    compute = partial(run_cells, work=does, folder=reports / "unialign-world" / key, workers=workers)
-    records = compute([Cell(method, seed) for seed in seeds for method in METHODS])
-    open_methods = undecided(claims(records, cost), COMPARED)
-    records |= compute([Cell(method, seed) for seed in more_seeds for method in open_methods])
-    report = summary(records, cost, bound_words(*_binding(base, output / key / "binding")))
-    return write_report(reports / "unialign-world.json", report, evidence_markdown(report), plot_evidence(report))
+    only.check(METHODS)
+    found = setting(config, output)
+    folder, path = reports / "unialign-world" / found.key, reports / "unialign-world.json"
+
+    @cache
+    def begin() -> UniAlignRecipe:
+        check(found.built())
+        return found.base()
+
+    def compute(cells: Sequence[Cell]) -> None:
+        wanted = [cell for cell in cells if cell in only]
+        if wanted:
+            base = begin()
+            parts, does = parts_name([Path(base.anchor)]), partial(work, base=base, output=found.folder)
+            run_cells([replace(cell, parts=parts) for cell in wanted], does, folder, workers=workers)
+
+    compute([Cell(method, seed) for seed in seeds for method in METHODS])
+    still_open = undecided(claims(finished_cells(folder), None), COMPARED)
+    compute([Cell(method, seed) for seed in more_seeds for method in still_open])
+    anchor = measure_anchor(begin(), found.folder) if found.begun else told_of_anchor(path, found.key)
+    report = {**summary(finished_cells(folder), anchor), "key": found.key}
+    return write_report(path, report, evidence_markdown(report), plot_evidence(report))
 
 
-__all__ = ["claims", "run", "summary"]
+__all__ = ["Setting", "recipe_of", "run", "setting", "summary", "work"]

@@ -16,22 +16,28 @@ def evidence_markdown(report: Mapping[str, Any]) -> str:
     """Every method's score per sense and split, the claims with their verdicts, and what lies behind the verdicts.
 
     Args:
-        report: `senses` (sense to `bound` and, by split, methods to mean, low and high, and `chance`), `claims`,
-            `held_to`, `by_sense`, `bound_words`, `seeds` and `command`, as `recipes.unialign_world.summary` makes it.
+        report: `senses` (sense to `bound` and, by split, methods to seeds, mean, low and high, and `chance`),
+            `claims`, `held_to`, `by_sense`, `bound_words`, `anchor`, `seeds` and `command`, as
+            `recipes.unialign_world.summary` makes it.
     """
-    parts = [*_scores(report), "", *claim_lines(report["claims"]), "", *_held_to(report), "", *_by_sense(report), "",
-             *_words(report)]  # fmt: skip
-    return "\n".join(parts) + "\n"
+    parts = [_scores(report), claim_lines(report["claims"]), _held_to(report), _by_sense(report), _words(report),
+             _anchor(report)]  # fmt: skip
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
 
 def _scores(report: Mapping[str, Any]) -> Iterator[str]:
     methods = _methods(report)
     yield (
-        f"Top-1 in percent, mean of {len(report['seeds'])} seeds with its 90 % interval; in parentheses the share "
-        f"of full supervision. Made by `{report['command']}`."
+        f"Top-1 in percent, mean of as many seeds as stand beside a method (of all: {len(report['seeds'])}) with its "
+        f"90 % interval; behind it the share of full supervision, of the seeds that have both. Made by "
+        f"`{report['command']}`."
     )
+    if not methods:
+        return
+    first = next(iter(report["senses"].values()))
+    heads = [f"{method} ({len(first['test'][method]['seeds'])})" for method in methods]
     yield ""
-    yield f"| sense | split | chance | {' | '.join(methods)} | supervised |"
+    yield f"| sense | split | chance | {' | '.join(heads)} | supervised ({len(first['bound']['seeds'])}) |"
     yield "|---" * (len(methods) + 4) + "|"
     for sense, entry in report["senses"].items():
         for split, rows in _splits(entry):
@@ -45,21 +51,28 @@ def _held_to(report: Mapping[str, Any]) -> Iterator[str]:
     low, high = (f"{100 * end:.0f}" for end in held["range"])
     yield (
         f"What every sense is held to: NCE alone reaches {low} to {high} % of full supervision, and top-1 is at least "
-        f"{held['least']:g} times chance. Means of {len(report['seeds'])} seeds with their 90 % intervals:"
+        f"{held['least']:g} times chance. Means over the seeds with their 90 % intervals:"
     )
     yield ""
-    yield "| measure | split | sense | value | verdict |"
-    yield "|---|---|---|---|---|"
+    yield "| measure | split | sense | value | seeds | verdict |"
+    yield "|---|---|---|---|---|---|"
     for sense, row in held["nce_share"].items():
-        yield f"| NCE alone, percent of full supervision | test | {sense} | {_spread(row)} | {row['verdict']} |"
+        yield (
+            f"| NCE alone, percent of full supervision | test | {sense} | {_spread(row)} | {len(row['values'])} | "
+            f"{row['verdict']} |"
+        )
     for split, methods in held["times_chance"].items():
         for method, senses in methods.items():
             for sense, row in senses.items():
-                value = f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-                yield f"| {method}, times chance | {split} | {sense} | {value} | {row['verdict']} |"
+                yield (
+                    f"| {method}, times chance | {split} | {sense} | {_spread(row, 1.0)} | {len(row['values'])} | "
+                    f"{row['verdict']} |"
+                )
 
 
 def _by_sense(report: Mapping[str, Any]) -> Iterator[str]:
+    if not report["by_sense"]:
+        return
     yield "Difference in top-1 by sense, in percentage points with its 90 % interval:"
     yield ""
     yield f"| claim | {' | '.join(report['senses'])} |"
@@ -70,6 +83,8 @@ def _by_sense(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _words(report: Mapping[str, Any]) -> Iterator[str]:
     names = list(report["bound_words"])
+    if not names:
+        return
     yield (
         "What soft binding (UA9) binds: the share, in percent, of a data set's targets in another one (column) that "
         "lies on classes with a word in common. Where it is small, classes are bound by chance likenesses of names."
@@ -81,11 +96,18 @@ def _words(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(f'{100 * row[o]:.0f}' if o in row else '' for o in names)} |"
 
 
+def _anchor(report: Mapping[str, Any]) -> Iterator[str]:
+    """Where the figures come from that no cell holds, which outlive the anchor that they were counted on."""
+    if by := report["anchor"]:
+        parts = f", on the anchor `{by['parts']}`" if "parts" in by else ""
+        yield f"UA15 and what soft binding binds were measured by `{by['command']}`, commit `{by['commit']}`{parts}."
+
+
 def plot_evidence(report: Mapping[str, Any]) -> Figure:
     """Left: every method's score per sense on the test split, between chance and bound. Right: the claims."""
     claims = drawable(report["claims"])
     with styled():
-        figure = new_figure(11.0, max(0.9 * len(report["senses"]), 0.5 * len(claims)) + 1.2)
+        figure = new_figure(11.0, max(0.9 * len(report["senses"]), 0.5 * len(claims), 1.0) + 1.2)
         left, right = figure.subplots(1, 2)
         _draw_scores(left, report)
         draw_claims(right, claims)
@@ -102,20 +124,22 @@ def _draw_scores(axes: Axes, report: Mapping[str, Any]) -> None:
             (rows["chance"], FAINT, ":", "chance"), (3 * rows["chance"], SOFT, ":", "three times chance"),
             (entry["bound"]["mean"], INK, "-", "supervised"),
         ):  # fmt: skip
-            axes.plot([100 * value] * 2, (line - 0.42, line + 0.42), color=colour, linestyle=style, linewidth=1.8,
-                      label=label if first else None)  # fmt: skip
+            if value is not None:
+                axes.plot([100 * value] * 2, (line - 0.42, line + 0.42), color=colour, linestyle=style, linewidth=1.8,
+                          label=label if first else None)  # fmt: skip
         for number, method in enumerate(methods):
             y = line + (number - (len(methods) - 1) / 2) * 0.16
             draw_interval(axes, rows[method], y, colours[number], 100.0, label=method if first else None)
         axes.text(-0.02, line, sense.replace("_", " "), transform=axes.get_yaxis_transform(), ha="right", va="center",
                   color=colour_of(sense), fontsize=8.5)  # fmt: skip
-    axes.set(title="zero-shot top-1 on the test split", xlabel="%", ylim=(len(report["senses"]) - 0.5, -0.5))
+    axes.set(title="zero-shot top-1 on the test split", xlabel="%", ylim=(max(len(report["senses"]), 1) - 0.5, -0.5))
     axes.set_xlim(left=0)
     axes.set_yticks([])
 
 
 def _methods(report: Mapping[str, Any]) -> list[str]:
-    entry = next(iter(report["senses"].values()))
+    """Methods that were run."""
+    entry: Mapping[str, Any] = next(iter(report["senses"].values()), {"test": {}})
     return [name for name, row in entry["test"].items() if isinstance(row, Mapping)]
 
 
@@ -124,9 +148,13 @@ def _splits(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _score(row: Mapping[str, Any]) -> str:
-    share = f" ({100 * row['share_of_bound']:.0f} %)" if "share_of_bound" in row else ""
-    return _spread(row) + share
+    share = row.get("share_of_bound")
+    return _spread(row) + ("" if share is None else f" ({100 * share:.0f} %)")
 
 
-def _spread(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+def _spread(row: Mapping[str, Any], scale: float = 100.0) -> str:
+    """Mean and interval, as far as there are any."""
+    if row["mean"] is None:
+        return "-"
+    mean = f"{scale * row['mean']:.1f}"
+    return mean if row["low"] is None else f"{mean} [{scale * row['low']:.1f}, {scale * row['high']:.1f}]"
