@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from polysense.continual.peft_export import bare_key, export_adapters
+from polysense.continual.peft_export import export_adapters
 from polysense.continual.stage_adapter import (
     AdapterSettings,
     add_adapter,
+    bare_key,
     merge_adapter,
     read_adapters,
     save_adapter,

@@ -26,7 +26,7 @@ def stage(scores: Mapping[str, float], active: Sequence[float] | None = (0.1, 0.
     }  # fmt: skip
     codes: dict[str, Any] = {"active_in": None, "dead": None, "perplexity": None}
     if active is not None:
-        codes = {"active_in": {str(level): share for level, share in enumerate(active)}, "dead": 0.05,
+        codes = {"active_in": {str(level): share for level, share in enumerate(active)}, "dead": 0.02,
                  "perplexity": {"video": 10.0, "audio": 20.0}}  # fmt: skip
     return {"figures": figures, "codes": codes, "codebook": {"sizes": [8], "restarts_per_1000_steps": 40.0}}
 

@@ -54,7 +54,7 @@ def test_averages_are_of_single_figures_and_only_where_all_are_there() -> None:
     made["figures"][MEASURES["V-T"][0]]["value"] = 0.8
     found = stage_scores(made)
     assert found["transfer"] == pytest.approx(0.5) and found["V-T"] == pytest.approx((0.8 + 5 * 0.2) / 6)
-    assert (found["codes in 2"], found["dead codes"], found["perplexity"], found["restarts"]) == (0.3, 0.05, 15, 40)
+    assert (found["codes in 2"], found["dead codes"], found["perplexity"], found["restarts"]) == (0.3, 0.02, 15, 40)
     del made["figures"][MEASURES["V-T"][0]]
     assert "V-T" not in stage_scores(made)
     assert found[chance_of("transfer")] == pytest.approx(0.1)

@@ -134,7 +134,7 @@ def test_nothing_is_computed_on_a_world_that_the_check_refuses(made: Made, tmp_p
 
 
 def test_rows_of_the_ablation_end_with_none_and_all_of_comet() -> None:
-    assert removed("printed")[0] == "comet-no-replay" and removed("printed")[-2:] == ["dcid", "dcid-printed"]
+    assert removed("printed")[0] == "printed-no-replay" and removed("printed")[-2:] == ["dcid", "dcid-printed"]
     report = summary(cells({}, seeds=(0,)))
     assert all(name in report["methods"] for names in report["rows"]["removed"].values() for name in names)
     assert report["main"] == [FIRST, SECOND] and set(report["references"]) == set(report["rows"]["compared"])

@@ -20,7 +20,7 @@ from polysense.recipes.mera_config import MeraRecipe
 from polysense.report import Told
 from tests.models.mera.saved import write_mera
 
-Trained = list[tuple[list[str], str | None, bool]]
+Trained = list[tuple[list[str], Any, bool]]
 
 
 def recipe(*overrides: str, config: str = "demo") -> MeraRecipe:

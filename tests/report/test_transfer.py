@@ -51,7 +51,7 @@ def test_experts_and_codes_are_those_of_figures_2_and_3() -> None:
     frozen = next(row for row in body if row[0] == "frozen teacher, stage 3")
     assert frozen[4].startswith("50.0") and frozen[1].startswith("30.0"), "six are COMET itself"
     *_, last = (row for row in lines_of(code_rows(WHOLE)) if row[0] == "DCID, stage 2")
-    assert [text.split()[0] for text in last[1:]] == ["10.0", "20.0", "30.0", "40.0", "5.0", "15.0", "40.0"]
+    assert [text.split()[0] for text in last[1:]] == ["10.0", "20.0", "30.0", "40.0", "2.0", "15.0", "40.0"]
 
 
 def test_bounds_and_chance_stand_beside_table_1() -> None:

@@ -11,8 +11,9 @@ from polysense.continual.stage_adapter import AdapterSettings
 from polysense.data.conversations import Conversations
 from polysense.errors import ConfigError
 from polysense.recipes.answering import AnsweringSettings
-from polysense.recipes.config import build, check_keys, place
+from polysense.recipes.config import build, place
 from polysense.recipes.sources import DatasetSettings, WorldSettings
+from polysense.safety import check_keys
 from polysense.trainer import LoopConfig
 
 _RATES = ("connectors", "language_model")
