@@ -43,7 +43,8 @@ def test_claims_by_hand() -> None:
         "ME6": 0.1 - 0.01, "ME7": 0.775 - 0.6625, "ME8": 0.7375 - 0.55, "ME9": 0.985 - 0.775,
         "ME10 (mean)": 0.7375 - 0.55, "ME10 (stability)": 0.3 - 0.175, "ME14 (mean)": 0.7375 - 0.7,
         "ME15 (mean)": 0.985 - 0.775, "ME15 (stability)": 0.15 - 0.01, "ME16 (EWC and PathWeave)": 0.0,
-        "ME16 (MERA)": 0.1, "ME20": 0.985 - 0.7, "ME21": 0.0,
+        "ME16 (MERA)": 0.1, "aim (sequential)": 0.985 - 0.97, "aim (reverse)": 0.985 - 0.93,
+        "ME20": 0.985 - 0.7, "ME21": 0.0,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert found["ME19"] == pytest.approx(1 - (0.4 + 0.45 + 0.5 + 0.55 + 0.6 + 0.8 + 0.98) / 7)

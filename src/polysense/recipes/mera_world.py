@@ -289,9 +289,14 @@ def cells_of(seeds: Sequence[int], methods: Sequence[str]) -> list[Cell]:
 
 
 def claims(records: Records) -> dict[str, dict[str, Any]]:
-    """All claims, in the order of their numbers."""
+    """All claims in the order of their numbers, then the aims."""
     table = {**gain_claims(gains_by_seed(records, ORDERS)), **mera_cost.cost_claims(records)}
-    return dict(sorted(table.items(), key=lambda item: int(item[0].split()[0].removeprefix("ME"))))
+    return dict(sorted(table.items(), key=lambda item: _number(item[0])))
+
+
+def _number(claim: str) -> int:
+    first = claim.split()[0].removeprefix("ME")
+    return int(first) if first.isdigit() else 100
 
 
 def summary(records: Records) -> dict[str, Any]:
