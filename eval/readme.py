@@ -10,11 +10,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from polysense.metrics import UNDECIDED
 from polysense.recipes.claims import NOT_MEASURED, ONE_SEED
+from polysense.recipes.comet_scores import CARRIED
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "eval" / "reports"
@@ -89,26 +89,26 @@ def sharing(report: dict[str, Any]) -> Iterator[str]:
     """What COMET and its rivals learn, keep and carry over in the paper's first order."""
     order = report["main"][0]
     pairs = ("V-T", "A-T", "I-T")
-    beside: dict[str, Any] = next(iter(report["references"].values()), {})
-    last = [beside.get(name, {}) for name in report["columns"]["transfer"]]
-    chance = [each["chance"] for each in last if each.get("chance") is not None]
     yield (
         f"COMET on the embedded world, order {', '.join(report['orders'][order])}: each pair's average recall as "
-        f"learned, and the share of it above chance that is kept to the end; Table 1's average after the last stage"
-        f"{f' (chance {percent(fmean(chance))})' if chance else ''}. All in percent, mean of {len(report['seeds'])} "
-        f"seeds at most (`{report['command']}`):"
+        f"learned, and the share of it above chance that is kept to the end; what heads that learned from films or "
+        f"sounds have above chance on the other in the end, mean of Table 1. All in percent, mean of as many seeds as "
+        f"stand beside a method (`{report['command']}`):"
     )
     yield ""
-    columns = [f"{pair} {what}" for pair in pairs for what in ("learned", "kept")][
-        :-1
-    ]  # the last one is not forgotten
-    yield f"| method | {' | '.join(columns)} | transfer |"
-    yield "|---" * (len(columns) + 2) + "|"
+    learned = [f"{pair} {what}" for pair in pairs for what in ("learned", "kept")][:-1]  # nothing comes after the last
+    yield f"| method | {' | '.join(learned)} | carried over |"
+    yield "|---" * (len(learned) + 2) + "|"
     for method, memory in report["memory"][order].items():
+        run = report["scores"][order][method]
         scores = [memory.get(pair, {}).get(what) for pair in pairs for what in ("plasticity", "retention")][:-1]
-        scores.append(report["scores"][order][method]["stages"][-1].get("transfer"))
+        scores.append(run["stages"][-1].get(CARRIED))
         figures = " | ".join(percent(each["mean"]) if each else "-" for each in scores)
-        yield f"| {report['methods'][method]} | {figures} |"
+        yield f"| {report['methods'][method]} ({len(run['seeds'])}) | {figures} |"
+    chances = [next((each[pair]["chance"] for each in report["memory"][order].values() if pair in each), None)
+               for pair in pairs]  # fmt: skip
+    told = ["-" if each is None else percent(each) for each in chances]
+    yield f"| chance | {' |  | '.join(told)} |  |"
     yield ""
 
 

@@ -60,7 +60,7 @@ def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) ->
 
 
 def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) -> None:
-    row = {"mean": {"mean": 0.985}, "deviation": {"mean": 0.01}}
+    row = {"seeds": [0, 1, 2], "mean": {"mean": 0.985}, "deviation": {"mean": 0.01}}
     claims = {
         "ME2": {"measure": "MERA minus best", "mean": 0.1, "values": [0.1, 0.1], "verdict": "reproduced"},
         "ME20": {"measure": "frozen minus not", "values": [], "verdict": "not measured", "reason": "not run"},
@@ -70,8 +70,8 @@ def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) 
     put(reports / "mera-world.json",
         {"command": "run", "seeds": [0, 1, 2], "gains": gains, "methods": labels, "claims": claims})  # fmt: skip
     lines = readme.figures().splitlines()
-    assert "3 seeds at most" in lines[0] and "(`run`)" in lines[0]
-    assert lines[4:6] == ["| MERA (10 %) | 98.5 | 1.0 | 98.5 | 1.0 |", "| TIES | 98.5 | 1.0 | - | - |"]
+    assert "as many seeds as stand beside" in lines[0] and "(`run`)" in lines[0]
+    assert lines[4:6] == ["| MERA (10 %) (3) | 98.5 | 1.0 | 98.5 | 1.0 |", "| TIES (3) | 98.5 | 1.0 | - | - |"]
     assert lines[-3] == "Of 2 claims, reproduced: ME2; not measured: ME20."
     full = readme.details().splitlines()
     assert "| ME2 | MERA minus best | 0.100 | reproduced |" in full
@@ -79,19 +79,17 @@ def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) 
 
 
 def test_what_codes_keep_and_carry_over_is_shown_in_the_papers_first_order(reports: Path) -> None:
-    memory = {"V-T": {"plasticity": {"mean": 0.4}, "retention": {"mean": 0.85}}}
+    memory = {"V-T": {"plasticity": {"mean": 0.4}, "retention": {"mean": 0.85}, "chance": 0.1}}
     claims = {"CO1": {"measure": "with minus without", "mean": 0.1, "values": [0.1], "verdict": "undecided"}}
     report = {
         "command": "run", "seeds": [0, 1], "main": ["vt", "at"], "orders": {"vt": ["video-text", "audio-text"]},
         "memory": {"vt": {"dcid": memory}, "at": {}}, "methods": {"dcid": "DCID"}, "claims": claims,
-        "scores": {"vt": {"dcid": {"stages": [{}, {"transfer": {"mean": 0.3}}]}}},
-        "columns": {"transfer": {"task a": "V", "task b": "A"}},
-        "references": {"dcid": {"task a": {"chance": 0.1}, "task b": {"chance": 0.2}}},
+        "scores": {"vt": {"dcid": {"seeds": [0, 1], "stages": [{}, {"transfer above chance": {"mean": 0.3}}]}}},
     }  # fmt: skip
     put(reports / "comet-world.json", report)
     lines = readme.figures().splitlines()
-    assert "order video-text, audio-text" in lines[0] and "(chance 15.0)" in lines[0] and "2 seeds" in lines[0]
-    assert lines[4] == "| DCID | 40.0 | 85.0 | - | - | - | - | 30.0 |"
+    assert "order video-text, audio-text" in lines[0] and "(`run`)" in lines[0]
+    assert lines[4:6] == ["| DCID (2) | 40.0 | 85.0 | - | - | - | 30.0 |", "| chance | 10.0 |  | - |  | - |  |"]
     assert "| CO1 | with minus without | 0.100 | undecided |" in readme.details().splitlines()
 
 
