@@ -21,6 +21,14 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and 90 % interval of a few seeds' values; a single value has no interval, and none has no mean."""
+    if not values:
+        return dict.fromkeys(("mean", "low", "high"))
+    named = zip(("mean", "low", "high"), mean_interval(values), strict=True)
+    return {name: value if math.isfinite(value) else None for name, value in named}
+
+
 def verdict(differences: Sequence[float]) -> str:
     """What paired differences (claimed better minus claimed worse) say of a claim (design.md section 8)."""
     _, low, high = mean_interval(differences)

@@ -10,20 +10,13 @@ from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
 
-from polysense.metrics import UNDECIDED, mean_interval, verdict
+from polysense.metrics import UNDECIDED, verdict
+from polysense.metrics.intervals import interval
 from polysense.report import to_png
 from polysense.storage import write_whole
 
 Seed = TypeVar("Seed", bound=Hashable)
 NOT_MEASURED, ONE_SEED = "not measured", "one seed, which decides nothing"
-
-
-def interval(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and 90 % interval of a few seeds' values; a single value has no interval, and none has no mean."""
-    if not values:
-        return dict.fromkeys(("mean", "low", "high"))
-    named = zip(("mean", "low", "high"), mean_interval(values), strict=True)
-    return {name: value if math.isfinite(value) else None for name, value in named}
 
 
 def paired(better: Mapping[Seed, float], worse: Mapping[Seed, float]) -> list[float]:
@@ -63,6 +56,16 @@ def undecided(table: Mapping[str, Mapping[str, Any]], compared: Mapping[str, Ite
     )
 
 
+def by_number(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Claims in the order of their numbers, such as "ME2 (mean)" with the prefix "ME"; what has none comes last."""
+
+    def number(name: str) -> float:
+        first = name.split()[0].removeprefix(prefix)
+        return float(first) if first.isdigit() else math.inf
+
+    return dict(sorted(table.items(), key=lambda item: number(item[0])))
+
+
 def write_report(path: Path, report: Mapping[str, Any], markdown: str, figure: Figure) -> Path:
     """The report as JSON at `path`, and beside it its tables (.md) and plots (.png); `path` is returned."""
     write_whole(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -72,5 +75,6 @@ def write_report(path: Path, report: Mapping[str, Any], markdown: str, figure: F
 
 
 __all__ = [
-    "NOT_MEASURED", "claim", "exact_claim", "interval", "judged", "paired", "undecided", "unmeasured", "write_report",
+    "NOT_MEASURED", "by_number", "claim", "exact_claim", "interval", "judged", "paired", "undecided", "unmeasured",
+    "write_report",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from polysense.metrics import UNDECIDED, mean_interval
 from polysense.recipes.cells import Cell, Unit
-from polysense.recipes.claims import claim, unmeasured
+from polysense.recipes.claims import by_number, claim, unmeasured
 from polysense.recipes.comet_scores import CARRIED, SeedScores
 from polysense.recipes.comet_variants import (
     COMET,
@@ -226,11 +226,6 @@ def _worded(name: str, setting: str) -> str:
     return f"{start} ({rest.removesuffix(')')}, {WORDS[setting]})" if bracket else f"{name} ({WORDS[setting]})"
 
 
-def _number(name: str) -> int:
-    first = name.split()[0].removeprefix("CO")
-    return int(first) if first.isdigit() else 100
-
-
 def _claims() -> dict[str, ScoreClaim]:
     every = {
         _worded(name, setting): each
@@ -238,7 +233,7 @@ def _claims() -> dict[str, ScoreClaim]:
         for kind in (_gains, _removals, _numbers, _aims)
         for name, each in kind(setting).items()
     }
-    return dict(sorted(every.items(), key=lambda item: _number(item[0])))
+    return by_number(every, "CO")
 
 
 CLAIMS: Mapping[str, ScoreClaim] = _claims()

@@ -19,6 +19,7 @@ from polysense.recipes.code_retrieval import TEXT, RetrievalSettings
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_downstream import ActivationSettings, DownstreamSettings, score_codes
 from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.evaluation import data_root
 from polysense.recipes.sources import DatasetSettings
 from polysense.report import method_name, plot_activation, plot_code_map, read_run, to_png
 from polysense.storage import check_writable, write_whole
@@ -63,7 +64,7 @@ def run(
 
 def _of_manifest(path: Path, reader: CometReader) -> tuple[DownstreamSettings, Path]:
     """What can be scored on the samples of a manifest, and the folder that its media are relative to."""
-    root = path.parent.parent if path.parent.name == "manifests" else path.parent
+    root = data_root(path)
     data = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
     samples = data.open(root)
     rows = [samples[index] for index in range(len(samples))]

@@ -28,7 +28,7 @@ from polysense.recipes.cells import (
     settings_key,
     unit_name,
 )
-from polysense.recipes.claims import undecided, write_report
+from polysense.recipes.claims import by_number, undecided, write_report
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import net_recipe
 from polysense.recipes.llama_anchor import LlamaRecipe
@@ -291,12 +291,7 @@ def cells_of(seeds: Sequence[int], methods: Sequence[str]) -> list[Cell]:
 def claims(records: Records) -> dict[str, dict[str, Any]]:
     """All claims in the order of their numbers, then the aims."""
     table = {**gain_claims(gains_by_seed(records, ORDERS)), **mera_cost.cost_claims(records)}
-    return dict(sorted(table.items(), key=lambda item: _number(item[0])))
-
-
-def _number(claim: str) -> int:
-    first = claim.split()[0].removeprefix("ME")
-    return int(first) if first.isdigit() else 100
+    return by_number(table, "ME")
 
 
 def summary(records: Records) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from polysense.metrics import mean_interval
+from polysense.metrics.intervals import interval
 from polysense.report.claims import claim_lines, draw_claims, drawable
 from polysense.report.style import FAINT, label_ends, new_figure, styled
 
@@ -78,13 +77,9 @@ def shared(gains: Gains, methods: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _of_seeds(row: Mapping[str, Any], seeds: Collection[Any]) -> dict[str, Any]:
     """Mean and deviation of a row over some of its seeds alone."""
     places = [place for place, seed in enumerate(row["seeds"]) if seed in seeds]
-    found = {what: _interval([row[what]["values"][place] for place in places]) for what in ("mean", "deviation")}
+    values = {what: [row[what]["values"][place] for place in places] for what in ("mean", "deviation")}
+    found = {what: {**interval(own), "values": own} for what, own in values.items()}
     return {"seeds": [row["seeds"][place] for place in places], **found}
-
-
-def _interval(values: Sequence[float]) -> dict[str, Any]:
-    named = zip(("mean", "low", "high"), mean_interval(values), strict=True)
-    return {"values": list(values), **{name: each if isfinite(each) else None for name, each in named}}
 
 
 def gain_rows(gains: Gains, methods: Sequence[str], labels: Mapping[str, str]) -> Iterator[str]:
@@ -189,11 +184,11 @@ def _spread(mean: Mapping[str, Any], sign: str = "") -> str:
 def _added(own: Mapping[str, Any] | None, more: Mapping[str, Any] | None) -> tuple[str, str]:
     if own is None or more is None:
         return "-", "-"
-    mean, deviation = (
-        _interval([a - b for a, b in zip(more[what]["values"], own[what]["values"], strict=True)])
+    means, deviations = (
+        [a - b for a, b in zip(more[what]["values"], own[what]["values"], strict=True)]
         for what in ("mean", "deviation")
     )  # fmt: skip
-    return f"{100 * mean['mean']:+.2f}{_spread(mean, '+')}", f"{100 * deviation['mean']:+.2f}"
+    return f"{100 * fmean(means):+.2f}{_spread(interval(means), '+')}", f"{100 * fmean(deviations):+.2f}"
 
 
 def _scores(order: Sequence[str], scores: Mapping[str, Mapping[str, float]]) -> list[str]:
