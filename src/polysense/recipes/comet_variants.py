@@ -110,28 +110,29 @@ def _rivals() -> dict[str, Method]:
 
 
 def _ablations() -> dict[str, Method]:
-    found: dict[str, Method] = {}
-    for setting in SETTINGS:
-        reading = _READINGS[setting]
-        name = reading.label.removeprefix(" + ")
+    return {name: _on(_READINGS[setting], each) for setting in SETTINGS for name, each in _changes(setting).items()}
 
-        def changed(change: Method, label: str, reading: Method = reading, name: str = name) -> Method:
-            return replace(
-                change, label=f"{name}{label}", recipe={**reading.recipe, **change.recipe},
-                objective={**reading.objective, **change.objective},
-            )  # fmt: skip
 
-        new = {without(setting, part): changed(each, f" - {each.label}") for part, each in REMOVALS.items()}
-        if setting == PRINTED:
-            bare = new[without(setting, "experts")]
-            new[without(setting, "experts")] = replace(bare, recipe={**bare.recipe, "ewc": 0.0})
-        for number in NUMBERS:
-            few = Method(label="", model={"num_experts": number})
-            new[with_experts(setting, number)] = changed(few, f", {number} expert{'s' * (number > 1)}")
-        key, scope, held = _OTHER_SCOPES[setting]
-        new[f"{setting}-{key}"] = changed(Method(label="", recipe={"ewc_scope": scope}), f", EWC on {held}")
-        found |= {key: each for key, each in new.items() if key not in found and key != full(setting)}
+def _changes(setting: str) -> dict[str, Method]:
+    """What is changed in a reading, with labels that follow its name."""
+    found = {without(setting, part): replace(each, label=f" - {each.label}") for part, each in REMOVALS.items()}
+    if setting == PRINTED:
+        experts = without(setting, "experts")
+        found[experts] = replace(found[experts], recipe={"ewc": 0.0})
+    for number in NUMBERS:
+        if (name := with_experts(setting, number)) != full(setting):
+            label = f", {number} expert{'s' * (number > 1)}"
+            found[name] = Method(label=label, model={"num_experts": number})
+    key, scope, held = _OTHER_SCOPES[setting]
+    found[f"{setting}-{key}"] = Method(label=f", EWC on {held}", recipe={"ewc_scope": scope})
     return found
+
+
+def _on(reading: Method, change: Method) -> Method:
+    return replace(
+        change, label=reading.label.removeprefix(" + ") + change.label, recipe={**reading.recipe, **change.recipe},
+        objective={**reading.objective, **change.objective},
+    )  # fmt: skip
 
 
 CONTROLS: Mapping[str, Method] = {
