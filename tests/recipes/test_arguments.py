@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polysense.recipes.arguments import chosen_cells, names, numbers, reproduction_parser
-from polysense.recipes.cells import Chosen
+from polysense.recipes.cells import Cell, Chosen
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,15 @@ def test_methods_and_seeds_are_lists_and_an_empty_one_computes_nothing() -> None
     assert given.output == Path("runs/x") and chosen_cells(given) == Chosen(methods=["joint", "nce"], seeds=[0, 3])
     assert chosen_cells(parser.parse_args(["--methods", ""])) == Chosen(methods=[])
     assert names("") == [] and numbers("") == []
+
+
+def test_orders_are_asked_for_where_a_script_has_any(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = reproduction_parser(None, orders=["vt-at", "at-vt"])
+    allowed = chosen_cells(parser.parse_args(["--orders", "at-vt"]))
+    assert Cell("dcid", 0, "at-vt") in allowed and Cell("dcid", 0, "vt-at") not in allowed
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--orders", "vt-at,at"])
+    assert "there is no order 'at'; known: vt-at, at-vt" in capsys.readouterr().err
 
 
 def test_a_seed_that_is_no_number_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,16 +93,16 @@ class Chosen:
     """Which cells may be computed.
 
     Attributes:
-        methods, seeds: these alone; `None`: all.
+        methods, seeds, orders: these alone; `None`: all.
     """
 
     methods: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
+    orders: Sequence[str] | None = None
 
     def __contains__(self, cell: Cell) -> bool:
-        return all(
-            names is None or its in names for its, names in ((cell.method, self.methods), (cell.seed, self.seeds))
-        )
+        of_cell = ((cell.method, self.methods), (cell.seed, self.seeds), (cell.order, self.orders))
+        return all(names is None or its in names for its, names in of_cell)
 
     def check(self, known: Iterable[str]) -> None:
         """Raises `ConfigError` if a method is not among those known."""
