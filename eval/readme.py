@@ -234,6 +234,8 @@ def details() -> str:
             title = name.removesuffix("-world")
             lines += [f"## {title}", "", *table(report), f"![{title}](../eval/reports/{name}.png)", ""]
             lines += [*verdicts(report["claims"])]
+            if fresh := report.get("fresh", {}).get("claims"):
+                lines += ["On worlds of other seeds, from which nothing was chosen:", "", *verdicts(fresh)]
     return "\n".join([*lines, "## Speed and memory", "", *speed(), "## Faults", "", *faults()])
 
 

@@ -15,6 +15,7 @@ from polysense.recipes.comet_variants import (
     CONFIGS,
     CONTROLS,
     FIRST,
+    FRESH,
     METHODS,
     NUMBERS,
     ORDERS,
@@ -22,6 +23,7 @@ from polysense.recipes.comet_variants import (
     SPOKEN,
     cells_of,
     extra_cells,
+    fresh_cells,
     full,
     recipe_of,
     with_experts,
@@ -141,5 +143,6 @@ def test_the_most_telling_cells_come_first() -> None:
     assert {cell.order for cell in cells[:6]} == {FIRST} and {cell.seed for cell in cells[:6]} == {0, 1}
     assert len(cells) == len(set(cells)) and {cell.method for cell in cells} == set(METHODS)
     assert cells[-1].order == SPOKEN
+    assert {(cell.order, cell.seed) for cell in fresh_cells()} == set(FRESH.items())
     assert {cell.order for cell in extra_cells(0, beyond=False)} == {"unialign"}
     assert {cell.order for cell in extra_cells(0, beyond=True)} == {"unialign", "at-av-it", "long"}

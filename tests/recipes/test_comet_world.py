@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from polysense.recipes import comet_world
 from polysense.recipes.cells import Cell, Chosen
 from polysense.recipes.comet_cells import RAW, Setting
 from polysense.recipes.comet_config import CometRecipe
-from polysense.recipes.comet_variants import CONFIGS, FIRST, METHODS, SECOND, cells_of
+from polysense.recipes.comet_variants import CONFIGS, FIRST, FRESH, METHODS, SECOND, cells_of
 from polysense.recipes.comet_world import Bench, removed, summary
 from polysense.recipes.config import read_config
 from polysense.world import WorldConfig, WorldSummary
@@ -26,6 +26,15 @@ BASE = read_config(CometRecipe, "comet", "world")
 def setting_of(key: str, output: Path) -> Setting:
     world = WorldSummary(Path("world"), WorldConfig(size="tiny"), "a" * 64, {}, {}, 0.0)
     return Setting(recipe=BASE, world=world, key=key, output=output)
+
+
+def made_setting(output: Path) -> Callable[..., Setting]:
+    """Stands for `setting`: the key is the config, and the seed of a world of another seed."""
+
+    def found(config: str, _: Path, overrides: Sequence[str] = ()) -> Setting:
+        return setting_of("-".join([config, *(each.rpartition("=")[2] for each in overrides)]), output)
+
+    return found
 
 
 class Made:
@@ -57,7 +66,7 @@ class Made:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Made:
     found = Made()
-    monkeypatch.setattr(comet_world, "setting", lambda config, output: setting_of(config, tmp_path))
+    monkeypatch.setattr(comet_world, "setting", made_setting(tmp_path))
     monkeypatch.setattr(Setting, "base", lambda self: self.recipe)
     monkeypatch.setattr(comet_world, "run_cells", found)
     monkeypatch.setattr(comet_world, "parts_name", lambda folders: "")
@@ -72,9 +81,10 @@ def reported(tmp_path: Path, **options: Any) -> dict[str, Any]:
 
 def test_the_report_has_tables_claims_and_figures_of_all_cells(made: Made, tmp_path: Path) -> None:
     report = reported(tmp_path)
-    assert [folder for folder, _ in made.asked] == ["world", "world", "world-unialign", "world-unialign"]
-    assert [len(asked) for _, asked in made.asked] == [1, len(cells_of((0, 1, 2))), 1, 2], "raw sequences come first"
-    assert report["seeds"] == [0, 1, 2] and report["scores"]["unialign"]["dcid"]["seeds"] == [0]
+    assert [folder for folder, _ in made.asked] == ["world"] * 8 + ["world-unialign"] * 2
+    numbers = [len(asked) for _, asked in made.asked]
+    assert numbers == [1, len(cells_of((0, 1, 2))), *[1, 3] * 3, 1, 2], "raw sequences come first"
+    assert report["seeds"] == [0, 1, 2, 101, 102, 103] and report["scores"]["unialign"]["dcid"]["seeds"] == [0]
     assert report["claims"]["CO1 (as printed)"]["mean"] == pytest.approx(0.06), "six methods further"
     assert report["scores"][FIRST]["dcid"]["stages"][1]["transfer"]["mean"] == pytest.approx(0.31)
     text = (tmp_path / "comet-world.md").read_text()
@@ -86,7 +96,7 @@ def test_the_report_has_tables_claims_and_figures_of_all_cells(made: Made, tmp_p
 def test_only_what_is_undecided_gets_more_seeds(made: Made, tmp_path: Path) -> None:
     made.noise = 0.5
     report = reported(tmp_path)
-    more = {(cell.method, cell.order) for cell in made.cells if cell.seed > 2}
+    more = {(cell.method, cell.order) for cell in made.cells if cell.seed > 2 and cell.order not in FRESH}
     assert more == {("turn", FIRST), ("turn-comet", FIRST)}
     assert len(report["claims"]["CO3 (frozen teacher)"]["values"]) == 6
 
@@ -112,6 +122,19 @@ def test_finished_cells_are_not_asked_for_again(made: Made, tmp_path: Path) -> N
     bench.compute([Cell("dcid", 0, FIRST)])
     assert len(made.asked) == 2, "the bounds and the cell, once"
     assert set(bench.records()) == {Cell(RAW, 0), Cell("dcid", 0, FIRST)}
+
+
+def test_fresh_worlds_judge_what_they_can_with_a_value_each(made: Made, tmp_path: Path) -> None:
+    report = reported(tmp_path, only=Chosen(orders=["fresh-101", "fresh-103"]))
+    assert {cell.name for cell in made.cells} == {
+        f"{method}-fresh-{seed}-seed{seed}" for method in ("dcid", "dcid-comet", "dcid-printed") for seed in (101, 103)
+    }
+    assert {each["verdict"] for each in report["claims"].values()} == {"not measured"}
+    fresh = report["fresh"]["claims"]
+    assert len(fresh["CO1 (as printed)"]["values"]) == 2 and "CO6 (frozen teacher)" in fresh
+    assert "CO3 (frozen teacher)" not in fresh, "of methods that fresh worlds have not"
+    text = (tmp_path / "comet-world.md").read_text()
+    assert "**Claims on fresh worlds" in text and f"fresh-103: {FIRST} on a world of seed 103" in text
 
 
 def test_beyond_the_paper_are_another_mediator_and_a_chain_of_six(made: Made, tmp_path: Path) -> None:

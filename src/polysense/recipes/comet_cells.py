@@ -26,7 +26,7 @@ from polysense.world import WorldSummary, load_world
 RAW = "raw"
 """Method of the cell that extracts all sequences and trains heads on them as they are: the bound without codes.
 
-Its order is that of another config, or none for all orders of the report's own."""
+Its order is that of another config or world, or none for all orders of the report's own."""
 SPEECH = "speech"
 _SPEECH_PAIR = "speech-text"
 _SEGMENTATION = "segmentation-world"
@@ -63,9 +63,9 @@ class Setting:
         return replace(made, features=None, spoken="", data=replace(made.data, world=None))
 
 
-def setting(config: str, output: Path) -> Setting:
+def setting(config: str, output: Path, overrides: Sequence[str] = ()) -> Setting:
     """Build the world of a recipe, and tell what its cells are called by."""
-    recipe = read_config(CometRecipe, "comet", config)
+    recipe = read_config(CometRecipe, "comet", config, overrides)
     world = recipe.data.world or WorldSettings()
     folder = world.folder(output)
     world.build(folder)

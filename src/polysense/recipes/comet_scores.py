@@ -216,7 +216,9 @@ def references(records: Records, order: str, method: str) -> dict[str, dict[str,
     """Beside every figure of Table 1: chance, the bound on the codes of a method, and the bound on raw sequences."""
     stages = [record["stages"][-1] for cell, record in records.items()
               if (cell.order, cell.method) == (order, method)]  # fmt: skip
-    raw: Figures = next((record["raw"] for cell, record in records.items() if cell.method == RAW), {})
+    raw: Figures = next(
+        (record["raw"] for cell, record in records.items() if cell.method == RAW and not cell.order), {}
+    )
     table = {}
     for name in (name for names in MEASURES.values() for name in names):
         having = [stage for stage in stages if name in stage["figures"]]

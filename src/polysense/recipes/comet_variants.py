@@ -22,6 +22,8 @@ ORDERS: Mapping[str, Sequence[str]] = {
 """Name of an order to the pairs of its stages."""
 CONFIGS: Mapping[str, str] = {"unialign": "world-unialign", "long": "world-long"}
 """Orders that are those of a config of their own: other features, and more senses."""
+FRESH: Mapping[str, int] = {f"fresh-{seed}": seed for seed in (101, 102, 103)}
+"""The first order on worlds from which nothing in the recipe was chosen: name to their seed, and that of the runs."""
 
 BARE, COMET, PRINTED = "", "comet", "printed"
 SETTINGS = (COMET, PRINTED)
@@ -211,6 +213,11 @@ def cells_of(seeds: Sequence[int]) -> list[Cell]:
     return [Cell(method, seed, order) for order, methods in groups for seed in seeds for method in methods]
 
 
+def fresh_cells() -> list[Cell]:
+    """What COMET adds to DCID, in either reading, on worlds of other seeds."""
+    return [Cell(method, seed, order) for order, seed in FRESH.items() for method in ("dcid", *map(full, SETTINGS))]
+
+
 def extra_cells(seed: int, *, beyond: bool) -> list[Cell]:
     """On one seed: the codebook on a UniAlign checkpoint; and beyond the paper, another mediator and more senses."""
     orders = ["unialign", *([HEARD, "long"] if beyond else [])]
@@ -218,6 +225,6 @@ def extra_cells(seed: int, *, beyond: bool) -> list[Cell]:
 
 
 __all__ = [
-    "COMET", "COMPARED", "CONFIGS", "FIRST", "METHODS", "ORDERS", "PRINTED", "SECOND", "SPOKEN", "Method", "cells_of",
-    "extra_cells", "full", "named", "recipe_of", "with_experts", "without",
+    "COMET", "COMPARED", "CONFIGS", "FIRST", "FRESH", "METHODS", "ORDERS", "PRINTED", "SECOND", "SPOKEN", "Method",
+    "cells_of", "extra_cells", "fresh_cells", "full", "named", "recipe_of", "with_experts", "without",
 ]  # fmt: skip

@@ -13,22 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from polysense.recipes.cells import ALL, Cell, Chosen, finished_cells, parts_name, read_cell, run_cells, unit_name
-from polysense.recipes.claims import write_report
+from polysense.recipes.claims import NOT_MEASURED, write_report
 from polysense.recipes.comet_cells import RAW, Setting, setting, work
 from polysense.recipes.comet_claims import WORDS, score_claims, undecided_cells
 from polysense.recipes.comet_scores import (
     COLUMNS,
     Records,
+    SeedScores,
     figure_table,
     memory_table,
     references,
     score_tables,
     scores_by_seed,
+    stage_scores,
 )
 from polysense.recipes.comet_variants import (
     COMPARED,
     CONFIGS,
     FIRST,
+    FRESH,
     METHODS,
     NUMBERS,
     ORDERS,
@@ -38,6 +41,7 @@ from polysense.recipes.comet_variants import (
     SPOKEN,
     cells_of,
     extra_cells,
+    fresh_cells,
     full,
     with_experts,
     without,
@@ -53,15 +57,17 @@ class Bench:
     """Where cells are computed and kept.
 
     Attributes:
-        found: the setting of the report's own recipe; orders of other configs have another.
+        found: the setting of the report's own recipe; orders of other configs and worlds have another.
         reports: folder of reports.
-        place: of the cells in it; those of every setting have a folder there.
+        config: name of the recipe.
+        place: of the cells in it; those of every recipe have a folder there.
         only: those that may be computed.
         workers: processes side by side.
     """
 
     found: Setting
     reports: Path
+    config: str = "world"
     place: str = "comet-world"
     only: Chosen = ALL
     workers: int = 2
@@ -70,18 +76,28 @@ class Bench:
         """Where the cells of a setting are kept."""
         return self.reports / self.place / found.key
 
+    def of_order(self, order: str) -> tuple[Setting, Path]:
+        """The setting of an order, and the folder of its cells. A fresh world's stay with the recipe's own."""
+        if order in CONFIGS:
+            other = setting(CONFIGS[order], self.found.output)
+            return other, self.folder(other)
+        if order in FRESH:
+            fresh = setting(self.config, self.found.output, [f"data.world.seed={FRESH[order]}"])
+            return fresh, self.folder(self.found)
+        return self.found, self.folder(self.found)
+
     def compute(self, cells: Iterable[Cell]) -> None:
         """Compute the missing ones of these cells, as far as their methods may be computed.
 
         Raises: see `run_cells`.
         """
-        of_config: dict[str, list[Cell]] = {}
+        of_setting: dict[str, list[Cell]] = {}
         for cell in cells:
             if cell in self.only:
-                of_config.setdefault(cell.order if cell.order in CONFIGS else "", []).append(cell)
-        for order, wanted in of_config.items():
-            found = setting(CONFIGS[order], self.found.output) if order else self.found
-            folder, base = self.folder(found), found.base()
+                of_setting.setdefault(cell.order if cell.order in {*CONFIGS, *FRESH} else "", []).append(cell)
+        for order, wanted in of_setting.items():
+            found, folder = self.of_order(order)
+            base = found.base()
             does, parts = partial(work, base=base, output=found.folder), parts_name([Path(base.data.nets)])
             own = [replace(cell, parts=parts) for cell in wanted]
             if any(read_cell(folder, cell) is None for cell in own):
@@ -92,8 +108,8 @@ class Bench:
     def records(self) -> dict[Cell, dict[str, Any]]:
         """Everything that is finished, whoever computed it."""
         found: dict[Cell, dict[str, Any]] = {}
-        for config in CONFIGS.values():
-            folder = self.folder(setting(config, self.found.output))
+        for order in CONFIGS:
+            _, folder = self.of_order(order)
             found |= {cell: record for cell, record in finished_cells(folder).items() if cell.method != RAW}
         return {**found, **finished_cells(self.folder(self.found))}
 
@@ -119,9 +135,10 @@ def run(
     only.check(METHODS)
     found = setting(config, output)
     check(found)
-    bench = Bench(found=found, reports=reports, only=only, workers=workers)
+    bench = Bench(found=found, reports=reports, config=config, only=only, workers=workers)
     bench.compute(cells_of(seeds))
     bench.compute(undecided_cells(score_claims(scores_by_seed(bench.records())), MORE_SEEDS))
+    bench.compute(fresh_cells())
     bench.compute(extra_cells(seeds[0], beyond=beyond))
     report = summary(bench.records())
     return write_report(reports / "comet-world.json", report, transfer_markdown(report), plot_transfer(report))
@@ -146,8 +163,23 @@ def summary(records: Records) -> dict[str, Any]:
         },
         "columns": COLUMNS, "scores": score_tables(seeds), "memory": memory_table(seeds),
         "figures": figure_table(records), "references": {name: each for name, each in last.items() if each},
-        "claims": score_claims(seeds),
+        "claims": score_claims(seeds), "fresh": {"worlds": FRESH, "claims": fresh_claims(records)},
     }  # fmt: skip
+
+
+def fresh_claims(records: Records) -> dict[str, Any]:
+    """The claims that worlds of other seeds can judge, with one value from each of these."""
+    worlds = {
+        (FRESH[order], ""): SeedScores(
+            {
+                (cell.method, FIRST): [stage_scores(stage) for stage in record["stages"]]
+                for cell, record in sorted(records.items())
+                if cell.order == order and cell.method != RAW
+            }
+        )
+        for order in FRESH
+    }
+    return {name: each for name, each in score_claims(worlds).items() if each["verdict"] != NOT_MEASURED}
 
 
 def removed(setting: str) -> list[str]:

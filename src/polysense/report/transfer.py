@@ -47,13 +47,19 @@ def transfer_markdown(report: Report) -> str:
         *(course_rows(report, order) for order in report["scores"]),
         reference_rows(report),
     ]  # fmt: skip
-    parts = [_opening(report), *filter(None, tables), "**Claims**\n\n" + "\n".join(claim_lines(report["claims"]))]
+    claims = [("Claims", report["claims"]), ("Claims on fresh worlds, a value from each", report["fresh"]["claims"])]
+    judged = ["\n".join([f"**{title}**\n", *claim_lines(every)]) for title, every in claims if every]
+    parts = [_opening(report), *filter(None, tables), *judged]
     return "\n\n".join(parts) + "\n"
 
 
 def _opening(report: Report) -> str:
     seeds = ", ".join(map(str, report["seeds"])) or "none"
-    orders = "; ".join(f"{name}: {', '.join(pairs)}" for name, pairs in report["orders"].items())
+    told = {name: ", ".join(pairs) for name, pairs in report["orders"].items()}
+    told |= {
+        name: f"{report['main'][0]} on a world of seed {seed}" for name, seed in report["fresh"]["worlds"].items()
+    }
+    orders = "; ".join(f"{name}: {each}" for name, each in told.items())
     return (
         f"Figures in percent, mean of a method's seeds (of all: {seeds}), averages with 90 % intervals in brackets; "
         f"{_DAGGER.strip()} is the second order. Heads are scored on a split of their own after their last epoch. "
