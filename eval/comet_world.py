@@ -15,7 +15,7 @@ from polysense.recipes.arguments import chosen_cells, reproduction_parser
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = reproduction_parser(__doc__, orders=[*comet_variants.ORDERS, *comet_variants.CONFIGS])
+    parser = reproduction_parser(__doc__, orders=comet_variants.EVERY_ORDER)
     parser.add_argument("--beyond", action="store_true", help="add what the paper has not")
     given = parser.parse_args()
     reports = Path(__file__).parent / "reports"

@@ -14,6 +14,7 @@ from polysense.recipes.comet_variants import (
     COMPARED,
     CONFIGS,
     CONTROLS,
+    EVERY_ORDER,
     FIRST,
     FRESH,
     METHODS,
@@ -146,3 +147,5 @@ def test_the_most_telling_cells_come_first() -> None:
     assert {(cell.order, cell.seed) for cell in fresh_cells()} == set(FRESH.items())
     assert {cell.order for cell in extra_cells(0, beyond=False)} == {"unialign"}
     assert {cell.order for cell in extra_cells(0, beyond=True)} == {"unialign", "at-av-it", "long"}
+    computed = [*cells, *fresh_cells(), *extra_cells(0, beyond=True)]
+    assert {cell.order for cell in computed} == set(EVERY_ORDER), "each of them can be asked for"

@@ -24,6 +24,7 @@ CONFIGS: Mapping[str, str] = {"unialign": "world-unialign", "long": "world-long"
 """Orders that are those of a config of their own: other features, and more senses."""
 FRESH: Mapping[str, int] = {f"fresh-{seed}": seed for seed in (101, 102, 103)}
 """The first order on worlds from which nothing in the recipe was chosen: name to their seed, and that of the runs."""
+EVERY_ORDER = (*ORDERS, *CONFIGS, *FRESH)
 
 BARE, COMET, PRINTED = "", "comet", "printed"
 SETTINGS = (COMET, PRINTED)
@@ -225,6 +226,6 @@ def extra_cells(seed: int, *, beyond: bool) -> list[Cell]:
 
 
 __all__ = [
-    "COMET", "COMPARED", "CONFIGS", "FIRST", "FRESH", "METHODS", "ORDERS", "PRINTED", "SECOND", "SPOKEN", "Method",
+    "COMET", "COMPARED", "CONFIGS", "EVERY_ORDER", "FIRST", "FRESH", "METHODS", "ORDERS", "PRINTED", "SECOND", "SPOKEN", "Method",
     "cells_of", "extra_cells", "fresh_cells", "full", "named", "recipe_of", "with_experts", "without",
 ]  # fmt: skip
