@@ -226,6 +226,7 @@ def extra_cells(seed: int, *, beyond: bool) -> list[Cell]:
 
 
 __all__ = [
-    "COMET", "COMPARED", "CONFIGS", "EVERY_ORDER", "FIRST", "FRESH", "METHODS", "ORDERS", "PRINTED", "SECOND", "SPOKEN", "Method",
-    "cells_of", "extra_cells", "fresh_cells", "full", "named", "recipe_of", "with_experts", "without",
+    "COMET", "COMPARED", "CONFIGS", "EVERY_ORDER", "FIRST", "FRESH", "METHODS", "ORDERS", "PRINTED", "SECOND",
+    "SPOKEN", "Method", "cells_of", "extra_cells", "fresh_cells", "full", "named", "recipe_of", "with_experts",
+    "without",
 ]  # fmt: skip
