@@ -134,6 +134,13 @@ def test_ranks_are_no_percentages_and_what_is_unknown_is_a_dash() -> None:
     assert "| median_rank | 3.5 | - | - |" in render_card(stage_record(), metrics_record(row))
 
 
+def test_a_bound_is_what_the_system_means_by_it() -> None:
+    rows = metrics_record(result())
+    assert "the upper bound is a model of the same size" in " ".join(render_card(stage_record(), rows).split())
+    card = render_card({**stage_record(), "system": "comet"}, rows)
+    assert "the upper bound is the same head, trained on the sense that it is tested on" in " ".join(card.split())
+
+
 def test_without_upper_bounds_there_is_no_column_of_them() -> None:
     card = render_card(stage_record(), metrics_record(result(upper_bound=None)))
     assert "upper bound" not in card and "| top1 | 61.3 [58.0, 64.0] | 12.5 | 300 |" in card

@@ -144,6 +144,9 @@ def test_a_setting_places_everything_in_one_folder(built: list[Path], tmp_path: 
 def test_keys_tell_recipes_and_not_places(built: list[Path], tmp_path: Path) -> None:
     one, again = setting("world", tmp_path / "a"), setting("world", tmp_path / "b")
     assert one.key == again.key and one.recipe != again.recipe
+    licensed = setting("world", tmp_path, ["data.pairs.image-text.license=MIT"])
+    assert licensed.key == one.key, "a licence changes no figure"
+    assert setting("world", tmp_path, ["data.pairs.image-text.batch_size=8"]).key != one.key
     keys = {setting(name, tmp_path).key for name in ("world", "world-unialign", "world-long")}
     assert len(keys) == 3
     assert setting("world-long", tmp_path).recipe.data.store == setting("world", tmp_path).recipe.data.store

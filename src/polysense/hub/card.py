@@ -23,6 +23,8 @@ _PIPELINES = {"unialign": "feature-extraction", "comet": "feature-extraction", "
 _TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
 _RANKS = ("median_rank", "mean_rank")  # the metrics that are no shares
 _HUNDREDTHS = "CIDEr"  # how the metrics begin that papers print times 100 though they may exceed 1
+_BOUNDS = {"comet": "the same head, trained on the sense that it is tested on"}
+_SUPERVISED = "a model of the same size trained with labels for that sense alone"
 _MINUTE = 60
 _DIGITS = 4  # of a figure in the metadata
 
@@ -64,7 +66,8 @@ def render_card(
         stage=stage,
         metrics=metrics,
         results=results,
-        bounded=any(each.get("upper_bound") is not None for each in results),
+        bound=_BOUNDS.get(stage["system"], _SUPERVISED)
+        if any(each.get("upper_bound") is not None for each in results) else "",
         hundredths=any(each["metric"].startswith(_HUNDREDTHS) for each in results),
         judgements=_judgements(metrics),
         codebook=_codebook(metrics),

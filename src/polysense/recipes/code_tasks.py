@@ -22,6 +22,8 @@ from polysense.recipes.codes import CodeSequences
 
 ClassSource = Literal["label", "seconds"]
 THRESHOLD = 0.5
+Interval = tuple[float, float] | tuple[None, None]
+UNKNOWN: Interval = (None, None)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class CodeTask(ABC):
         """Name of a metric to its value between 0 and 1; the first is the one that a best epoch is chosen by."""
 
     @abstractmethod
-    def interval(self, metric: str, decided: Tensor, data: Labelled) -> tuple[float, float]:
-        """90 % interval of a metric over the samples; (0, 1) where there is none."""
+    def interval(self, metric: str, decided: Tensor, data: Labelled) -> Interval:
+        """90 % interval of a metric over the samples."""
 
     @abstractmethod
     def chance(self, data: Labelled) -> float:
@@ -112,7 +114,7 @@ class Classification(CodeTask):
     def scores(self, decided: Tensor, data: Labelled, batch_size: int) -> dict[str, float]:
         return {"accuracy": float((decided == data.truth).float().mean())}
 
-    def interval(self, metric: str, decided: Tensor, data: Labelled) -> tuple[float, float]:
+    def interval(self, metric: str, decided: Tensor, data: Labelled) -> Interval:
         return proportion_interval(self.scores(decided, data, 1)[metric], len(decided))
 
     def chance(self, data: Labelled) -> float:
@@ -157,8 +159,8 @@ class Localisation(CodeTask):
         published = event_score(decided, data.truth, data.codes.mask, batch_size=batch_size)
         return {"F1": together.f1, "F1 by batch": published.f1, "precision by batch": published.precision}
 
-    def interval(self, metric: str, decided: Tensor, data: Labelled) -> tuple[float, float]:
-        return f1_interval(decided, data.truth, data.codes.mask) if metric == "F1" else (0.0, 1.0)
+    def interval(self, metric: str, decided: Tensor, data: Labelled) -> Interval:
+        return f1_interval(decided, data.truth, data.codes.mask) if metric == "F1" else UNKNOWN
 
     def chance(self, data: Labelled) -> float:
         return constant_f1(data.truth, data.codes.mask)

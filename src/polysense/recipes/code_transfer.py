@@ -18,7 +18,7 @@ from torch import Tensor
 from polysense.data import SampleDataset, Subset
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.nn.starts import start_anew
-from polysense.recipes.code_tasks import TASKS, ClassSource, CodeTask, Labelled
+from polysense.recipes.code_tasks import TASKS, UNKNOWN, ClassSource, CodeTask, Labelled
 from polysense.recipes.codes import CodeEncoder, encoded
 from polysense.recipes.evaluation import Result
 from polysense.recipes.head_training import HeadSettings, train_head
@@ -187,7 +187,7 @@ def _results(
     chance, results = task.chance(data), []
     for metric, epoch, value in curve.chosen:
         # the interval is that of the last epoch's decisions
-        low, high = task.interval(metric, curve.decided, data) if epoch == LAST else (0.0, 1.0)
+        low, high = task.interval(metric, curve.decided, data) if epoch == LAST else UNKNOWN
         results.append(
             Result(
                 task=f"{kind} {source} to {target}", modality=target, dataset=name, metric=f"{metric}, {epoch}",

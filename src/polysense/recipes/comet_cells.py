@@ -18,7 +18,7 @@ from polysense.recipes.comet_segmentation import SegmentationSettings, segmentat
 from polysense.recipes.comet_variants import ORDERS, SPOKEN, recipe_of
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.evaluation import Result
-from polysense.recipes.feature_pairs import PairRecipe, PairStages
+from polysense.recipes.feature_pairs import PairRecipe, PairSettings, PairStages
 from polysense.recipes.sources import WorldSettings
 from polysense.recipes.turns import taking_turns
 from polysense.world import WorldSummary, load_world
@@ -76,9 +76,10 @@ def setting(config: str, output: Path, overrides: Sequence[str] = ()) -> Setting
 
 
 def _elsewhere(recipe: CometRecipe) -> CometRecipe:
-    """The recipe without the places of what it reads and keeps, which change no figure."""
+    """The recipe without licences, and the places of what it reads and keeps, which change no figure."""
     features = recipe.features and replace(recipe.features, data_root="")
-    return replace(recipe, features=features, data=replace(recipe.data, data_root="", nets="", store=""))
+    pairs = {name: replace(pair, license=PairSettings.license) for name, pair in recipe.data.pairs.items()}
+    return replace(recipe, features=features, data=replace(recipe.data, data_root="", nets="", store="", pairs=pairs))
 
 
 def _placed(recipe: CometRecipe, world: Path, output: Path, features: str) -> CometRecipe:

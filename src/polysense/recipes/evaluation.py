@@ -55,7 +55,7 @@ class Result:
     """One figure.
 
     Attributes:
-        low, high: 90 % interval of the share over the test's samples.
+        low, high: 90 % interval of the share over the test's samples; `None` where none is known.
         chance: what guessing gives.
         upper_bound: what a fully supervised model of the sense reaches, where one was trained.
         count: samples the figure rests on.
@@ -68,8 +68,8 @@ class Result:
     value: float
     chance: float
     count: int
-    low: float = 0.0
-    high: float = 1.0
+    low: float | None = None
+    high: float | None = None
     upper_bound: float | None = None
 
 
