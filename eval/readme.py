@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from polysense.metrics import UNDECIDED
@@ -70,19 +71,25 @@ def growth(report: dict[str, Any]) -> Iterator[str]:
     orders = ("sequential", "reverse")
     yield (
         f"MERA on the embedded world, backward relative gain over the stages in percent, mean of "
-        f"as many seeds as stand beside a method, and its deviation over the stages (`{report['command']}`):"
+        f"as many seeds as stand beside a method, its deviation over the stages, and the forward gain of the later "
+        f"stages (what each learns of its own sense, beside an expert that learned it alone; `{report['command']}`):"
     )
     yield ""
-    yield f"| method | {' | '.join(f'{order} | deviation' for order in orders)} |"
-    yield "|---|---|---|---|---|"
+    yield f"| method | {' | '.join(f'{order} | deviation | forward' for order in orders)} |"
+    yield "|---|---|---|---|---|---|---|"
     for method in report["gains"][orders[0]]:
         rows = [report["gains"][order].get(method) for order in orders]
-        figures = [
-            percent(row[what]["mean"]) if row else "-" for row in rows for what in ("mean", "deviation")
-        ]  # fmt: skip
+        figures = [text for row in rows for text in _gains(row)]
         counts = dict.fromkeys(str(len(row["seeds"])) for row in rows if row)
         yield f"| {report['methods'][method]} ({' / '.join(counts)}) | {' | '.join(figures)} |"
     yield ""
+
+
+def _gains(row: dict[str, Any] | None) -> list[str]:
+    """A method's figures in one order: mean and deviation of what it keeps, and the mean of what it learns."""
+    if row is None:
+        return ["-"] * 3
+    return [percent(value) for value in (row["mean"]["mean"], row["deviation"]["mean"], fmean(row["forward"][1:]))]
 
 
 def sharing(report: dict[str, Any]) -> Iterator[str]:
