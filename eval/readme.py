@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "eval" / "reports"
 BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "padding", "merging", "fisher", "codebook",
               "published_codebook", "codebook_growth", "comet_step", "points", "captioning", "judge")  # fmt: skip
-VERDICTS = ("reproduced", "not reproduced", UNDECIDED, ONE_SEED, NOT_MEASURED)  # in the order in which they are told
+DECIDED = ("reproduced", "not reproduced")
+VERDICTS = (*DECIDED, UNDECIDED, ONE_SEED, NOT_MEASURED)  # in the order in which they are told
 DETAILS = "docs/measured.md"
 BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
@@ -184,12 +185,13 @@ def faults() -> Iterator[str]:
 
 
 def in_short(claims: dict[str, Any]) -> Iterator[str]:
-    """Names of the claims by verdict."""
+    """The claims that are decided, by name, and how many are not."""
     by_verdict: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
     for name, claim in claims.items():
         by_verdict.setdefault(claim["verdict"], []).append(name)
-    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in by_verdict.items() if names]
-    yield f"Of {len(claims)} claims, {'; '.join(parts)}."
+    told = {verdict: f" ({', '.join(by_verdict[verdict])})" for verdict in DECIDED}
+    parts = [f"{len(names)} {verdict}{told.get(verdict, '')}" for verdict, names in by_verdict.items() if names]
+    yield f"Of {len(claims)} claims: {'; '.join(parts)}."
     yield ""
 
 
