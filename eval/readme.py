@@ -190,7 +190,11 @@ def in_short(claims: dict[str, Any]) -> Iterator[str]:
     for name, claim in claims.items():
         by_verdict.setdefault(claim["verdict"], []).append(name)
     told = {verdict: f" ({', '.join(by_verdict[verdict])})" for verdict in DECIDED}
-    parts = [f"{len(names)} {verdict}{told.get(verdict, '')}" for verdict, names in by_verdict.items() if names]
+    parts = [
+        f"{len(names)} {'on ' * (verdict == ONE_SEED)}{verdict}{told.get(verdict, '')}"
+        for verdict, names in by_verdict.items()
+        if names
+    ]
     yield f"Of {len(claims)} claims: {'; '.join(parts)}."
     yield ""
 
