@@ -190,11 +190,9 @@ def in_short(claims: dict[str, Any]) -> Iterator[str]:
     for name, claim in claims.items():
         by_verdict.setdefault(claim["verdict"], []).append(name)
     told = {verdict: f" ({', '.join(by_verdict[verdict])})" for verdict in DECIDED}
-    parts = [
-        f"{len(names)} {'on ' * (verdict == ONE_SEED)}{verdict}{told.get(verdict, '')}"
-        for verdict, names in by_verdict.items()
-        if names
-    ]
+    words = {ONE_SEED: f"on {ONE_SEED}"}
+    parts = [f"{len(names)} {words.get(verdict, verdict)}{told.get(verdict, '')}"
+             for verdict, names in by_verdict.items() if names]  # fmt: skip
     yield f"Of {len(claims)} claims: {'; '.join(parts)}."
     yield ""
 
