@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.faults import comet_kills, mera_kills
+from tests.faults import comet_kills, mera_kills, unialign_kills
 from tests.faults.bad_media import bad_media
 from tests.faults.comet_run import comet_run
 from tests.faults.corruption import DAMAGES, damage_newest
@@ -30,10 +30,11 @@ from tests.faults.kills import kills_inside_saves, random_kills, stop_requests
 from tests.faults.mera_run import mera_runs
 from tests.faults.recipe_kills import Moment, kills_in, random_kills_of
 from tests.faults.recipe_run import RecipeRun
+from tests.faults.unialign_run import unialign_run
 
 Measure = Callable[[], FaultReport]
 
-SETS = ("training", "comet", "mera", "media")
+SETS = ("training", "unialign", "comet", "mera", "media")
 COLUMNS = ("name", "injected", "detected", "lost", "silent", "worst_seconds")
 
 
@@ -56,7 +57,10 @@ def main() -> int:
 
 def run(folder: Path, share: float, seed: int, sets: Sequence[str]) -> list[FaultReport]:
     """Every class of some sets in turn; each line is printed as it is known."""
-    named = {"training": training_faults, "comet": comet_faults, "mera": mera_faults, "media": media_faults}
+    named = {
+        "training": training_faults, "unialign": unialign_faults, "comet": comet_faults, "mera": mera_faults,
+        "media": media_faults,
+    }  # fmt: skip
     reports = []
     with ExitStack() as stack:
         for name in sets:
@@ -80,6 +84,12 @@ def training_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> 
         partial(failing_writes, folder / "full", errno.ENOSPC, first, stride),
         partial(failing_writes, folder / "broken", errno.EIO, first, stride),
     ]
+
+
+def unialign_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:
+    """Of UniAlign's recipe: a small share of them draws some of the phases."""
+    run = unialign_run(folder / "unialign")
+    return _kills(unialign_kills.MOMENTS, {run.method: run}, folder / "unialign", share, seed)
 
 
 def comet_faults(folder: Path, share: float, seed: int, stack: ExitStack) -> list[Measure]:

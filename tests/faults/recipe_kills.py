@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,9 @@ def after_steps(recipe: Any, phase: str = "") -> Install:
     """
 
     def install(pause: Pause) -> None:
-        def training(objective: Any, feed: Any, config: Any, folder: Path) -> Any:
-            hooks = Hooks(on_step_end=lambda state: pause()) if phase in ("", folder.name) else None
+        def training(objective: Any, feed: Any, config: Any, folder: Path, hooks: Hooks | None = None) -> Any:
+            if phase in ("", folder.name):
+                hooks = replace(hooks or Hooks(), on_step_end=lambda state: pause())
             return train(objective, feed, config, folder, hooks=hooks)
 
         patch.object(recipe, "train", training).start()
@@ -86,8 +87,8 @@ def inside_saves(recipe: Any) -> Install:
     """Before, or half-way through, an operation on the disk of a training's checkpoints."""
 
     def install(pause: Pause) -> None:
-        def training(objective: Any, feed: Any, config: Any, folder: Path) -> Any:
-            return train(objective, feed, config, folder, files=PausingFileSystem(pause))
+        def training(*arguments: Any, **options: Any) -> Any:
+            return train(*arguments, files=PausingFileSystem(pause), **options)
 
         patch.object(recipe, "train", training).start()
 

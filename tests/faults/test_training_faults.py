@@ -39,6 +39,17 @@ def test_no_fault_of_the_full_set_loses_or_changes_a_run(tmp_path: Path) -> None
     assert classes["SIGKILL inside a save"]["injected"] >= 10
 
 
+def test_no_kill_of_a_seeded_tenth_loses_or_changes_a_run_of_unialign(tmp_path: Path) -> None:
+    _nothing_lost(_run(0.1, tmp_path, "unialign"))
+
+
+@pytest.mark.slow
+def test_no_kill_at_any_moment_loses_or_changes_a_run_of_unialign(tmp_path: Path) -> None:
+    classes = _run(1.0, tmp_path, "unialign")
+    _nothing_lost(classes)
+    assert len(classes) == 5 and all(entry["injected"] >= 10 for entry in classes.values())
+
+
 def test_no_kill_of_a_seeded_tenth_loses_or_changes_a_run_of_comet(tmp_path: Path) -> None:
     _nothing_lost(_run(0.1, tmp_path, "comet"))
 

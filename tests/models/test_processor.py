@@ -75,3 +75,13 @@ def test_facts_and_generators_reach_the_part(processor: SensesProcessor) -> None
 def test_a_sense_is_added_once(processor: SensesProcessor) -> None:
     with pytest.raises(ConfigError, match="the processor already has the modality 'depth'"):
         processor._new_options(get_modality("depth"), 32)
+
+
+def test_what_it_was_used_for_does_not_change_what_is_saved(processor: SensesProcessor, tmp_path: Path) -> None:
+    processor.save_pretrained(tmp_path / "new")
+    processor.tokenizer(["a ball"], truncation=True, max_length=7, padding="max_length")
+    processor.save_pretrained(tmp_path / "used")
+    type(processor).from_pretrained(tmp_path / "used").save_pretrained(tmp_path / "again")
+    for path in sorted((tmp_path / "new").iterdir()):
+        saved = {(tmp_path / name / path.name).read_bytes() for name in ("new", "used", "again")}
+        assert len(saved) == 1, path.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,16 @@ class SensesProcessor(ProcessorMixin):
     def size(self) -> int:
         """Side of the pictures that the encoder takes, in pixels."""
         return int(self.image_processor.crop_size["height"])
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> Any:
+        """As transformers does it, whatever this processor was used for before.
+
+        A fast tokenizer saves how its last texts were cut and padded as if these were its settings.
+        """
+        if (backend := getattr(self.tokenizer, "backend_tokenizer", None)) is not None:
+            backend.no_truncation()
+            backend.no_padding()
+        return super().save_pretrained(save_directory, **options)
 
     def part(self, modality: str) -> ModalityProcessor:
         """The processor of one sense.

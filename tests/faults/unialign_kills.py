@@ -1,0 +1,24 @@
+"""Where UniAlign's stages are killed."""
+
+from __future__ import annotations
+
+from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes import unialign
+from polysense.recipes.evaluation import Evaluator
+from tests.faults.kills import Pause
+from tests.faults.recipe_kills import Moment, after_steps, inside_saves, pause_after, pause_before
+from tests.faults.unialign_run import METHOD, STEPS
+
+
+def _in_folder(pause: Pause) -> None:
+    """While the stage's folder is written."""
+    pause_after(UniAlignModel, "save_pretrained", pause)
+    pause_after(UniAlignProcessor, "save_pretrained", pause)
+
+
+MOMENTS = (
+    Moment("training", METHOD, STEPS, after_steps(unialign)),
+    Moment("a save", METHOD, 20, inside_saves(unialign)),
+    Moment("evaluating", METHOD, 1, lambda pause: pause_before(Evaluator, "run", pause)),
+    Moment("writing the stage", METHOD, 2, _in_folder),
+)
