@@ -33,8 +33,8 @@ def test_a_table_has_single_figures_and_an_average_for_every_stage() -> None:
     assert head == ["method", "3: T → I R@1", "3: T → I R@5", "3: T → I R@10", "3: I → T R@1", "3: I → T R@5",
                     "3: I → T R@10", "3: Avg."]  # fmt: skip
     assert body == [
-        ["DCID", *["20.0"] * 6, "20.0 [20.0, 20.0]"],
-        ["DCID + COMET †", *["50.0"] * 6, "50.0 [50.0, 50.0]"],
+        ["DCID (2)", *["20.0"] * 6, "20.0 [20.0, 20.0]"],
+        ["DCID + COMET (2) †", *["50.0"] * 6, "50.0 [50.0, 50.0]"],
     ]
     assert figure_rows(WHOLE, "Table 4", "I-T", rows, (1,)) == "", "no pictures in the first stage"
 
@@ -42,7 +42,20 @@ def test_a_table_has_single_figures_and_an_average_for_every_stage() -> None:
 def test_a_single_seed_has_no_interval() -> None:
     one = made({Cell("dcid", 0, FIRST): run(FIRST, 0.25)})
     *_, row = lines_of(figure_rows(one, "Table 2", "V-T", [(FIRST, "dcid")], (1, 2)))
-    assert row == ["DCID", *["25.0"] * 14]
+    assert row == ["DCID (1)", *["25.0"] * 14]
+
+
+def test_what_parts_are_for_is_told_on_the_seeds_that_all_rows_have() -> None:
+    records = cells({"dcid-comet": 0.5}, seeds=(0,))
+    more = {Cell("dcid-comet", seed, FIRST): run(FIRST, 0.9) for seed in (1, 2)}
+    report = made({**records, **more})
+    text = transfer_markdown(report)
+    table = text.partition("**Each part removed, frozen teacher (Table 8)**")[2].partition("**")[0]
+    assert "| DCID + COMET (1) | 50.0 |" in table and "| COMET - EWC (1) | 30.0 |" in table
+    frozen = next(row for row in lines_of(expert_rows(report)) if row[0] == "frozen teacher, stage 2")
+    assert frozen[4] == "50.0", "and so are numbers of experts"
+    first = text.partition("(Table 7)**")[2].partition("**")[0]
+    assert "| DCID + COMET (3) | 76.7 |" in first
 
 
 def test_experts_and_codes_are_those_of_figures_2_and_3() -> None:
@@ -50,7 +63,7 @@ def test_experts_and_codes_are_those_of_figures_2_and_3() -> None:
     assert head == ["method", "1", "2", "4", "6", "8"] and body[0][0] == "frozen teacher, stage 2"
     frozen = next(row for row in body if row[0] == "frozen teacher, stage 3")
     assert frozen[4].startswith("50.0") and frozen[1].startswith("30.0"), "six are COMET itself"
-    *_, last = (row for row in lines_of(code_rows(WHOLE)) if row[0] == "DCID, stage 2")
+    *_, last = (row for row in lines_of(code_rows(WHOLE)) if row[0] == "DCID (2), stage 2")
     assert [text.split()[0] for text in last[1:]] == ["10.0", "20.0", "30.0", "40.0", "2.0", "15.0", "40.0"]
 
 

@@ -148,6 +148,11 @@ def summary(records: Records) -> dict[str, Any]:
     """Everything that the report's JSON, tables and plots are made of."""
     seeds = scores_by_seed(records)
     last = {method: references(records, FIRST, method) for method in COMPARED}
+    rows = {f"Each part removed, {WORDS[setting]}": removed(setting) for setting in SETTINGS}
+    experts = {
+        WORDS[setting]: {str(number): with_experts(setting, number) for number in NUMBERS} for setting in SETTINGS
+    }
+    compared = {**rows, **{words: list(methods.values()) for words, methods in experts.items()}}
     return {
         "command": command(), "commit": commit(), "main": [FIRST, SECOND], "spoken": SPOKEN,
         "seeds": [*map(unit_name, sorted(seeds))],
@@ -155,16 +160,23 @@ def summary(records: Records) -> dict[str, Any]:
         "methods": {name: method.label for name, method in METHODS.items()},
         "rows": {
             "compared": list(COMPARED), "spoken": ["dcid", *map(full, SETTINGS)],
-            "removed": {f"Each part removed, {WORDS[setting]}": removed(setting) for setting in SETTINGS},
-            "experts": {
-                WORDS[setting]: {str(number): with_experts(setting, number) for number in NUMBERS}
-                for setting in SETTINGS
-            },
+            "removed": rows, "experts": experts,
         },
+        "common": {words: of_common_seeds(records, methods) for words, methods in compared.items()},
         "columns": COLUMNS, "scores": score_tables(seeds), "memory": memory_table(seeds),
         "figures": figure_table(records), "references": {name: each for name, each in last.items() if each},
         "claims": score_claims(seeds), "fresh": {"worlds": FRESH, "claims": fresh_claims(records)},
     }  # fmt: skip
+
+
+def of_common_seeds(records: Records, methods: Sequence[str]) -> dict[str, Any]:
+    """Figures and scores in the first order, of the seeds that all of these methods have that were run at all."""
+    units = [{cell.unit for cell in records if (cell.method, cell.order) == (name, FIRST)} for name in methods]
+    measured = [each for each in units if each]
+    shared = set.intersection(*measured) if measured else set()
+    kept = {cell: record for cell, record in records.items()
+            if cell.order == FIRST and cell.method in methods and cell.unit in shared}  # fmt: skip
+    return {"figures": figure_table(kept), "scores": score_tables(scores_by_seed(kept))}
 
 
 def fresh_claims(records: Records) -> dict[str, Any]:

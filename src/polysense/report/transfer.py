@@ -39,7 +39,9 @@ def transfer_markdown(report: Report) -> str:
         figure_rows(report, "Masks that text has taught, asked by speech (Table 5)", "segmentation",
                     [(spoken, name) for name in report["rows"]["spoken"]], (2, 3), average=False),
         *(
-            figure_rows(report, f"{words} {title}", measure, [(first, name) for name in names], stages)
+            figure_rows(
+                _in_common(report, words), f"{words} {title}", measure, [(first, name) for name in names], stages
+            )
             for words, names in report["rows"]["removed"].items()
             for title, measure, stages in (("(Table 6)", "transfer", (2, 3)), ("(Table 8)", "I-A", (3,)))
         ),
@@ -61,7 +63,8 @@ def _opening(report: Report) -> str:
     }
     orders = "; ".join(f"{name}: {each}" for name, each in told.items())
     return (
-        f"Figures in percent, mean of a method's seeds (of all: {seeds}), averages with 90 % intervals in brackets; "
+        f"Figures in percent, mean of as many seeds as stand beside a method (of all: {seeds}), averages with 90 % "
+        f"intervals in brackets; where parts are removed, and experts counted, of the seeds that all rows have; "
         f"{_DAGGER.strip()} is the second order. Heads are scored on a split of their own after their last epoch. "
         f"Made by `{report['command']}`.\n\nOrders: {orders}."
     )
@@ -96,8 +99,9 @@ def expert_rows(report: Report) -> str:
     numbers = list(next(iter(report["rows"]["experts"].values()), {}))
     body = []
     for words, methods in report["rows"]["experts"].items():
+        same = _in_common(report, words)
         for stage in (2, 3):
-            texts = [_spread(_score(report, report["main"][0], methods[number], stage, "transfer"))
+            texts = [_spread(_score(same, report["main"][0], methods[number], stage, "transfer"))
                      for number in numbers]  # fmt: skip
             if any(text != "-" for text in texts):
                 body.append([f"{words}, stage {stage}", *texts])
@@ -115,7 +119,7 @@ def code_rows(report: Report) -> str:
                     _score(report, order, method, stage, name) for name in ("dead codes", "perplexity", "restarts")
                 )
                 figures = [*map(_spread, (*shares, dead)), _plain(perplexity), _plain(restarts)]
-                body.append([f"{report['methods'][method]}, stage {stage}", *figures])
+                body.append([f"{_named(report, order, method)}, stage {stage}", *figures])
     head = ["codes active in", "no sense", "one", "two", "three", "dead", "perplexity", "restarts per 1,000 steps"]
     return markdown_table("Codes that senses share (Figure 3)", head, body) if body else ""
 
@@ -125,7 +129,7 @@ def memory_rows(report: Report) -> Iterator[str]:
     for order, methods in report["memory"].items():
         pairs = list(dict.fromkeys(pair for each in methods.values() for pair in each))
         body = [
-            [report["methods"][method], *(_spread(each.get(pair, {}).get(what)) for pair in pairs
+            [_named(report, order, method), *(_spread(each.get(pair, {}).get(what)) for pair in pairs
                                           for what in ("retention", "plasticity"))]
             for method, each in methods.items()
         ]  # fmt: skip
@@ -145,7 +149,7 @@ def course_rows(report: Report, order: str) -> str:
         for measure in measures:
             texts = [_spread(_score(report, order, method, number, measure)) for number in range(1, stages + 1)]
             if any(text != "-" for text in texts):
-                body.append([report["methods"][method], measure, *texts])
+                body.append([_named(report, order, method), measure, *texts])
     head = ["method", "average", *(f"stage {number}" for number in range(1, stages + 1))]
     return markdown_table(f"Averages after every stage, {order}", head, body, left=2)
 
@@ -162,8 +166,18 @@ def reference_rows(report: Report) -> str:
     return markdown_table("What Table 1 is to be read beside, last stage", head, body, left=2) if body else ""
 
 
+def _named(report: Report, order: str, method: str) -> str:
+    """A method, and how many seeds it has there."""
+    return f"{report['methods'][method]} ({len(report['scores'][order][method]['seeds'])})"
+
+
 def _label(report: Report, order: str, method: str) -> str:
-    return str(report["methods"][method]) + (_DAGGER if order == report["main"][1] else "")
+    return _named(report, order, method) + (_DAGGER if order == report["main"][1] else "")
+
+
+def _in_common(report: Report, words: str) -> Report:
+    """The report on those seeds alone that all rows of a comparison have."""
+    return {**report, **report["common"][words]}
 
 
 def _score(report: Report, order: str, method: str, stage: int, measure: str) -> Mapping[str, Any] | None:
@@ -221,12 +235,12 @@ def _draw_memory(axes: Axes, report: Report) -> None:
 def _draw_experts(axes: Axes, report: Report) -> None:
     axes.set(title="number of experts", xlabel="experts", ylabel="average of Table 1, %")
     order, drawn = report["main"][0], [
-        (f"{words}, stage {stage}", methods, stage)
+        (f"{words}, stage {stage}", _in_common(report, words), methods, stage)
         for words, methods in report["rows"]["experts"].items() for stage in (2, 3)
     ]  # fmt: skip
-    for (label, methods, stage), colour in zip(drawn, stage_colours(max(2, len(drawn))), strict=False):
+    for (label, same, methods, stage), colour in zip(drawn, stage_colours(max(2, len(drawn))), strict=False):
         scores = {int(number): row for number, method in methods.items()
-                  if (row := _score(report, order, method, stage, "transfer")) is not None}  # fmt: skip
+                  if (row := _score(same, order, method, stage, "transfer")) is not None}  # fmt: skip
         if scores:
             axes.plot(list(scores), [100 * row["mean"] for row in scores.values()], "o-", color=colour, label=label,
                       markersize=4)  # fmt: skip
