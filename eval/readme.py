@@ -23,7 +23,7 @@ BENCHMARKS = ("experts", "senses", "head", "generation", "training_cost", "paddi
               "published_codebook", "codebook_growth", "comet_step", "points", "captioning", "judge")  # fmt: skip
 DECIDED = ("reproduced", "not reproduced")
 VERDICTS = (*DECIDED, UNDECIDED, ONE_SEED, NOT_MEASURED)  # in the order in which they are told
-DETAILS = "docs/measured.md"
+DETAILS, FINDINGS = "docs/measured.md", "docs/findings.md"
 BLOCK = re.compile(r"(<!-- generated: python eval/readme.py -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -234,7 +234,13 @@ def figures() -> str:
         if (report := read(f"{name}.json")) is not None:
             lines += [*table(report), *in_short(report["claims"])]
     lines += [*speed_in_short(), *faults_in_short()]
-    return "\n".join([*lines, f"Every claim, gate and fault: [{DETAILS}]({DETAILS})."])
+    return "\n".join(
+        [
+            *lines,
+            f"Every claim, gate and fault: [{DETAILS}]({DETAILS}). Why the world disagrees with the papers where it "
+            f"does: [{FINDINGS}]({FINDINGS}).",
+        ]
+    )
 
 
 def details() -> str:
