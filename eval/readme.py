@@ -234,13 +234,9 @@ def figures() -> str:
         if (report := read(f"{name}.json")) is not None:
             lines += [*table(report), *in_short(report["claims"])]
     lines += [*speed_in_short(), *faults_in_short()]
-    return "\n".join(
-        [
-            *lines,
-            f"Every claim, gate and fault: [{DETAILS}]({DETAILS}). Why the world disagrees with the papers where it "
-            f"does: [{FINDINGS}]({FINDINGS}).",
-        ]
-    )
+    details, findings = (f"[{path}]({path})" for path in (DETAILS, FINDINGS))
+    lines.append(f"Every claim, gate and fault: {details}. Why the world may disagree with the papers: {findings}.")
+    return "\n".join(lines)
 
 
 def details() -> str:

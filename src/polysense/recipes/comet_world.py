@@ -19,13 +19,11 @@ from polysense.recipes.comet_claims import WORDS, score_claims, undecided_cells
 from polysense.recipes.comet_scores import (
     COLUMNS,
     Records,
-    SeedScores,
     figure_table,
     memory_table,
     references,
     score_tables,
     scores_by_seed,
-    stage_scores,
 )
 from polysense.recipes.comet_variants import (
     COMPARED,
@@ -181,17 +179,9 @@ def of_common_seeds(records: Records, methods: Sequence[str]) -> dict[str, Any]:
 
 def fresh_claims(records: Records) -> dict[str, Any]:
     """The claims that worlds of other seeds can judge, with one value from each of these."""
-    worlds = {
-        (FRESH[order], ""): SeedScores(
-            {
-                (cell.method, FIRST): [stage_scores(stage) for stage in record["stages"]]
-                for cell, record in sorted(records.items())
-                if cell.order == order and cell.method != RAW
-            }
-        )
-        for order in FRESH
-    }
-    return {name: each for name, each in score_claims(worlds).items() if each["verdict"] != NOT_MEASURED}
+    fresh = {replace(cell, order=FIRST): record for cell, record in records.items() if cell.order in FRESH}
+    judged = score_claims(scores_by_seed(fresh))
+    return {name: each for name, each in judged.items() if each["verdict"] != NOT_MEASURED}
 
 
 def removed(setting: str) -> list[str]:
