@@ -107,7 +107,10 @@ def sharing(report: dict[str, Any]) -> Iterator[str]:
     learned = [f"{pair} {what}" for pair in pairs for what in ("learned", "kept")][:-1]  # nothing comes after the last
     yield f"| method | {' | '.join(learned)} | carried over |"
     yield "|---" * (len(learned) + 2) + "|"
-    for method, memory in report["memory"][order].items():
+    rows = {
+        name: report["memory"][order][name] for name in report["rows"]["compared"] if name in report["memory"][order]
+    }
+    for method, memory in rows.items():
         run = report["scores"][order][method]
         scores = [memory.get(pair, {}).get(what) for pair in pairs for what in ("plasticity", "retention")][:-1]
         scores.append(run["stages"][-1].get(CARRIED))
