@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,17 @@ def test_gains_of_a_chain_are_those_of_the_stages_beside_it(tmp_path: Path) -> N
     assert (second.backward, second.forward) == pytest.approx(((0.6 / 0.8 + 1) / 2, (1 + 0.5 / 0.6) / 2))
     assert third.backward == pytest.approx((0.4 / 0.8 + 1 + 0.3 / 0.4 + 1) / 4)
     assert third.forward is None, "no model has learned points alone"
+
+
+def test_an_expert_with_another_encoder_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    stages = write_mera_run(tmp_path) / "stages"
+    last = stages / f"stage-2-audio-{KEYS['MERA']}"
+    alone = next(stages.glob("stage-1-audio-*")) / "stage.json"
+    record = json.loads(alone.read_text())
+    record["hyperparameters"] = {"method": {"options": {"sense": {"encoder": "another"}}}}
+    alone.write_text(json.dumps(record))
+    assert chain_gains(last)[last.name].forward is None
+    own = last / "stage.json"
+    changed = json.loads(own.read_text()) | {"hyperparameters": record["hyperparameters"]}
+    own.write_text(json.dumps(changed))
+    assert chain_gains(last)[last.name].forward is not None

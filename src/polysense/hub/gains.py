@@ -61,18 +61,32 @@ def mean_gain(results: Results, senses: Sequence[str], alone: Mapping[str, Score
 def chain_gains(folder: Path) -> dict[str, StageGains]:
     """Name to gains of a stage and of those that it was built on, as far as their folders lie beside it.
 
+    Only models compare that learned a sense alone by the encoder and connector that the chain has for it.
+
     Raises:
         CheckpointError: a record is damaged.
     """
     folders = [path.parent for path in sorted(folder.resolve().parent.glob("*/stage.json"))]
     read = [(read_stage(each), list((read_metrics(each) or {}).get("results") or [])) for each in folders]
-    alone, results = alone_scores(read), {record["name"]: found for record, found in read}
+    chain = [*lineage(folder), read_stage(folder)]
+    parts = {sense: _parts(record) for record in chain for sense in record["trained"]}
+    alike = [(record, found) for record, found in read
+             if all(parts.get(sense) == _parts(record) for sense in record["trained"])]  # fmt: skip
+    alone, results = alone_scores(alike), {record["name"]: found for record, found in read}
     gains, seen = dict[str, StageGains](), list[str]()
-    for record in [*lineage(folder), read_stage(folder)]:
+    for record in chain:
         own = results[record["name"]]
         gains[record["name"]] = StageGains(mean_gain(own, seen, alone), mean_gain(own, record["trained"], alone))
         seen += record["trained"]
     return gains
+
+
+def _parts(record: Mapping[str, Any]) -> Any:
+    """What a stage's sense was learned by: settings of its encoder and connector, where the record has any."""
+    found: Any = record.get("hyperparameters")
+    for key in ("method", "options", "sense"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 __all__ = ["StageGains", "alone_scores", "chain_gains", "mean_gain", "task_scores"]
