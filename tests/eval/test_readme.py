@@ -29,7 +29,8 @@ def faults(path: Path, lost: int = 0) -> None:
 
 
 def test_without_reports_there_are_no_figures(reports: Path) -> None:
-    assert readme.figures() == "Every claim, gate and fault: [docs/measured.md](docs/measured.md)."
+    assert readme.figures().startswith("Every claim, gate and fault: [docs/measured.md](docs/measured.md).")
+    assert len(readme.figures().splitlines()) == 1 and "[docs/findings.md](docs/findings.md)" in readme.figures()
 
 
 def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) -> None:
@@ -48,7 +49,7 @@ def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) ->
         "| sense | chance | one phase (2) [90 %] | one by one (1) | supervised (2) | share of supervised |"
     )
     assert "| depth | 1.2 | 50.0 [45.0, 55.0] | 40.0 | 80.0 | 62.5 |" in lines
-    assert lines[-3] == "Of 2 claims, reproduced: UA9, UA15."
+    assert lines[-3] == "Of 2 claims: 2 reproduced (UA9, UA15)."
     full = readme.details().splitlines()
     assert "| UA9 | with minus without | 0.030 | reproduced |" in full
     assert "| UA15 | FLOPs | 1.000 | reproduced |" in full  # exact, so without a mean
@@ -60,7 +61,7 @@ def test_evidence_is_in_percent_with_its_interval_and_verdicts(reports: Path) ->
 
 
 def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) -> None:
-    row = {"seeds": [0, 1, 2], "mean": {"mean": 0.985}, "deviation": {"mean": 0.01}}
+    row = {"seeds": [0, 1, 2], "mean": {"mean": 0.985}, "deviation": {"mean": 0.01}, "forward": [1.0, 0.8, 0.9]}
     claims = {
         "ME2": {"measure": "MERA minus best", "mean": 0.1, "values": [0.1, 0.1], "verdict": "reproduced"},
         "ME20": {"measure": "frozen minus not", "values": [], "verdict": "not measured", "reason": "not run"},
@@ -70,9 +71,11 @@ def test_what_a_growing_model_keeps_is_shown_by_method_and_order(reports: Path) 
     put(reports / "mera-world.json",
         {"command": "run", "seeds": [0, 1, 2], "gains": gains, "methods": labels, "claims": claims})  # fmt: skip
     lines = readme.figures().splitlines()
-    assert "as many seeds as stand beside" in lines[0] and "(`run`)" in lines[0]
-    assert lines[4:6] == ["| MERA (10 %) (3) | 98.5 | 1.0 | 98.5 | 1.0 |", "| TIES (3) | 98.5 | 1.0 | - | - |"]
-    assert lines[-3] == "Of 2 claims, reproduced: ME2; not measured: ME20."
+    assert "as many seeds as stand beside" in lines[0] and "`run`)" in lines[0]
+    assert lines[4:6] == [
+        "| MERA (10 %) (3) | 98.5 | 1.0 | 85.0 | 98.5 | 1.0 | 85.0 |", "| TIES (3) | 98.5 | 1.0 | 85.0 | - | - | - |"
+    ]  # fmt: skip
+    assert lines[-3] == "Of 2 claims: 1 reproduced (ME2); 1 not measured."
     full = readme.details().splitlines()
     assert "| ME2 | MERA minus best | 0.100 | reproduced |" in full
     assert "| ME20 | frozen minus not | - | not measured |" in full
@@ -83,14 +86,20 @@ def test_what_codes_keep_and_carry_over_is_shown_in_the_papers_first_order(repor
     claims = {"CO1": {"measure": "with minus without", "mean": 0.1, "values": [0.1], "verdict": "undecided"}}
     report = {
         "command": "run", "seeds": [0, 1], "main": ["vt", "at"], "orders": {"vt": ["video-text", "audio-text"]},
-        "memory": {"vt": {"dcid": memory}, "at": {}}, "methods": {"dcid": "DCID"}, "claims": claims,
+        "memory": {"vt": {"dcid": memory, "comet-no-ewc": memory}, "at": {}}, "methods": {"dcid": "DCID"},
+        "rows": {"compared": ["dcid", "turn"]}, "claims": claims,
+        "fresh": {"claims": {"CO6": {"measure": "on others", "mean": 0.2, "values": [0.2], "verdict": "reproduced"}}},
         "scores": {"vt": {"dcid": {"seeds": [0, 1], "stages": [{}, {"transfer above chance": {"mean": 0.3}}]}}},
     }  # fmt: skip
     put(reports / "comet-world.json", report)
     lines = readme.figures().splitlines()
     assert "order video-text, audio-text" in lines[0] and "(`run`)" in lines[0]
     assert lines[4:6] == ["| DCID (2) | 40.0 | 85.0 | - | - | - | 30.0 |", "| chance | 10.0 |  | - |  | - |  |"]
-    assert "| CO1 | with minus without | 0.100 | undecided |" in readme.details().splitlines()
+    full = readme.details().splitlines()
+    assert "| CO1 | with minus without | 0.100 | undecided |" in full
+    assert full.index("| CO6 | on others | 0.200 | reproduced |") > full.index(
+        "On worlds of other seeds, from which nothing was chosen:"
+    )
 
 
 def test_only_measures_with_a_gate_are_shown_and_a_missed_one_says_so(reports: Path) -> None:

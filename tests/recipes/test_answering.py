@@ -35,6 +35,7 @@ def test_chance_of_answers_is_that_of_the_most_frequent_one() -> None:
     judgement = NormalisedMatchJudge()([Answer(each.prompt, each.references[0], each.prediction) for each in asked])
     (result,) = answer_results(asked, judgement)
     assert result.value == pytest.approx(3 / 4) and result.chance == pytest.approx(3 / 4)
+    assert result.low is not None and result.high is not None
     assert result.low < result.value < result.high and result.count == 4
     assert "normalised match" in result.metric
 

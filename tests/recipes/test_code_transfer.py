@@ -32,6 +32,7 @@ def test_shared_codes_carry_a_head_to_another_sense(task: str, metric: str, tmp_
             last, best = (found[f"{task} {pair}", name, f"{metric}, {epoch} epoch"] for epoch in ("last", "best"))
             assert last.value > 0.95 and best.value >= last.value
             assert last.chance < 0.75 and last.upper_bound is not None and last.upper_bound > 0.95
+            assert last.low is not None and last.high is not None and best.low is best.high is None
             assert last.low <= last.value <= last.high and last.count == (48 if name.endswith("train") else 30)
     assert found[f"{task} video to audio", "clips/test", f"{metric}, last epoch"].modality == "audio"
 
