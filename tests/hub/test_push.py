@@ -15,7 +15,7 @@ from polysense.errors import CheckpointError, HubError, UnsafeFileError
 from polysense.hub import push_run, push_stage
 from polysense.hub.push import publishable
 from tests.hub.child import CANARIES
-from tests.hub.stages import write_stage
+from tests.hub.stages import stage_record, write_stage
 
 _FILES = {"README.md", "config.json", "metrics.json", "model.safetensors", "processor_config.json", "stage.json",
           "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
@@ -203,6 +203,16 @@ def test_a_pickle_offered_as_weights_is_refused(stage: Path) -> None:
 def test_an_impossible_tag_is_refused(stage: Path) -> None:
     with pytest.raises(HubError, match="cannot be a tag"):
         push_stage(stage, "me/x", tag="a tag")
+
+
+def test_a_run_of_rivals_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    for name, number in (("stage-1-image", 1), ("stage-2-audio-a", 2), ("stage-2-audio-b", 2)):
+        folder = tmp_path / "stages" / name
+        folder.mkdir(parents=True)
+        record = {**stage_record(), "stage": number, "name": name}
+        (folder / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"stage-2-audio-[ab] and stage-2-audio-[ab] are stage 2"):
+        push_run(tmp_path, "me/x")
 
 
 def test_a_run_without_stages_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,19 @@ def push_stage(
 
 
 def push_run(run: str | Path, repo_id: str, *, private: bool = False, api: HfApi | None = None) -> list[CommitInfo]:
-    """Publish every stage of a run folder in order, each as one commit and one tag; see `push_stage`."""
-    folders = sorted(
-        (Path(run) / "stages").glob("*/stage.json"), key=lambda path: int(read_stage(path.parent)["stage"])
-    )
+    """Publish every stage of a run folder in order, each as one commit and one tag; see `push_stage`.
+
+    Raises:
+        CheckpointError: no stages, or several of one number, as a run of rivals has. Nothing is sent.
+    """
+    numbers = {path: int(read_stage(path.parent)["stage"]) for path in (Path(run) / "stages").glob("*/stage.json")}
+    folders = sorted(numbers, key=lambda path: numbers[path])
+    for before, path in pairwise(folders):
+        if numbers[before] == numbers[path]:
+            raise CheckpointError(
+                f"both {before.parent.name} and {path.parent.name} are stage {numbers[path]}", where=run,
+                fix="Publish the stages of one method, each by its own folder.",
+            )  # fmt: skip
     if not folders:
         raise CheckpointError("the run has no stages", where=run, fix="Train first, or give a stage's own folder.")
     for path in folders:
