@@ -62,19 +62,12 @@ def test_new_codes_come_from_vectors_far_from_every_old_one() -> None:
     assert sorted(made.embedding[2:].flatten().tolist()) == [50.0, 60.0]
 
 
-def test_growing_by_nothing_protects_what_is_there() -> None:
-    made = trained()
-    before = made.embedding
-    grow(made, 0)
-    assert made.embedding is before and (made.size, made.protected) == (4, 4)
-
-
-@pytest.mark.parametrize("rows", [-3, True])
-def test_growing_by_what_is_no_whole_number_is_refused(rows: int) -> None:
+@pytest.mark.parametrize("rows", [0, -3, True])
+def test_growing_by_nothing_or_by_what_is_no_whole_number_is_refused(rows: int) -> None:
     made = trained()
     with pytest.raises(ConfigError, match="cannot grow by"):
         grow(made, rows)
-    assert made.size == 4
+    assert (made.size, made.protected) == (4, 0)
 
 
 def test_constant_vectors_grow_nothing() -> None:

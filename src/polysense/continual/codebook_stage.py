@@ -128,9 +128,11 @@ def begin_stage(
         replay = PseudoModality(
             model, mediator, teacher=stage.pmr_teacher, new_weight=stage.new_code_weight, seed=seed
         )
-    if stage.rows or stage.protect:
+    if stage.rows:
         model.grow_codebook(stage.rows, vectors, seed=seed)
         logger.info("the codebook has %s codes now", " + ".join(map(str, model.config.codebook_sizes)))
+    elif stage.protect:
+        model.protect_codebook()
     return replay
 
 

@@ -16,25 +16,21 @@ from polysense.nn.starts import named_draws
 def grow(codebook: Codebook, rows: int, vectors: Float[Tensor, "vectors dim"] | None = None, *, key: str = "") -> None:
     """V1 becomes V2: its codes, to the last bit, and `rows` new ones below them. The old ones are protected now.
 
-    With no rows that is all.
-
     Args:
         vectors: of the first batches of the new stage. New codes are drawn among them, the likelier the farther they
             are from every old code; without them they are uniform in +-1/size, as CMG's are.
         key: keys the draws.
 
     Raises:
-        ConfigError: `rows` is negative or no whole number; nothing is changed.
+        ConfigError: `rows` is no whole number of at least 1; nothing is changed.
         FeatureShapeError: vectors that are not finite or all the same; nothing is changed.
     """
-    if type(rows) is not int or rows < 0:
-        raise ConfigError(f"a codebook cannot grow by {rows!r} codes", fix="Give a whole number of at least 0.")
-    if vectors is not None and rows:
+    if type(rows) is not int or rows < 1:
+        raise ConfigError(f"a codebook cannot grow by {rows!r} codes", fix="Give a whole number of at least 1.")
+    if vectors is not None:
         check_spread(vectors)
     old = codebook.embedding
     codebook.protected = len(old)
-    if not rows:
-        return
     with named_draws(f"{key}/grow"):
         if vectors is None:
             fresh = (torch.rand(rows, old.shape[1]) * 2 - 1) / (len(old) + rows)

@@ -125,11 +125,20 @@ def test_a_checkpoint_whose_codebook_does_not_match_its_config_is_refused(tmp_pa
 def test_growing_keeps_the_old_codes_and_refuses_nonsense() -> None:
     model = tiny_comet()
     before = model.codebook.embedding.clone()
-    with pytest.raises(ConfigError, match="cannot grow by"):
-        model.grow_codebook(-2)
+    for rows in (0, -2):
+        with pytest.raises(ConfigError, match="cannot grow by"):
+            model.grow_codebook(rows)
     assert model.config.codebook_sizes == [7]
     model.grow_codebook(3)
     assert torch.equal(model.codebook.embedding[:7], before) and model.config.codebook_sizes == [7, 3]
+
+
+def test_codes_are_protected_without_growth() -> None:
+    model = tiny_comet()
+    before = model.codebook.embedding
+    model.protect_codebook()
+    assert model.codebook.embedding is before and (model.codebook.size, model.codebook.protected) == (7, 7)
+    assert model.config.codebook_sizes == [7, 0]
 
 
 def test_a_snapshot_stays_as_it_was() -> None:

@@ -167,9 +167,16 @@ class CometModel(PolysenseModel):
         self.codebook.start_from(vectors, key=f"{seed}/codebook")
 
     def grow_codebook(self, rows: int, vectors: Float[Tensor, "vectors dim"] | None = None, *, seed: int = 0) -> None:
-        """Add a stage's codes, or none, and protect those there are; arguments and errors: see
+        """Add a stage's codes and protect those there are; arguments and errors: see
         `polysense.nn.codebook_growth.grow`."""
         grow(self.codebook, rows, vectors, key=f"{seed}/codebook.{len(self.config.codebook_sizes)}")
+        self._begin_codes(rows)
+
+    def protect_codebook(self) -> None:
+        """Begin a stage that adds no codes: those there are will not be restarted."""
+        self._begin_codes(0)
+
+    def _begin_codes(self, rows: int) -> None:
         self.config.codebook_sizes = [*self.config.codebook_sizes, rows]
         self.codebook.protected = self.config.protected_codes
 
