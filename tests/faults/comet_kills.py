@@ -12,7 +12,7 @@ from polysense.recipes import comet
 from polysense.trainer import comet as comet_training
 from tests.faults.comet_run import METHOD, STEPS
 from tests.faults.kills import Pause
-from tests.faults.recipe_kills import Moment, after_steps, inside_saves, pause_after, pause_before
+from tests.faults.recipe_kills import Moment, after_each, after_steps, inside_saves, pause_after, pause_before
 
 
 def _between_stages(pause: Pause) -> None:
@@ -45,18 +45,13 @@ def _in_restart(pause: Pause) -> None:
     pause_after(Codebook, "_restart", pause, when=lambda restarted: restarted > 0)
 
 
-def _in_folder(pause: Pause) -> None:
-    """While the stage's folder is written."""
-    pause_after(CometModel, "save_pretrained", pause)
-    pause_after(comet, "save_extractors", pause)
-
-
+_IN_FOLDER = after_each((CometModel, "save_pretrained"), (comet, "save_extractors"))
 MOMENTS = (
     Moment("the codes phase", METHOD, STEPS, after_steps(comet)),
     Moment("a save", METHOD, 20, inside_saves(comet)),
     Moment("a restart of codes", METHOD, 1, _in_restart),
     Moment("growing", METHOD, 1, _in_growth),
     Moment("consolidating", METHOD, 3, _in_fisher),
-    Moment("writing the stage", METHOD, 2, _in_folder),
+    Moment("writing the stage", METHOD, 2, _IN_FOLDER),
     Moment("going from stage to stage", METHOD, 2, _between_stages),
 )

@@ -13,19 +13,13 @@ from polysense.recipes import mera_stage
 from polysense.recipes.answering import AnswerEvaluator
 from tests.faults.kills import Pause
 from tests.faults.mera_run import STEPS
-from tests.faults.recipe_kills import Moment, after_steps, pause_after, pause_before
+from tests.faults.recipe_kills import Moment, after_each, after_steps, pause_after, pause_before
 
 
 def _in_merge(pause: Pause) -> None:
     """Before the trained adapter is put aside, and between two weights that are merged."""
     pause_before(fresh_lora, "save_adapter", pause)
     pause_before(stage_adapter, "effective_weight", pause)
-
-
-def _in_folder(pause: Pause) -> None:
-    """While the stage's folder is written."""
-    pause_after(MeraForConditionalGeneration, "save_pretrained", pause)
-    pause_after(MeraProcessor, "save_pretrained", pause)
 
 
 def _in_fisher(pause: Pause) -> None:
@@ -48,6 +42,7 @@ def _in_paths(pause: Pause) -> None:
     pause_before(MeraForConditionalGeneration, "add_path", pause)
 
 
+_IN_FOLDER = after_each((MeraForConditionalGeneration, "save_pretrained"), (MeraProcessor, "save_pretrained"))
 MOMENTS = (
     Moment("the connector phase", "MERA", STEPS, after_steps(mera_stage, "connector")),
     Moment("the joint phase", "MERA", STEPS, after_steps(mera_stage, "joint")),
@@ -55,7 +50,7 @@ MOMENTS = (
     Moment("realigning", "MERA", STEPS, after_steps(mera_stage, "realign")),
     Moment("answering", "MERA", 6, lambda pause: pause_before(AnswerEvaluator, "answers", pause)),
     Moment("judging", "MERA", 20, lambda pause: pause_after(VerdictRecord, "put", pause)),
-    Moment("writing the stage", "MERA", 2, _in_folder),
+    Moment("writing the stage", "MERA", 2, _IN_FOLDER),
     Moment("estimating", "EWC", 2, _in_fisher),
     Moment("the joint phase", "EWC", STEPS, after_steps(mera_stage, "joint")),
     Moment("adding paths", "PathWeave", 3, _in_paths),

@@ -64,6 +64,16 @@ def pause_after(owner: Any, name: str, pause: Pause, when: Callable[[Any], bool]
     patch.object(owner, name, paused).start()
 
 
+def after_each(*places: tuple[Any, str]) -> Install:
+    """After each of some functions of modules or methods of classes, such as those that write a stage's folder."""
+
+    def install(pause: Pause) -> None:
+        for owner, name in places:
+            pause_after(owner, name, pause)
+
+    return install
+
+
 def after_steps(recipe: Any, phase: str = "") -> Install:
     """After an optimiser step of a phase (of any training without a name), before its checkpoint.
 

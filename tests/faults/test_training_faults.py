@@ -27,8 +27,9 @@ def _nothing_lost(classes: dict[str, dict[str, float]]) -> None:
         assert entry["detected"] == entry["injected"] > 0, name
 
 
-def test_no_fault_of_a_seeded_tenth_loses_or_changes_a_run(tmp_path: Path) -> None:
-    _nothing_lost(_run(0.1, tmp_path, "training"))
+@pytest.mark.parametrize("faults", ["training", "unialign", "comet", "mera"])
+def test_no_fault_of_a_seeded_tenth_loses_or_changes_a_run(faults: str, tmp_path: Path) -> None:
+    _nothing_lost(_run(0.1, tmp_path, faults))
 
 
 @pytest.mark.slow
@@ -39,36 +40,11 @@ def test_no_fault_of_the_full_set_loses_or_changes_a_run(tmp_path: Path) -> None
     assert classes["SIGKILL inside a save"]["injected"] >= 10
 
 
-def test_no_kill_of_a_seeded_tenth_loses_or_changes_a_run_of_unialign(tmp_path: Path) -> None:
-    _nothing_lost(_run(0.1, tmp_path, "unialign"))
-
-
 @pytest.mark.slow
-def test_no_kill_at_any_moment_loses_or_changes_a_run_of_unialign(tmp_path: Path) -> None:
-    classes = _run(1.0, tmp_path, "unialign")
+@pytest.mark.parametrize(("recipe", "moments"), [("unialign", 5), ("comet", 8), ("mera", 14)])
+def test_no_kill_at_any_moment_loses_or_changes_a_run_of_a_recipe(recipe: str, moments: int, tmp_path: Path) -> None:
+    """Stages end with the same bits and metrics: of COMET also codebook, averages, vCLUB's optimisers, V1 and the
+    Fisher information; of MERA and its rivals no verdict that was on record is asked for again."""
+    classes = _run(1.0, tmp_path, recipe)
     _nothing_lost(classes)
-    assert len(classes) == 5 and all(entry["injected"] >= 10 for entry in classes.values())
-
-
-def test_no_kill_of_a_seeded_tenth_loses_or_changes_a_run_of_comet(tmp_path: Path) -> None:
-    _nothing_lost(_run(0.1, tmp_path, "comet"))
-
-
-@pytest.mark.slow
-def test_no_kill_at_any_moment_loses_or_changes_a_run_of_comet(tmp_path: Path) -> None:
-    """Codebook, averages, vCLUB's optimisers, V1 and the Fisher information end with the same bits."""
-    classes = _run(1.0, tmp_path, "comet")
-    _nothing_lost(classes)
-    assert len(classes) == 8 and all(entry["injected"] >= 10 for entry in classes.values())
-
-
-def test_no_kill_of_a_seeded_tenth_loses_or_changes_a_run_of_mera(tmp_path: Path) -> None:
-    _nothing_lost(_run(0.1, tmp_path, "mera"))
-
-
-@pytest.mark.slow
-def test_no_kill_in_any_phase_loses_or_changes_a_run_of_mera_or_of_a_rival(tmp_path: Path) -> None:
-    """Stages end with the same bits and metrics, and no verdict that was on record is asked for again."""
-    classes = _run(1.0, tmp_path, "mera")
-    _nothing_lost(classes)
-    assert len(classes) == 14 and all(entry["injected"] >= 10 for entry in classes.values())
+    assert len(classes) == moments and all(entry["injected"] >= 10 for entry in classes.values())
