@@ -21,6 +21,7 @@ def reproduction_parser(description: str | None, *, orders: Iterable[str] = ()) 
     parser.add_argument("--methods", type=names, metavar="A,B",
                         help="compute cells of these methods alone; none with an empty list")  # fmt: skip
     parser.add_argument("--seeds", type=numbers, metavar="0,1", help="compute cells of these seeds alone")
+    parser.set_defaults(orders=None)
     if known := list(orders):
         parser.add_argument("--orders", type=partial(_known, known), metavar="A,B",
                             help=f"compute cells of these orders alone: {', '.join(known)}")  # fmt: skip
@@ -29,7 +30,7 @@ def reproduction_parser(description: str | None, *, orders: Iterable[str] = ()) 
 
 def chosen_cells(given: Namespace) -> Chosen:
     """The cells that the arguments allow."""
-    return Chosen(methods=given.methods, seeds=given.seeds, orders=getattr(given, "orders", None))
+    return Chosen(methods=given.methods, seeds=given.seeds, orders=given.orders)
 
 
 def names(text: str) -> list[str]:

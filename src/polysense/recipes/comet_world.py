@@ -146,11 +146,11 @@ def summary(records: Records) -> dict[str, Any]:
     """Everything that the report's JSON, tables and plots are made of."""
     seeds = scores_by_seed(records)
     last = {method: references(records, FIRST, method) for method in COMPARED}
-    rows = {f"Each part removed, {WORDS[setting]}": removed(setting) for setting in SETTINGS}
+    parts = {f"Each part removed, {WORDS[setting]}": removed(setting) for setting in SETTINGS}
     experts = {
         WORDS[setting]: {str(number): with_experts(setting, number) for number in NUMBERS} for setting in SETTINGS
     }
-    compared = {**rows, **{words: list(methods.values()) for words, methods in experts.items()}}
+    together = {**parts, **{words: list(methods.values()) for words, methods in experts.items()}}
     return {
         "command": command(), "commit": commit(), "main": [FIRST, SECOND], "spoken": SPOKEN,
         "seeds": [*map(unit_name, sorted(seeds))],
@@ -158,9 +158,9 @@ def summary(records: Records) -> dict[str, Any]:
         "methods": {name: method.label for name, method in METHODS.items()},
         "rows": {
             "compared": list(COMPARED), "spoken": ["dcid", *map(full, SETTINGS)],
-            "removed": rows, "experts": experts,
+            "removed": parts, "experts": experts,
         },
-        "common": {words: of_common_seeds(records, methods) for words, methods in compared.items()},
+        "common": {words: of_common_seeds(records, methods) for words, methods in together.items()},
         "columns": COLUMNS, "scores": score_tables(seeds), "memory": memory_table(seeds),
         "figures": figure_table(records), "references": {name: each for name, each in last.items() if each},
         "claims": score_claims(seeds), "fresh": {"worlds": FRESH, "claims": fresh_claims(records)},
