@@ -84,6 +84,16 @@ def test_classes_get_the_names_of_another_data_set_and_others_may_be_left_out(tm
     assert ave(tmp_path, rename=names, classes=["Dog", "Cat"]).labels("video") == ["Dog"]
 
 
+def test_a_split_keeps_the_clips_that_its_list_names(tmp_path: Path) -> None:
+    (tmp_path / "val.csv").write_text("filename\tevent_labels\ntwo_5_15\tSpeech\n")
+    assert [avvp(tmp_path, listed="val.csv")[0].id] == ["two_5_15"] and len(avvp(tmp_path, listed="val.csv")) == 1
+    with pytest.raises(ManifestError, match=r"test\.csv.*Put the table there"):
+        avvp(tmp_path, listed="test.csv")
+    (tmp_path / "other.csv").write_text("filename\nthree\n")
+    with pytest.raises(ManifestError, match="hold no event"):
+        avvp(tmp_path, listed="other.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("a\tb\n", "has 2 columns of 4"), ("x\tone\t3\tDog\n", "do not fit"), ("x\t1,2\t3\tDog\n", "do not fit"),

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 
 from polysense.data import SampleDataset
 from polysense.recipes.codes import CodeSequences
@@ -15,38 +14,7 @@ from polysense.recipes.comet_downstream import DownstreamSettings, score_codes
 from polysense.recipes.comet_segmentation import SegmentationSettings, segmentation_results
 from polysense.recipes.config import read_config
 from polysense.world import WorldConfig, build_world
-
-AVE = """Male speech, man speaking&aa&good&0&10
-Bark&bb&good&2&5
-Church bell&cc&good&0&9
-"""
-AVVP = """filename\tonset\toffset\tevent_labels
-x_0_10\t0\t8\tSpeech
-x_0_10\t5\t10\tDog
-y_3_13\t1\t4\tBlender
-"""
-
-
-def write_published(root: Path) -> None:
-    for folder in ("AVE_Dataset", "AVVP", "msvd", "clotho", "flickr-sound", "coco", "valor"):
-        (root / folder).mkdir()
-    (root / "AVE_Dataset/trainSet.txt").write_text("Category&VideoID&Quality&StartTime&EndTime\n" + AVE)
-    (root / "AVE_Dataset/testSet.txt").write_text(AVE)
-    for sense in ("audio", "visual"):
-        (root / f"AVVP/AVVP_eval_{sense}.csv").write_text(AVVP)
-    (root / "msvd/test.csv").write_text("video_name,caption\nv1,a cat sleeps\nv2,a man sings\n")
-    names = ",".join(f"caption_{number}" for number in range(1, 6))
-    texts = [",".join(f"sound {row} {number}" for number in range(5)) for row in range(3)]
-    rows = "".join(f"{row}.wav,{text}\n" for row, text in enumerate(texts))
-    (root / "clotho/clotho_captions_evaluation.csv").write_text(f"file_name,{names}\n{rows}")
-    (root / "flickr-sound/test.csv").write_text("filename\n11.wav\n22.wav\n")
-    Dataset.from_dict(
-        {"filepath": ["val2014"] * 2, "filename": ["a.jpg", "b.jpg"], "sentences": [["one", "two"], ["three", "four"]]}
-    ).to_parquet(root / "coco/test-0.parquet")
-    clip = {"bytes": b"x", "path": None}
-    Dataset.from_dict({"video": [clip] * 2, "audio": [clip] * 2, "description": ["a", "b"]}).to_parquet(
-        root / "valor/test-0.parquet"
-    )
+from tests.training.comet_samples import write_downstream
 
 
 class NumberedEncoder:
@@ -63,21 +31,22 @@ class NumberedEncoder:
 
 
 def test_the_papers_protocols_run_on_the_published_schemas(tmp_path: Path) -> None:
-    write_published(tmp_path)
-    quick = [f"transfer.{name}.head.epochs=1" for name in ("ave", "avvp", "ave-avvp")]
+    write_downstream(tmp_path)
+    quick = [f"transfer.{name}.head.epochs=1" for name in ("ave", "avvp", "avvp-splits", "ave-avvp")]
     settings = read_config(DownstreamSettings, "comet", "downstream-paper", quick)
     encode, senses = NumberedEncoder(), ["video", "audio", "text", "image"]
     found = score_codes(settings, encode, senses, tmp_path, size=16)
     counts = {(each.dataset, each.task): each.count for each in found.results}
     assert counts["AVE train (published)", "classification video to audio"] == 3
     assert counts["AVE test", "classification audio to video"] == 3
+    assert counts["AVVP test", "localisation audio to video"] == 1  # one clip of each split
     assert counts["AVVP eval (published)", "localisation video to audio"] == 1  # the shared classes leave one clip
     assert counts["clotho", "retrieval text to audio"] == 15 and counts["clotho", "retrieval audio to text"] == 3
     assert counts["mscoco-1k", "retrieval text to image"] == 2
     assert counts["flickr-sound", "retrieval image to audio"] == 2 and counts["msvd", "retrieval video to text"] == 2
     pictures = [sample.media["image"].source for samples in encode.seen["image"] for sample in samples]
     assert {str(path.relative_to(tmp_path.resolve())) for path in pictures} == {
-        "coco/val2014/a.jpg", "coco/val2014/b.jpg", "flickr-sound/image/11.jpg", "flickr-sound/image/22.jpg"
+        "coco/vgg19/a.npy", "coco/vgg19/b.npy", "flickr-sound/vgg19/11.npy", "flickr-sound/vgg19/22.npy"
     }  # fmt: skip
     assert found.activation is not None and found.activation.senses == ("video", "audio", "text")
 

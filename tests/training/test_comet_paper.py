@@ -17,16 +17,23 @@ from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.config import read_config
 from tests.recipes.comet_parts import stage_folders
 from tests.recipes.fixtures import events
-from tests.training.comet_samples import SHAPES, WIDTH, write_bert, write_pairs
+from tests.training.comet_samples import SHAPES, WIDTH, write_bert, write_downstream, write_pairs
 
 FIRST = {"reconstruction", "commitment", "contrast", "code", "information", "gate"}
 LATER = FIRST | {"replay", "ewc"}
+SCORED = {
+    ("video", "audio"): {"AVE train (published)", "AVE test", "AVVP eval (published)", "AVVP test"},
+    ("video", "text"): {"msvd"}, ("audio", "text"): {"clotho", "clotho-209 (published)"},
+    ("image", "text"): {"mscoco-1k"}, ("image", "audio"): {"flickr-sound"},
+}  # fmt: skip
+"""Senses to the data sets that are scored as soon as a model has them."""
 
 
 def trained(senses: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Output of a run with a stage per sense; sources, columns, sizes and losses are those of `paper.yaml`."""
+    """Output of a run with a stage per sense; sources, sizes, losses and what is scored are those of `paper.yaml`."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
     write_pairs(folder / "data")
+    write_downstream(folder / "data")
     pairs = [f"{sense}-text" for sense in senses]
     comet.run("paper", folder / "run", [
         f"data.data_root={folder / 'data'}", f"data.store={folder / 'store'}", f"data.nets={folder}",
@@ -34,7 +41,6 @@ def trained(senses: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch
         *(f"data.pairs.{name}.batch_size=2" for name in pairs),
         f"stages=[{', '.join(f'{{pairs: [{name}]}}' for name in pairs)}]",
         "loop.epochs=0", "loop.steps=5", "loop.log_every=1", "loop.loader_workers=0", "fisher_batches=2",
-        "evaluation={}",
     ])  # fmt: skip
     return folder / "run"
 
@@ -46,10 +52,14 @@ def check(senses: Sequence[str], output: Path) -> None:
     for number, (sense, folder) in enumerate(zip(senses, folders, strict=True)):
         (log,) = (output / "training").glob(f"{folder.name}/log.jsonl")
         steps = [line for line in events(log) if line["event"] == "train"]
-        wanted = LATER if number else FIRST
+        terms = LATER if number else FIRST
         assert len(steps) == 5 and all(math.isfinite(step["loss"]) and not step["skipped_samples"] for step in steps)
-        assert all({name.split("/")[1] for name in step["losses"]} >= wanted for step in steps), sense
-        sizes = json.loads((folder / "metrics.json").read_text())["codebook"]["sizes"]
+        assert all({name.split("/")[1] for name in step["losses"]} >= terms for step in steps), sense
+        metrics = json.loads((folder / "metrics.json").read_text())
+        known = {"text", *senses[: number + 1]}
+        wanted = set().union(*(names for pair, names in SCORED.items() if known.issuperset(pair)))
+        assert {result["dataset"] for result in metrics["results"]} == wanted, sense
+        sizes = metrics["codebook"]["sizes"]
         assert sizes == [400] + [200] * number and (folder / "ewc").is_dir()
     reader = CometReader.from_pretrained(folders[-1])
     assert set(reader.modalities) == {*senses, "text"} and reader.size == 400 + 200 * (len(senses) - 1)

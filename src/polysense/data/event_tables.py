@@ -30,6 +30,7 @@ class EventLayout:
         media: modality to the path of a clip's file with columns in braces, such as "video/{filename}.mp4".
         rename: class of the table to the name that other data sets have for it.
         classes: keep events of these classes alone, by their new names, and clips that have one; empty keeps all.
+        listed: a table whose first column names the clips that are kept, such as a split of AVVP; empty keeps all.
         clip_per_row: every row is a clip of its own (AVE); otherwise rows with one identifier are one clip (AVVP).
         seconds: length of a clip.
     """
@@ -44,6 +45,7 @@ class EventLayout:
     media: Mapping[str, str]
     rename: Mapping[str, str] = field(default_factory=dict)
     classes: Sequence[str] = ()
+    listed: str = ""
     clip_per_row: bool = False
     seconds: int = 10
 
@@ -73,6 +75,10 @@ class EventTable:
 
     def __init__(self, layout: EventLayout, root: str | Path) -> None:
         self.layout, self.root = layout, Path(root).resolve()
+        self._listed: frozenset[str] | None = None
+        if layout.listed:
+            listed = _lines(self.root / layout.listed, layout.delimiter)
+            self._listed = frozenset(values[0] for _, values in listed)
         self._rows: dict[str, Mapping[str, str]] = {}
         self._seconds: dict[str, dict[str, list[list[str]]]] = {}
         for sense, table in layout.tables.items():
@@ -85,7 +91,7 @@ class EventTable:
                             second.append(label)
         if not self._rows:
             raise ManifestError("the tables hold no event", where=", ".join(layout.tables.values()),
-                                fix="Correct the tables, or the classes that are kept.")  # fmt: skip
+                                fix="Correct the tables, or the classes and clips that are kept.")  # fmt: skip
         self._clips = list(self._rows)
 
     def __len__(self) -> int:
@@ -130,6 +136,8 @@ class EventTable:
                 raise ManifestError(f"the row has {len(values)} columns of {len(names)}", where=where,
                                     fix="Correct the row, the delimiter or the columns.")  # fmt: skip
             row = dict(zip(names, values, strict=True))
+            if self._listed is not None and row[layout.clip] not in self._listed:
+                continue
             events = self._spans(row, where)
             kept = [each for each in events if not layout.classes or each[0] in layout.classes]
             if kept:

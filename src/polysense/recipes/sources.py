@@ -209,7 +209,7 @@ class DatasetSettings:
         if self.hub:
             return f"{self.hub}[{self.split}]"
         root = root / self.folder
-        tables = [*self.events.tables.values()] if self.events else [self.manifest] if self.manifest else []
+        tables = self.events.files if self.events else [self.manifest] if self.manifest else []
         matches = [root / table for table in tables] + [p for each in self._files[1] for p in root.glob(each)]
         together = hashlib.sha256()
         for path in tqdm(sorted(matches), desc="hashing data", delay=2, leave=False):
