@@ -145,7 +145,7 @@ def codes_of_comet(hub: Hub, folder: Path, stage: Path) -> dict[str, Any]:
     seen, own = hub.visible("me/comet"), CometModel.from_pretrained(stage).state_dict()
     loaded = [kind.from_pretrained("me/comet", revision="stage-2") for kind in (CometModel, AutoModel)]
     by_card = run_card(hub, folder, "me/comet")["codes"]
-    here = CometReader.from_pretrained(stage).codes("audio", folder / "sound.flac").indices
+    here = CometReader.from_pretrained(stage).timeline("audio", folder / "sound.flac")
     words = ["codes", str(folder / "sound.flac"), "--text", "a red ball", "--model", "me/comet"]
     code = polysense([*words, "--revision", "stage-2", "--output", str(folder / "codes.json")])
     items = json.loads((folder / "codes.json").read_text())["items"] if code == 0 else []
@@ -156,8 +156,8 @@ def codes_of_comet(hub: Hub, folder: Path, stage: Path) -> dict[str, Any]:
         "net": seen["stage-2"]["nets/ear/stage.json"].decode(),
         "loads": [all(bool((own[key] == each).all()) for key, each in model.state_dict().items()) for model in loaded],
         "codes": {
-            "card": by_card[0].tolist(),
-            "folder": here[0].tolist(),
+            "card": by_card,
+            "folder": here,
             "command": [each["codes"] for each in items],
         },
     }

@@ -37,10 +37,10 @@ def test_comet_shows_the_codes_of_the_sense_that_joined_last() -> None:
     code = quick_start(comet_record())
     ast.parse(code)
     assert code.endswith('reader = CometReader.from_pretrained(".")\n'
-                         'codes = reader.codes("audio", "sound.flac").indices')  # fmt: skip
+                         'codes = reader.timeline("audio", "sound.flac")')  # fmt: skip
     assert "one code for every second" in outcome(comet_record())
 
 
 def test_features_that_were_computed_elsewhere_are_read_as_such() -> None:
     code = quick_start(comet_record(hyperparameters={"stored": ["audio"]}))
-    assert code.endswith('reader.codes("audio", "features.npy").indices')
+    assert code.endswith('reader.timeline("audio", "features.npy")')

@@ -15,6 +15,7 @@ import torch
 from polysense.data import MediaRef, Sample
 from polysense.data.feature_store import FeatureStore
 from polysense.errors import CheckpointError, ConfigError, ManifestError, MediaError, UnknownModalityError
+from polysense.processing import Fit, fit_steps
 from polysense.recipes.comet_codes import CometReader, SavedExtractors, SequenceReader, save_extractors
 from polysense.recipes.feature_pairs import ExtractorSettings
 from tests.models.comet.tiny import SENSES, tiny_comet
@@ -41,10 +42,13 @@ class Arrays:
 class Reading:
     """An extractor that counts what it reads."""
 
-    def __init__(self) -> None:
-        self.key, self.calls = {"name": "reading"}, 0
+    def __init__(self, fit: Fit = "cut") -> None:
+        self.key, self.calls, self.fit = {"name": "reading"}, 0, fit
 
     def __call__(self, source: Any, facts: Any = None) -> torch.Tensor:
+        return fit_steps(self.whole(source, facts), 5, self.fit)
+
+    def whole(self, source: Any, facts: Any = None) -> torch.Tensor:
         self.calls += 1
         return torch.from_numpy(np.load(source)).float()
 
@@ -75,6 +79,17 @@ def test_a_data_set_is_read_once_in_its_order(files: Arrays, tmp_path: Path, kep
     made("audio", files)
     (reader(extractor, tmp_path / "store") if kept else made)("audio", files)
     assert extractor.calls == 4
+
+
+def test_a_timeline_has_the_seconds_that_a_file_has(files: Arrays, tmp_path: Path) -> None:
+    whole = reader(Reading("repeat"))
+    short = whole.timeline("audio", files.paths[0])
+    assert len(short) == 3 and short == whole.codes("audio", files.paths[0]).indices[0, :3].tolist()
+    np.save(tmp_path / "long.npy", np.concatenate([np.load(files.paths[2]), np.load(files.paths[0])]))
+    joined = [*whole.timeline("audio", files.paths[2]), *short]
+    assert len(joined) == 8 and whole.timeline("audio", tmp_path / "long.npy") == joined
+    spans = reader(Reading("resample"))
+    assert spans.timeline("audio", files.paths[0]) == spans.codes("audio", files.paths[0]).indices[0].tolist()
 
 
 def test_sequences_without_codes_are_the_files_themselves(files: Arrays, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def add(commands: Commands) -> None:
         commands, "codes", "show a file's codes, second by second", run=_codes,
         about="""
             The codes of any mix of films, sounds, pictures and texts in the codebook of a COMET checkpoint, one for
-            each second (of a text: for each word, or span of words). The same number means the same in every sense;
+            each second, however long the file (a picture has one, a text one for each word or span of words, as the
+            checkpoint reads it). The same number means the same in every sense;
             of several files, the last column says how many of a file's seconds have a code that another one has too.
             A file that cannot be used is reported in one line and the others are shown all the same (exit code 1).""",
         examples="""
@@ -78,8 +79,10 @@ def _reader(name: str, revision: str | None) -> CometReader:
 
 def _read(source: Source, reader: CometReader) -> dict[str, Any]:
     sense = source.sense()
-    found = reader.codes(sense, source.value)
-    return {"source": source.name, "modality": sense, "codes": found.indices[0][found.mask[0]].tolist()}
+    codes = reader.timeline(sense, source.value)
+    if len(codes) >= reader.longest:
+        console.note(f"{source.name}: at most the first {reader.longest} codes are shown")
+    return {"source": source.name, "modality": sense, "codes": codes}
 
 
 def _show(done: list[dict[str, Any]]) -> None:

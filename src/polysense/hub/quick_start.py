@@ -67,7 +67,7 @@ def _codes(stage: Stage) -> str:
 from polysense.recipes.comet_codes import CometReader
 
 reader = CometReader.{_HERE}
-codes = reader.codes("{modality}", "{_FEATURES if stored else _example(modality)}").indices"""
+codes = reader.timeline("{modality}", "{_FEATURES if stored else _example(modality)}")"""
 
 
 def _example(modality: str) -> str:

@@ -22,8 +22,9 @@ from polysense.errors import CheckpointError, MediaError, UnknownModalityError
 from polysense.modality import JsonValue
 from polysense.models.base import local_folder
 from polysense.models.comet import CometModel
-from polysense.models.encoders.extraction import SequenceExtractor
+from polysense.models.encoders.extraction import LONGEST, SequenceExtractor
 from polysense.outputs import CometEncoding
+from polysense.processing import fit_steps
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.config import build
 from polysense.recipes.feature_pairs import ExtractorSettings
@@ -176,6 +177,11 @@ class CometReader(SequenceReader):
         """Number of codes."""
         return sum(self.model.config.codebook_sizes)
 
+    @property
+    def longest(self) -> int:
+        """Most codes that a film or a sound has in its timeline."""
+        return LONGEST * self.steps
+
     def codes(self, sense: str, source: Any, facts: Mapping[str, JsonValue] | None = None) -> CometEncoding:
         """One file or text (a sentence, or a tuple of phrases) as a batch of one.
 
@@ -185,6 +191,20 @@ class CometReader(SequenceReader):
         """
         self.model.branch(sense)
         return self._encode(sense, [self._extract(sense, MediaRef(source, facts or {}))])
+
+    def timeline(self, sense: str, source: Any, facts: Mapping[str, JsonValue] | None = None) -> list[int]:
+        """The code of every second that a file really has (a picture has one), of every word of a text, or of every
+        span that its extractor makes of it. Files longer than a sequence are read as several, end to end.
+
+        Raises: see `codes`.
+        """
+        self.model.branch(sense)
+        extractor = self._extractor(sense)
+        whole = extractor.whole(_phrases(source) if sense == TEXT else source, facts)
+        if extractor.fit == "resample":
+            whole = fit_steps(whole, self.steps, extractor.fit)
+        fitted = [fit_steps(piece, self.steps, extractor.fit) for piece in whole.split(self.steps)]
+        return [int(code) for code in self._encode(sense, fitted).indices.flatten()[: len(whole)]]
 
     def __call__(self, sense: str, dataset: SampleDataset) -> CodeSequences:
         """Codes of a data set's samples, in their order.

@@ -33,7 +33,7 @@ def snippet(run: Run) -> str:
         modality = [*last.trained, *(sense for sense in last.trained if sense != "text")][-1]
         return (
             "from polysense.recipes.comet_codes import CometReader\n"
-            f'codes = CometReader.from_pretrained("{place}").codes("{modality}", "your-file").indices'
+            f'codes = CometReader.from_pretrained("{place}").timeline("{modality}", "your-file")'
         )
     modality = [*last.record.get("modalities", ["image"])][-1]
     argument = _ARGUMENTS.get(modality, modality)

@@ -52,6 +52,13 @@ def test_a_film_becomes_steps_with_a_raster() -> None:
     assert torch.allclose(film(raster=False)(FRAMES, RATE), tokens.mean(dim=1))
 
 
+def test_a_whole_film_has_the_steps_of_its_length() -> None:
+    long = np.concatenate([FRAMES, FRAMES, FRAMES])
+    whole = film(steps=3).whole(long, RATE)
+    assert whole.shape == (9, 4, 4, 8) and torch.allclose(whole[:3], film(steps=3)(FRAMES, RATE), atol=1e-6)
+    assert len(film(steps=3).whole(FRAMES[:2], RATE)) == 1, "a short one is not repeated"
+
+
 def test_a_still_is_repeated_to_all_steps() -> None:
     net = StepNet(StepNetConfig(height=16, width=16, widths=[8])).eval()
     extractor = EncoderExtractor(encoder=net, part=ImageProcessor(modality="image", size=16), steps=3)

@@ -27,6 +27,8 @@ from polysense.storage import digest
 Steps = Float[Tensor, "time ..."]
 
 _WHITENING = "whitening.safetensors"
+LONGEST = 60
+"""Most sequences that a file is read as, end to end."""
 _INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 
 
@@ -35,11 +37,18 @@ class SequenceExtractor(Protocol):
     """Turns one file, array or text into the real steps of its sequence, `time dim` or `time height width dim`."""
 
     @property
+    def fit(self) -> Fit:
+        """How what it reads is brought to the sequence's number of steps."""
+
+    @property
     def key(self) -> dict[str, JsonValue]:
         """All that a sequence depends on beside the sample; equal keys mean equal sequences."""
 
     def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """The sequence; `MediaError` where the source cannot be used."""
+
+    def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """All steps of the source, as many as it has (of a film or a sound, those of `LONGEST` sequences at most)."""
 
 
 def extractor_digest(extractor: SequenceExtractor) -> str:
@@ -79,18 +88,29 @@ class EncoderExtractor:
         how = {"steps": self.steps, "fit": self.fit, "raster": self.raster}
         return {**self._model, **how, "processor": self.part.to_dict()}
 
-    @torch.no_grad()
     def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """Raises: MediaError, FeatureShapeError."""
-        values = self.part([source], facts=[facts])[self.part.spec.values_key]
-        encoded = self.encoder.encode_tokens(self.part.modality, values.to(self.encoder.device))
+        return fit_steps(self._steps(self.part, source, facts), self.steps, self.fit)
+
+    def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """Raises: MediaError, FeatureShapeError."""
+        windows = getattr(self.part, "windows", 1)  # a single one is spread over the whole
+        part = (
+            self.part if windows == 1 else self.part.from_dict({**self.part.to_dict(), "windows": windows * LONGEST})
+        )
+        return self._steps(part, source, facts)
+
+    @torch.no_grad()
+    def _steps(self, part: ModalityProcessor, source: Any, facts: Mapping[str, JsonValue] | None) -> Steps:
+        values = part([source], facts=[facts])[part.spec.values_key]
+        encoded = self.encoder.encode_tokens(part.modality, values.to(self.encoder.device))
         _, height, width = encoded.grid
         tokens = encoded.tokens[0]
         if self.raster and height > 1 and width > 1:
             steps = tokens.unflatten(1, (height, width))
         else:
             steps = tokens.mean(dim=1)
-        return fit_steps(steps.float().cpu(), self.steps, self.fit)
+        return steps.float().cpu()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +138,13 @@ class TextExtractor:
     def key(self) -> dict[str, JsonValue]:
         return {**self._model, "steps": self.steps, "fit": self.fit}
 
-    @torch.no_grad()
     def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
-        """The steps of a text.
+        """The first steps of a text; see `whole`."""
+        return fit_steps(self.whole(source, facts), self.steps, self.fit)
+
+    @torch.no_grad()
+    def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """All steps of a text.
 
         Args:
             source: phrases; one is a sentence, several are a narration.
@@ -131,8 +155,7 @@ class TextExtractor:
         """
         phrases = tuple(map(str, source))
         told = [self._words(phrase) for phrase in phrases]
-        steps = told[0] if len(told) == 1 else torch.stack([words.mean(dim=0) for words in told])
-        return fit_steps(steps, self.steps, self.fit)
+        return told[0] if len(told) == 1 else torch.stack([words.mean(dim=0) for words in told])
 
     def _words(self, phrase: str) -> Float[Tensor, "tokens dim"]:
         longest = getattr(self.model.config, "max_position_embeddings", None)
@@ -166,7 +189,11 @@ class StoredExtractor:
 
     def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """Raises: MediaError."""
-        return fit_steps(self.part.features(self.part.load(source, facts)), self.steps, self.fit)
+        return fit_steps(self.whole(source, facts), self.steps, self.fit)
+
+    def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """Raises: MediaError."""
+        return self.part.features(self.part.load(source, facts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +209,11 @@ class WhitenedExtractor:
     whitening: Whitening
 
     @property
+    def fit(self) -> Fit:
+        """That of the extractor."""
+        return self.extractor.fit
+
+    @property
     def key(self) -> dict[str, JsonValue]:
         state = {"mean": self.whitening.mean, "matrix": self.whitening.matrix}
         return {**self.extractor.key, "whitening": weights_digest(state)}
@@ -189,6 +221,10 @@ class WhitenedExtractor:
     def __call__(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """Raises: see the extractor; FeatureShapeError."""
         return self.whitening(self.extractor(source, facts))
+
+    def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
+        """Raises: see the extractor; FeatureShapeError."""
+        return self.whitening(self.extractor.whole(source, facts))
 
 
 def fit_whitening(extractor: SequenceExtractor, sources: Iterable[tuple[Any, Any]], floor: float) -> Whitening:
@@ -234,6 +270,7 @@ def read_whitening(folder: Path) -> Whitening:
 
 
 __all__ = [
+    "LONGEST",
     "EncoderExtractor",
     "SequenceExtractor",
     "StoredExtractor",
