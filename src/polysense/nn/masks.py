@@ -48,3 +48,10 @@ def masked_mean(
     total = (values * weights.unsqueeze(-1)).sum(dim=1)
     counts = weights.sum(dim=1, keepdim=True).clamp(min=1)
     return total / counts
+
+
+def zero_padding(
+    sequence: Float[Tensor, "batch steps *sizes"], mask: Bool[Tensor, "batch steps"] | None
+) -> Float[Tensor, "batch steps *sizes"]:
+    """The sequence with zeros in its padded steps, whatever stood there: hidden or not, NaN would spread."""
+    return sequence if mask is None else torch.where(mask.view(*mask.shape, *[1] * (sequence.ndim - 2)), sequence, 0.0)

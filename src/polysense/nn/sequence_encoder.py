@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polysense.errors import ConfigError
+from polysense.nn.masks import zero_padding
 
 StepMask: TypeAlias = Bool[Tensor, "batch time"] | None
 
@@ -88,12 +89,10 @@ class SemanticEncoder(nn.Module):
     def front(self, features: Float[Tensor, "batch time *sizes"], mask: StepMask) -> Float[Tensor, "batch time *out"]:
         """What the specific encoder sees and the decoder gives back: the features, or the bi-LSTM's outputs.
 
-        Padding enters the bi-LSTM as zeros, as in CMG's release.
+        Padding is zeros from here on, as it enters the bi-LSTM in CMG's release.
         """
-        if self.recurrent is None:
-            return features
-        real = features if mask is None else torch.where(mask[..., None], features, 0.0)
-        return cast(Tensor, self.recurrent(real)[0])
+        real = zero_padding(features, mask)
+        return real if self.recurrent is None else cast(Tensor, self.recurrent(real)[0])
 
     def forward(self, front: Float[Tensor, "batch time *sizes"], mask: StepMask) -> Float[Tensor, "batch time dim"]:
         """Semantic features of what `front` returned."""

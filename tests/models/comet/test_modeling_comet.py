@@ -31,11 +31,11 @@ def test_a_sense_becomes_codes_and_codes_become_the_sense() -> None:
 
 def test_forward_gives_what_the_objectives_need() -> None:
     model, sequences = tiny_comet("video", "text").train(), tiny_sequences("video", "text")
-    out = model(sequences)
+    out = model(sequences, update=False)
     assert {name: each.shape for name, each in out.gates.items()} == dict.fromkeys(sequences, (3, 4, 2))
     for name in sequences:
         assert out.reconstructions[name].shape == out.targets[name].shape
-        assert torch.equal(out.codebook.indices[name], out.codebook.indices[name])
+        assert torch.equal(out.codebook.indices[name], model.codebook.assign(out.continuous[name]))
         torch.testing.assert_close(out.quantized[name], out.codebook.codes[name])
     sum(each.sum() for each in out.reconstructions.values()).backward()
     assert all(p.grad is not None for n, p in model.named_parameters() if n.startswith(("semantic", "adapter", "dec")))
@@ -65,6 +65,18 @@ def test_padding_changes_no_real_step() -> None:
     text = torch.where(mask[..., None], text, 55.0)
     second = model.encode("text", text, mask)
     assert torch.equal(first.continuous[mask], second.continuous[mask]) and torch.equal(second.mask, mask)
+
+
+@pytest.mark.parametrize("sense", ["video", "text", "audio"])
+def test_what_stands_in_padding_reaches_no_real_step(sense: str) -> None:
+    model, sequences = tiny_comet(sense).eval(), tiny_sequences(sense)
+    mask = torch.tensor([[True, True, False, False]] * 3)
+    clean = model(sequences, {sense: mask})
+    sequences[sense][:, 2:] = math.nan
+    broken = model(sequences, {sense: mask})
+    for name in ("continuous", "quantized", "summaries", "reconstructions"):
+        one, other = getattr(clean, name)[sense], getattr(broken, name)[sense]
+        assert torch.equal(one[mask], other[mask]) and one.isfinite().all(), name
 
 
 def test_a_new_sense_adds_keys_and_changes_no_output() -> None:
@@ -191,6 +203,8 @@ def test_senses_of_an_encoder_are_read_from_raw_features(tmp_path: Path) -> None
     assert torch.equal(loaded.encode("depth", raw["depth_values"]).continuous,
                        model.encode("depth", raw["depth_values"]).continuous)  # fmt: skip
     assert not any(each.requires_grad for each in loaded.encoder.parameters())
+    loaded.train()
+    assert loaded.adapter.training and not any(each.training for each in loaded.encoder.modules())
     with pytest.raises(ConfigError, match="fed with sequences"):
         model.extract("text", torch.randn(1, 2, 5))
 

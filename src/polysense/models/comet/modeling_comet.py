@@ -17,7 +17,7 @@ from polysense.nn.codebook import Codebook, CodebookOutput, real_masks
 from polysense.nn.codebook_growth import grow
 from polysense.nn.common_specific import CommonSpecificExperts
 from polysense.nn.gaussian import GaussianApproximation
-from polysense.nn.masks import Mask
+from polysense.nn.masks import Mask, zero_padding
 from polysense.nn.prediction import ContextPredictor
 from polysense.nn.sequence_encoder import Decoder, MapDecoder, MapSpecificEncoder, SemanticEncoder, SpecificEncoder
 from polysense.nn.snapshot import Snapshot
@@ -100,14 +100,9 @@ class CometModel(PolysenseModel):
 
     @classmethod
     def from_encoder(
-        cls,
-        encoder: Source,
-        modalities: Iterable[str],
-        *,
-        features: Mapping[str, Mapping[str, Any]] | None = None,
-        seed: int = 0,
-        **config: Any,
-    ) -> Self:
+        cls, encoder: Source, modalities: Iterable[str], *, features: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0, **config: Any,
+    ) -> Self:  # fmt: skip
         """A model whose senses `modalities` are read through a frozen encoder, copied into it.
 
         Args:
@@ -218,6 +213,13 @@ class CometModel(PolysenseModel):
         if not any(getattr(each, "_is_hf_initialized", False) for each in module.buffers(recurse=False)):
             reset_own(module)
 
+    def train(self, mode: bool = True) -> Self:
+        """The frozen encoder stays in eval mode."""
+        super().train(mode)
+        if self.encoder is not None:
+            self.encoder.eval()
+        return self
+
     # ---- what there is ------------------------------------------------------------------------------------------
 
     @property
@@ -300,8 +302,7 @@ class CometModel(PolysenseModel):
         """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier)."""
         sequence = self.as_sequence(modality, sequence)
         masks = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
-        if not torch.where(masks[modality].view(*masks[modality].shape, *[1] * (sequence.ndim - 2)), sequence,
-                           0.0).isfinite().all():  # fmt: skip
+        if not zero_padding(sequence, masks[modality]).isfinite().all():
             raise FeatureShapeError("the features are not finite", where=modality, fix="Leave such samples out.")
         z, _, _ = self._continuous(modality, sequence, masks[modality])
         indices = self.codebook.assign(z)
@@ -323,11 +324,7 @@ class CometModel(PolysenseModel):
         return cast(Tensor, self.decoders[self.branch(modality)](quantized, content))
 
     def forward(
-        self,
-        features: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor] | None = None,
-        *,
-        update: bool = True,
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None, *, update: bool = True
     ) -> CometOutput:
         """All of it for sequences that belong together. In training mode the codebook moves, unless `update` is false.
 
