@@ -121,6 +121,17 @@ def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_a_chain_may_return_to_a_pair(recipe: CometRecipe, tmp_path: Path) -> None:
+    back = replace(recipe, evaluation=SILENT, stages=[*recipe.stages, recipe.stages[0]])
+    first, _, last = CometRun(back, tmp_path).run()
+    assert last.name.startswith("stage-3-video-text-")
+    assert CometModel.from_pretrained(last).config.codebook_sizes == [8, 4, 4]
+    assert CometModel.from_pretrained(last).modalities == ("audio", "text", "video")
+    assert any(
+        not torch.equal(weights(first)[name], each) for name, each in weights(last).items() if ".video." in name
+    )
+
+
 def test_stages_come_in_any_order_and_through_another_mediator(recipe: CometRecipe, tmp_path: Path) -> None:
     quick = replace(recipe, evaluation=SILENT)
     chain = replace(quick, stages=[recipe.stages[1], replace(recipe.stages[0], pairs=["audio-video"])])

@@ -51,6 +51,7 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("joint.replay=0.01", "joint: replay: image: a share of 0.01 of its 8 samples is less than one sample"),
         ("realign.replay=0", "realign: the phase has neither data nor replay"),
         ("stages=[image, audio]", "stages: audio: a stage needs its sense's settings and a data set"),
+        ("stages=[image, image]", "stages: image: a sense is learned in one stage"),
         ("evaluation.judge={model: m, options: {base_url: nowhere}}", "not a plain http or https address"),
         ("evaluation.judge.model=m", "evaluation: judge: OPENAI_API_KEY: there is no key for OpenAI's endpoint"),
         ("evaluation.tests.image.data.manifest=none.jsonl", "evaluation: tests: image: "),

@@ -39,7 +39,7 @@ def run_stages(
     """Train every stage that is not finished yet, each from the one before it.
 
     Args:
-        stages: modalities in any order, each once.
+        stages: in any order.
         output: where the stage folders go; methods that are to share stages have the same one.
         train_stage: trains one stage; what it writes is verified before the next one begins.
         common: settings that hold for all stages, see `stage_keys`.
@@ -50,7 +50,7 @@ def run_stages(
         The stage folders, first to last.
 
     Raises:
-        ConfigError: there are no stages, or two for one modality. Nothing was trained.
+        ConfigError: there are no stages.
         CheckpointError: a folder is damaged, was made from another parent, is another stage's, or is there though its
             parent is not; or `train_stage` left no folder. All folders are checked before the first training.
     """
@@ -82,9 +82,8 @@ def stage_folders(
     first: int | None = None,
 ) -> list[Path]:
     """Where the stages of a run go, whether they are there or not. Arguments and errors: see `run_stages`."""
-    modalities = [stage.modality for stage in stages]
-    if not stages or len(set(modalities)) < len(modalities):
-        raise ConfigError(f"the stages are for the modalities {modalities}", fix="Give each modality one stage.")
+    if not stages:
+        raise ConfigError("there are no stages", fix="Give one or more.")
     if start is not None:
         common = {**common, "start": fingerprint(start, ignore=("README.md",))}
     if first is None:

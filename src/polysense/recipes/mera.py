@@ -41,6 +41,8 @@ class MeraRun:
         self.recipe, self.output, self.root, self.start = recipe, output, Path(recipe.data_root), start
         self.learned = recipe.learning_method()
         for sense in recipe.stages:
+            if recipe.stages.count(sense) > 1:
+                raise ConfigError("a sense is learned in one stage", where=f"stages: {sense}", fix="Name it once.")
             if sense not in recipe.senses or not recipe.named_sources([sense]):
                 raise ConfigError("a stage needs its sense's settings and a data set", where=f"stages: {sense}",
                                   fix="Add them under senses and sources.")  # fmt: skip
