@@ -82,6 +82,14 @@ def test_a_sense_of_constant_or_broken_features_begins_no_stage(first: bool, val
     assert after.keys() == state.keys() and all(torch.equal(after[name], each) for name, each in state.items())
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_pair_that_misses_one_side_begins_no_stage(first: bool) -> None:
+    model, stage = tiny_comet("video", "text"), CodebookStage(pair=("video", "text"), rows=0 if first else 4)
+    with pytest.raises(FeatureShapeError, match="text: the first batch has video alone"):
+        begin_stage(model, stage, {}, batch("video"), first=first)
+    assert model.config.codebook_sizes == [7]
+
+
 def test_constant_features_start_no_codebook() -> None:
     model = tiny_comet("video", "text")
     before = model.codebook.embedding

@@ -64,6 +64,11 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         (["codes=0"], "0 codes"),
         (["data.pairs.audio-text.senses=[audio, smell]"], "nothing extracts 'smell'"),
         (["data.pairs.audio-text.senses=[text]"], "are no senses of one sample"),
+        (
+            ["evaluation.retrieval.test.senses=[audio, txt]"],
+            "evaluation: retrieval: test: senses: unknown modality 'txt'",
+        ),
+        (["evaluation.retrieval.test.data.manifest=gone.jsonl"], "evaluation: retrieval: test: "),
         (["model.horizon=4"], "sequences of 4 steps cannot be predicted 4 ahead"),
     ],
 )

@@ -38,6 +38,13 @@ def test_ewc_holds_the_mediator_of_the_next_stage() -> None:
     assert [chain.held(number) for number in (1, 2, 3)] == ["video", "audio", "audio"]
 
 
+def test_defaults_are_the_recommended_reading() -> None:
+    usual, world = tiny(), read_config(CometRecipe, "comet", "world")
+    for name in ("pmr_teacher", "ewc", "ewc_scope", "new_code_weight"):
+        assert CometRecipe.__dataclass_fields__[name].default == getattr(world, name)
+    assert CometSettings().replay == world.objective.replay and usual.comet
+
+
 def test_images_need_the_branch_that_they_are_to_use() -> None:
     values: dict[str, Any] = {"image_branch": "video"}
     assert tiny(**values).branch("image") == "video" and tiny(**values).branch("audio") is None
@@ -54,6 +61,10 @@ def test_mistakes_are_named_as_the_config_is_read() -> None:
         ({"stages": []}, "0 stages"), ({"rows": -1}, "cannot grow by -1"), ({"codes": 0}, "0 codes"),
         ({"method": "clip"}, "no method 'clip'"), ({"ewc_scope": "all"}, "no ewc_scope"), ({"ewc": -1.0}, "lambda"),
         ({"pmr_teacher": "old"}, "pmr_teacher"), ({"model": {"codebook_sizes": [4]}}, "codebook_sizes"),
+        ({"model": {"num_expert": 2}}, "model: unknown key 'num_expert'.*num_experts"),
+        ({"model": {"dropout": "none"}}, "model: .*dropout"), ({"frozen": ["txt"]}, "frozen: .*'txt'"),
+        ({"recurrent": ["words"]}, "recurrent: .*'words'"), ({"image_branch": "vidio"}, "image_branch: .*'vidio'"),
+        ({"stages": [replace(stage, rows=4)]}, "rows: the first stage adds no codes"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             replace(recipe, **changes)
@@ -63,8 +74,13 @@ def test_a_recipe_says_where_it_is_not_the_printed_method() -> None:
     world = read_config(CometRecipe, "comet", "world")
     (told,) = world.departures
     assert "frozen snapshot" in told and "encoder too" in told and "replay weighs 0.3" in told and "vCLUB" in told
-    printed = replace(world, pmr_teacher="live", ewc_scope="adapter", objective=CometSettings())
+    printed = replace(world, pmr_teacher="live", ewc_scope="adapter", objective=CometSettings(replay=1.0))
     assert printed.departures == []
+    (told,) = replace(printed, ewc=0.0, rows=0, model={"num_experts": 2}, new_code_weight=0.5).departures
+    for part in ("no EWC", "does not grow", "2 experts", "new codes weigh 0.5"):
+        assert part in told
+    (told,) = replace(printed, objective=CometSettings(code=2.0, replay=0.0)).departures
+    assert told == "Not as printed: there is no replay; code weighs 2."
     alone = replace(world, comet=False)
     assert alone.departures == ["Not as printed: no information is kept apart by vCLUB."]
     assert read_config(CometRecipe, "comet", "paper").departures == []

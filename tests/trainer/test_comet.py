@@ -13,7 +13,7 @@ from torch import Tensor
 
 from polysense.continual import OnlineEwc
 from polysense.continual.codebook_stage import ewc_pattern
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, FeatureShapeError
 from polysense.losses import code_distribution, commitment, cross_modal_code, gate_balance, info_nce, step_error
 from polysense.nn.alignment import same_step
 from polysense.trainer import Hooks, LoopConfig, LoopState, StatefulObjective, train
@@ -227,6 +227,13 @@ def test_what_cannot_train_is_refused(change: dict[str, Any], what: str) -> None
     given = {"modalities": PAIR, "settings": CometSettings(information=0.0), **change}
     with pytest.raises(ConfigError, match=what):
         CometObjective(model, **given)
+
+
+def test_a_batch_that_misses_one_side_is_refused() -> None:
+    (batch, *_), lone = pairs().build(0), PAIR[0]
+    batch = replace(batch, features={lone: batch.features[lone]})
+    with pytest.raises(FeatureShapeError, match=f"{PAIR[1]}: the batch has {lone} alone"):
+        objective().losses(lone, batch)
 
 
 def test_a_mediator_outside_the_stage_is_refused() -> None:

@@ -139,6 +139,9 @@ def begin_stage(
 def _check_features(senses: Sequence[str], batch: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Refuse a sense whose first samples say nothing, before it is learned by heart."""
     for name in senses:
+        if name not in batch:
+            raise FeatureShapeError(f"the first batch has {', '.join(batch)} alone", where=name,
+                                    fix="Give samples of all senses of the pair.")  # fmt: skip
         sequence, mask = batch[name]["sequence"], batch[name].get("mask")
         steps = sequence.flatten(0, 1) if mask is None else sequence[mask]
         if not len(steps) or not steps.isfinite().all():

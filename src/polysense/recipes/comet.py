@@ -26,12 +26,13 @@ from polysense.continual import (
 )
 from polysense.data import Batch, Mixture
 from polysense.errors import CheckpointError, ConfigError
+from polysense.modality import registered_modalities
 from polysense.models.base import count_parameters
 from polysense.models.comet import CometModel
 from polysense.models.encoders.extraction import extractor_digest
 from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
-from polysense.recipes.comet_downstream import Downstream, score_codes
+from polysense.recipes.comet_downstream import Downstream, check_protocols, score_codes
 from polysense.recipes.config import import_modules, place, read_config, write_config
 from polysense.recipes.encoders import encoder_folder
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
@@ -81,6 +82,9 @@ class CometRun:
         self.recipe = replace(recipe, data=self._with_nets(recipe))
         self.pairs = PairStages(self.recipe.data)
         on_main(self._copy_spoken)
+        with place("evaluation"):
+            seen = self._seen(len(recipe.stages))
+            check_protocols(recipe.evaluation, {*recipe.data.extractors, *registered_modalities()}, seen, self.root)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(self.recipe, output))
 

@@ -10,6 +10,7 @@ from polysense.continual import EWC_SCOPES, CodebookStage, OnlineEwc
 from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, TEACHERS
 from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
+from polysense.models.comet.configuration_comet import CometConfig, check_options
 from polysense.recipes.comet_downstream import DownstreamSettings
 from polysense.recipes.config import place
 from polysense.recipes.feature_pairs import PairRecipe
@@ -19,7 +20,7 @@ from polysense.trainer.comet import CometSettings
 from polysense.trainer.comet_methods import CometMethod, comet_method
 
 _OWN = "own"
-_SWITCHED = {"modalities", "encoder_config", "codebook_sizes", "steps"}  # fields of the model that are no options
+_EXPERTS = CometConfig().num_experts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class CometStageSettings:
         pairs: names of data sets under `data: pairs`, all of the same senses.
         mediator: the known sense through which the codebook is reached; by default the first of the pair that is
             known.
-        rows: codes that it adds, if not as many as the recipe says.
+        rows: codes that it adds, if not as many as the recipe says; the first stage has `codes`.
         steps, epochs: how long; one of them, or the loop's if neither is given.
     """
 
@@ -60,18 +61,18 @@ class CometRecipe:
         protect: keep codes of earlier stages from restarts without COMET too, which always does: a control.
         method: "dcid", "cmcm" or "turn".
         comet: with COMET's adapter, its balance, replay, growth and EWC, or the method alone.
-        pmr_teacher: who chooses the codes of the pseudo-modality: "live" (as printed) or "frozen"; `None` goes without
-            replay.
+        pmr_teacher: who chooses the codes of the pseudo-modality: "live" (as printed) or "frozen" (recommended), or
+            `None`, without replay.
         new_code_weight: of steps of the pseudo-modality whose nearest code is a new one; e^-6.
         ewc: lambda of the penalty; 0 goes without.
-        ewc_scope: what EWC holds: "adapter" (as printed), "adapter+encoder" or "encoder", which is a control and the
-            only one that a method without COMET can have.
+        ewc_scope: what EWC holds: "adapter" (as printed), "adapter+encoder" (recommended), or "encoder", which is a
+            control and the only one that a method without COMET can have.
         fisher_batches: mini-batches that the importance of parameters is estimated on.
         image_branch: "own", or the sense whose encoders and decoder images use.
         recurrent: senses that begin with a bi-LSTM.
         frozen: senses whose parts stand still from their second stage on, as a control.
         model: further fields of `CometConfig`.
-        objective: weights of the losses.
+        objective: weights of the losses; what the method goes without stays out.
         evaluation: what the codes of each stage are scored on.
         features: the nets that make the sequences, trained before the first stage if they are not there; `None` where
             `data` names others.
@@ -91,8 +92,8 @@ class CometRecipe:
     comet: bool = True
     pmr_teacher: str | None = "frozen"
     new_code_weight: float = NEW_CODE_WEIGHT
-    ewc: float = 1.0
-    ewc_scope: str = "adapter"
+    ewc: float = 0.5
+    ewc_scope: str = "adapter+encoder"
     fisher_batches: int = 20
     image_branch: str = _OWN
     recurrent: Sequence[str] = (TEXT,)
@@ -118,9 +119,13 @@ class CometRecipe:
                 f"there are {len(self.stages)} stages, {self.codes} codes and {self.fisher_batches} fisher_batches",
                 fix="Give at least one of each.",
             )  # fmt: skip
-        if given := sorted(_SWITCHED & set(self.model)):
-            raise ConfigError(f"{given[0]} is not decided by model", where="model",
-                              fix="Use data, codes and rows of the recipe.")  # fmt: skip
+        check_options(self.model, where="model")
+        branches = [] if self.image_branch == _OWN else [self.image_branch]
+        senses = {*self.data.extractors, TEXT}
+        for where, named in (("frozen", self.frozen), ("recurrent", self.recurrent), ("image_branch", branches)):
+            if unknown := [name for name in named if name not in senses]:
+                raise ConfigError(f"nothing extracts {unknown[0]!r}", where=where,
+                                  fix=f"Senses of the recipe are {', '.join(sorted(senses))}.")  # fmt: skip
         self.codebook_stages  # noqa: B018  # an impossible order is refused as the config is read
 
     @property
@@ -148,6 +153,8 @@ class CometRecipe:
         found: list[CodebookStage] = []
         for number, settings in enumerate(self.stages, start=1):
             with place(f"stages: {settings.name or number}"):
+                if number == 1 and settings.rows is not None:
+                    raise ConfigError("the first stage adds no codes to others", where="rows", fix="Give codes.")
                 rows = self.rows if settings.rows is None else settings.rows
                 grows = self.comet and number > 1
                 stage = CodebookStage(
@@ -163,16 +170,31 @@ class CometRecipe:
     @property
     def departures(self) -> list[str]:
         """Where the recipe is not the method as it is printed, in sentences; for the model card."""
+        usual, own = CometSettings(), self.objective_settings
         comet = {
             "a frozen snapshot of the last stage's mediator chooses the codes of the pseudo-modality":
                 self.pmr_teacher == "frozen",
+            "there is no replay": self.pmr_teacher is None or not own.replay,
+            f"replay weighs {own.replay:g}": self.pmr_teacher is not None and own.replay not in (0, 1),
+            f"new codes weigh {self.new_code_weight:g}": self.new_code_weight != NEW_CODE_WEIGHT,
+            "there is no EWC": not self.ewc,
             "EWC holds the mediator's encoder too": self.ewc_scope == "adapter+encoder" and self.ewc > 0,
-            f"replay weighs {self.objective.replay:g}": self.pmr_teacher is not None and self.objective.replay != 1,
+            "the codebook does not grow": len(self.stages) > 1 and not any(each.rows for each in self.codebook_stages),
+            f"there are {self._experts} experts": self._experts != _EXPERTS,
+            "gates are not balanced": not own.gate,
         }  # fmt: skip
         found = [words for words, departs in comet.items() if self.comet and departs]
-        if self.method == "dcid" and not self.objective.information:
-            found.append("no information is kept apart by vCLUB")
+        if self.method == "dcid":
+            if not own.information:
+                found.append("no information is kept apart by vCLUB")
+            for name in ("reconstruction", "commitment", "contrast", "code"):
+                if (weight := getattr(own, name)) != getattr(usual, name):
+                    found.append(f"{name} weighs {weight:g}")
         return [f"Not as printed: {'; '.join(found)}."] if found else []
+
+    @property
+    def _experts(self) -> int:
+        return int(self.model.get("num_experts", _EXPERTS))
 
     def held(self, number: int) -> str:
         """The mediator that EWC holds at the end of stage `number`: that of the next stage, if this one trains it."""

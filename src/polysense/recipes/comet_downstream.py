@@ -6,13 +6,13 @@ protocols score any model, and raw features as a bound.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polysense.data import SampleDataset, Subset
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import CodeActivation, code_activation, code_counts, perplexity
 from polysense.recipes.code_retrieval import TEXT, RetrievalSettings, retrieval_results
 from polysense.recipes.code_transfer import TransferSettings, transfer_results
@@ -69,6 +69,31 @@ class Downstream:
         """What `metrics.json` holds."""
         record = metrics_record(self.results, seed)
         return record if self.activation is None else {**record, "codes": activation_record(self.activation)}
+
+
+def check_protocols(settings: DownstreamSettings, known: Collection[str], seen: Collection[str], root: Path) -> None:
+    """Refuse protocols that cannot be scored, before anything is trained that they are to score.
+
+    Args:
+        known: senses that there may be.
+        seen: those that a model will have; what needs others is not opened.
+        root: folder that the data sets are relative to.
+
+    Raises:
+        ConfigError: naming the protocol, for senses that nobody knows and data sets that cannot be opened.
+    """
+    wanted = {f"transfer: {name}": (each.senses, [each.train, *each.tests.values()])
+              for name, each in settings.transfer.items()}  # fmt: skip
+    wanted |= {f"retrieval: {name}": (each.senses, [each.data]) for name, each in settings.retrieval.items()}
+    if settings.activation is not None:
+        wanted["activation"] = settings.activation.senses, [settings.activation.data]
+    for where, (senses, data) in wanted.items():
+        with place(where):
+            if unknown := sorted(set(senses) - set(known)):
+                raise UnknownModalityError(unknown[0], sorted(known), where="senses")
+            if set(senses) <= set(seen):
+                for each in data:
+                    each.open(root)
 
 
 def score_codes(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from polysense.continual import OnlineEwc, batch_fisher, normalised
 from polysense.continual.pseudo_modality import PseudoModality
 from polysense.data.rng import keyed_int
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, FeatureShapeError
 from polysense.losses import (
     code_distribution,
     commitment,
@@ -51,12 +51,13 @@ Sequences = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class CometSettings:
-    """Weights of the terms, all 1 in CMG's release (`code`: 0.5), and what belongs to single terms.
+    """Weights of the terms, all 1 in CMG's release (`code`: 0.5) and in COMET, and what belongs to single terms.
 
     Attributes:
         reconstruction, commitment, information, gate: weights; terms of weight zero are not computed.
         contrast: Cross-CPC between the senses.
-        replay: Cross-CPC between the senses and the pseudo-modality, where a stage has one.
+        replay: Cross-CPC between the senses and the pseudo-modality, where a stage has one; with its full weight a
+            frozen teacher leaves new pairs little room.
         code: code matching (L_cmcm), per pair of senses.
         sequence: InfoNCE of whole sequences (the baselines CMCM and TURN).
         beta: of the commitment terms.
@@ -66,14 +67,15 @@ class CometSettings:
         scale: factor on the cosines of `sequence`.
         inner_steps, inner_learning_rate: vCLUB's own optimisation in every step. With a single inner step and a weight
             of 0.1 a model was seen to collapse; five are CMG's.
-        masked: leave padding out. Otherwise padded steps count like any other, as in CMG's release.
+        masked: leave padding out (vCLUB meets it as zeros). Otherwise padded steps count like any other, as in CMG's
+            release.
         seed: keys the draws of the objective.
     """
 
     reconstruction: float = 1.0
     commitment: float = 1.0
     contrast: float = 1.0
-    replay: float = 1.0
+    replay: float = 0.3
     code: float = 0.5
     information: float = 1.0
     gate: float = 1.0
@@ -199,7 +201,10 @@ class CometObjective:
         return {**found, **self._predictive(out, features), **diagnostics}
 
     def inputs(self, batch: Any) -> tuple[Sequences, Sequences | None]:
-        """Sequences and masks of the stage's senses."""
+        """Sequences and masks of the stage's senses. Raises `FeatureShapeError` if a side is missing."""
+        if missing := [name for name in self.senses if name not in batch.features]:
+            raise FeatureShapeError(f"the batch has {', '.join(batch.features)} alone", where=missing[0],
+                                    fix="Give samples of all senses of the stage.")  # fmt: skip
         features = {name: batch.features[name]["sequence"] for name in self.senses}
         masks = {name: batch.features[name]["mask"] for name in self.senses if "mask" in batch.features[name]}
         return features, masks if self.settings.masked else None

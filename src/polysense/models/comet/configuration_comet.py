@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.nested import check_limits, nested_config, nested_values
 from polysense.nn.codebook import CodebookOptions
-from polysense.safety import check_config
+from polysense.safety import check_config, check_keys
 
 _MAX_SENSES = 64
 _MAX_CODES = 1_000_000
@@ -197,4 +198,25 @@ class CometConfig(PreTrainedConfig):
         return values
 
 
-__all__ = ["CometConfig", "CometSense"]
+_DECIDED_ELSEWHERE = {"model_type", "modalities", "encoder_config", "codebook_sizes", "steps"}
+OPTIONS = tuple(sorted(set(CometConfig.__annotations__) - _DECIDED_ELSEWHERE))
+"""What one chooses about a model of given senses and codes."""
+
+
+def check_options(options: Mapping[str, Any], *, where: str) -> None:
+    """Refuse values of `OPTIONS` that no model could have.
+
+    Args:
+        where: where they stand, for messages.
+
+    Raises:
+        ConfigError: an unknown, mistyped or unusable option.
+    """
+    check_keys(options, OPTIONS, where)
+    try:
+        CometConfig(**options)
+    except StrictDataclassError as error:
+        raise ConfigError(" ".join(str(error).split()), where=where, fix="Correct the value.") from error
+
+
+__all__ = ["OPTIONS", "CometConfig", "CometSense", "check_options"]
