@@ -76,4 +76,4 @@ def test_the_card_tells_of_codebook_use_and_transfer(stage: Path) -> None:
     assert "12 codes.\n" in card and "| 1 | 8 |\n| 2 | 4 |" in card
     assert "localisation video to audio" in card and "one discrete codebook that 3 senses share" in card
     assert "| sense | codes used, in percent | perplexity |" in card
-    assert 'reader.codes("audio", "sound.flac").indices' in card
+    assert 'reader.timeline("audio", "sound.flac")' in card

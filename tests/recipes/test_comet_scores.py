@@ -6,6 +6,7 @@ import pytest
 
 from polysense.recipes.cells import Cell
 from polysense.recipes.comet_config import CometRecipe
+from polysense.recipes.comet_downstream import DownstreamSettings
 from polysense.recipes.comet_scores import (
     COLUMNS,
     MEASURES,
@@ -22,7 +23,6 @@ from polysense.recipes.comet_scores import (
     stage_scores,
     transfer_columns,
 )
-from polysense.recipes.comet_segmentation import SegmentationSettings
 from polysense.recipes.comet_variants import FIRST
 from polysense.recipes.config import read_config
 from tests.recipes.comet_cells import cells, raw, run, stage
@@ -45,7 +45,7 @@ def test_every_figure_is_one_that_the_shipped_evaluation_makes() -> None:
     tests = {(each.task, data) for each in evaluation.transfer.values() for data in each.tests}
     assert {(task, data) for task, data, _ in TRANSFERS.values()} <= tests
     assert {name.split(" | ")[1] for name in mask_columns()} == set(
-        read_config(SegmentationSettings, "comet", "segmentation-world").tests
+        read_config(DownstreamSettings, "comet", "segmentation-world").segmentation["stills"].tests
     )
 
 

@@ -11,7 +11,6 @@ import torch
 from polysense.data import SampleDataset
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.comet_downstream import DownstreamSettings, score_codes
-from polysense.recipes.comet_segmentation import SegmentationSettings, segmentation_results
 from polysense.recipes.config import read_config
 from polysense.world import WorldConfig, build_world
 from tests.training.comet_samples import write_downstream
@@ -77,13 +76,16 @@ def test_the_worlds_protocols_run_on_its_manifests(world: Path) -> None:
     assert found.activation is not None
 
 
-def test_films_are_segmented_frame_by_frame(world: Path) -> None:
+def test_films_are_segmented_frame_by_frame_once_speech_is_known(world: Path) -> None:
     few = [
-        "train=[{manifest: manifests/clips-train.jsonl}, {manifest: manifests/stills-train.jsonl, limit: 2}]",
-        "tests={clips: {manifest: manifests/clips-test.jsonl}}", "head.epochs=1",
-    ]  # fmt: skip
-    settings = read_config(SegmentationSettings, "comet", "segmentation-world", few)
-    _, results = segmentation_results(settings, NumberedEncoder(), world)
+        "segmentation.stills.train=[{manifest: manifests/clips-train.jsonl}, "
+        "{manifest: manifests/stills-train.jsonl, limit: 2}]",
+        "segmentation.stills.tests={clips: {manifest: manifests/clips-test.jsonl}}",
+        "segmentation.stills.head.epochs=1",
+    ]
+    settings = read_config(DownstreamSettings, "comet", "segmentation-world", few)
+    assert not score_codes(settings, NumberedEncoder(), ["text", "video"], world, size=16).results
+    results = score_codes(settings, NumberedEncoder(), ["text", "speech"], world, size=16).results
     assert {(each.task, each.metric) for each in results} == {
         ("segmentation text to text", metric) for metric in ("J", "F", "J&F")
     }  # fmt: skip

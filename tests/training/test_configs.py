@@ -15,7 +15,6 @@ from polysense.recipes import anchors, unialign
 from polysense.recipes.anchors import AnchorRecipe
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.comet_downstream import DownstreamSettings
-from polysense.recipes.comet_segmentation import SegmentationSettings
 from polysense.recipes.config import read_config, recipe_folder
 from polysense.recipes.feature_pairs import PairRecipe
 from polysense.recipes.features import FeatureRecipe
@@ -38,7 +37,7 @@ CONFIGS: dict[str, type] = {
     "comet/world-unialign.yaml": CometRecipe,
     "comet/downstream-paper.yaml": DownstreamSettings,
     "comet/downstream-world.yaml": DownstreamSettings,
-    "comet/segmentation-world.yaml": SegmentationSettings,
+    "comet/segmentation-world.yaml": DownstreamSettings,
     "comet/features.yaml": FeatureRecipe,
     "comet/pairs.yaml": PairRecipe,
     "comet/pairs-paper.yaml": PairRecipe,

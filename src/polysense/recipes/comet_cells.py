@@ -14,7 +14,7 @@ from polysense.recipes.code_transfer import own_results
 from polysense.recipes.comet import CometRun
 from polysense.recipes.comet_codes import CometReader, SequenceReader
 from polysense.recipes.comet_config import CometRecipe
-from polysense.recipes.comet_segmentation import SegmentationSettings, segmentation_results
+from polysense.recipes.comet_downstream import DownstreamSettings, score_codes
 from polysense.recipes.comet_variants import ORDERS, SPOKEN, recipe_of
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.evaluation import Result
@@ -27,7 +27,6 @@ RAW = "raw"
 """Method of the cell that extracts all sequences and trains heads on them as they are: the bound without codes.
 
 Its order is that of another config or world, or none for all orders of the report's own."""
-SPEECH = "speech"
 _SPEECH_PAIR = "speech-text"
 _SEGMENTATION = "segmentation-world"
 
@@ -135,10 +134,8 @@ def trained(recipe: CometRecipe, folder: Path) -> list[Path]:
 def segmented(stage: Path, root: Path, seed: int) -> dict[str, Any]:
     """What a head that learned masks from text does when it is asked by speech, once the stage knows that."""
     reader = CometReader.from_pretrained(stage)
-    if SPEECH not in reader.modalities:
-        return {}
-    settings = read_config(SegmentationSettings, "comet", _SEGMENTATION)
-    return figures(segmentation_results(settings, reader, root, seed=seed)[1])
+    settings = replace(read_config(DownstreamSettings, "comet", _SEGMENTATION), seed=seed)
+    return figures(score_codes(settings, reader, reader.modalities, root, size=reader.size).results)
 
 
 def raw_bounds(base: CometRecipe, orders: Sequence[Sequence[str]]) -> dict[str, Any]:

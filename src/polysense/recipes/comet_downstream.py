@@ -1,4 +1,4 @@
-"""What a codebook is good for, with its encoder frozen: transfer between senses, retrieval, and shared codes.
+"""What a codebook is good for, with its encoder frozen: transfer, retrieval, segmentation, and shared codes.
 
 The model stays outside: everything here takes a callable that gives code sequences (`CodeEncoder`), so that the same
 protocols score any model, and raw features as a bound.
@@ -17,6 +17,7 @@ from polysense.metrics import CodeActivation, code_activation, code_counts, perp
 from polysense.recipes.code_retrieval import TEXT, RetrievalSettings, retrieval_results
 from polysense.recipes.code_transfer import TransferSettings, transfer_results
 from polysense.recipes.codes import CodeEncoder, Sentences, encoded
+from polysense.recipes.comet_segmentation import SegmentationSettings, segmentation_results
 from polysense.recipes.config import place
 from polysense.recipes.evaluation import Result, metrics_record
 from polysense.recipes.sources import DatasetSettings
@@ -42,13 +43,14 @@ class DownstreamSettings:
     """Everything that a stage's codes are scored on; what needs a sense that the model lacks waits for its stage.
 
     Attributes:
-        transfer, retrieval: name to protocol.
+        transfer, retrieval, segmentation: name to protocol.
         activation: of the codes, or `None`.
         seed: of the heads.
     """
 
     transfer: Mapping[str, TransferSettings] = field(default_factory=dict)
     retrieval: Mapping[str, RetrievalSettings] = field(default_factory=dict)
+    segmentation: Mapping[str, SegmentationSettings] = field(default_factory=dict)
     activation: ActivationSettings | None = None
     seed: int = 0
 
@@ -85,6 +87,8 @@ def check_protocols(settings: DownstreamSettings, known: Collection[str], seen: 
     wanted = {f"transfer: {name}": (each.senses, [each.train, *each.tests.values()])
               for name, each in settings.transfer.items()}  # fmt: skip
     wanted |= {f"retrieval: {name}": (each.senses, [each.data]) for name, each in settings.retrieval.items()}
+    wanted |= {f"segmentation: {name}": ((TEXT, each.ask), [*each.train, *each.tests.values()])
+               for name, each in settings.segmentation.items()}  # fmt: skip
     if settings.activation is not None:
         wanted["activation"] = settings.activation.senses, [settings.activation.data]
     for where, (senses, data) in wanted.items():
@@ -119,6 +123,10 @@ def score_codes(
         if set(retrieval.senses) <= set(senses):
             with place(f"retrieval: {name}"):
                 results += retrieval_results(name, retrieval, encode, root)
+    for name, segmentation in settings.segmentation.items():
+        if {TEXT, segmentation.ask} <= set(senses):
+            with place(f"segmentation: {name}"):
+                results += segmentation_results(segmentation, encode, root, seed=settings.seed)[1]
     activation = None
     if settings.activation is not None and set(settings.activation.senses) <= set(senses):
         with place("activation"):
