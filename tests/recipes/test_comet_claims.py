@@ -49,7 +49,8 @@ def test_claims_by_hand() -> None:
         f"CO11 (most, {PRINTED})": 0.05 - 0.03, f"CO16 (rises, {PRINTED})": 0.26 - 0.2,
         f"CO16 (falls, {PRINTED})": 0.26 - 0.24, f"CO17 (shared, {PRINTED})": 0.0, f"CO17 (none, {FROZEN})": 0.0,
         f"aim (retention, {FROZEN})": 1 - 0.85, f"aim (plasticity, A-T, {FROZEN})": 0.4 / 0.1 - 0.85,
-        f"aim (plasticity, I-T, {PRINTED})": 0.16 / 0.1 - 0.85, f"aim (dead codes, {FROZEN})": 0.03,
+        f"aim (plasticity, I-T, {PRINTED})": 0.16 / 0.1 - 0.85, f"aim (dead codes, stage 2, {FROZEN})": 0.03,
+        f"aim (dead codes, stage 3, {FROZEN})": 0.03,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     verdicts = {name: judged(cells(VALUES))[name]["verdict"] for name in expected}

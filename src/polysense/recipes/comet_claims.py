@@ -206,16 +206,19 @@ def _aims(setting: str) -> dict[str, ScoreClaim]:
             methods=("dcid", method), needs=(pair,), above=pair,
         )  # fmt: skip
 
+    def alive(stage: int) -> ScoreClaim:
+        return ScoreClaim(
+            measure=f"{DEAD} minus the share of codes that no sense chooses once, after stage {stage}",
+            value=lambda seed: DEAD - seed.at("dead codes", method, FIRST, stage), methods=(method,),
+            needs=("dead codes",),
+        )  # fmt: skip
+
     return {
         "aim (retention)": ScoreClaim(
             measure=f"share of the first stage's video-text retrieval, above chance, after stage 3, minus {KEPT}",
             value=lambda seed: seed.kept("V-T", method, FIRST) - KEPT, methods=(method,), needs=("V-T",),
         ),
-        "aim (dead codes)": ScoreClaim(
-            measure=f"{DEAD} minus the share of codes that no sense chooses once, after stage 2",
-            value=lambda seed: DEAD - seed.at("dead codes", method, FIRST, 2), methods=(method,),
-            needs=("dead codes",),
-        ),
+        "aim (dead codes, stage 2)": alive(2), "aim (dead codes, stage 3)": alive(3),
         "aim (plasticity, A-T)": learned("A-T"), "aim (plasticity, I-T)": learned("I-T"),
     }  # fmt: skip
 
