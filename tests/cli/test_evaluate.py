@@ -82,6 +82,19 @@ def test_answers_are_judged_as_the_options_say(monkeypatch: pytest.MonkeyPatch, 
     assert recipe.call_args.kwargs["settings"] == settings
 
 
+def test_too_little_judged_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    kind.return_value, out = "mera", tmp_path / "o.json"
+    recipe = stand_in(monkeypatch, "polysense.recipes.mera_evaluation.run")
+    for complete, code in ((True, 0), (False, 1)):
+        judgements = {"a": {"complete": True}, "b": {"complete": complete}}
+        recipe.return_value = metrics_record(result(), judgements=judgements)
+        assert main(["evaluate", "x", "--manifest", "a.jsonl", "--judge", "m", "--output", str(out)]) == code
+        shown = capsys.readouterr().out
+        assert "61.3" in shown and shown.endswith(f"{out}\n")
+
+
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
