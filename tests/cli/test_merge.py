@@ -109,6 +109,18 @@ def test_of_mera_checkpoints_the_language_model_is_merged_and_every_sense_is_kep
     assert "depth" in MeraProcessor.from_pretrained(tmp_path / "out").modalities
 
 
+def test_mera_checkpoints_in_the_wrong_order_or_of_two_chains_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"first": (), "depth": ("depth",), "audio": ("audio",)}
+    folders = {name: str(write_mera(tmp_path / name, *senses)) for name, senses in names.items()}
+    for before, after in (("depth", "first"), ("depth", "audio"), ("audio", "depth")):
+        assert main(["merge", folders[before], folders[after], "-o", str(tmp_path / "out")]) == 1
+        captured = capsys.readouterr()
+        assert f"{folders[after]}: the last model, whose config the result has, lacks" in captured.err
+        assert not (tmp_path / "out").exists()
+
+
 def test_adapters_are_merged_exactly_into_the_bare_language_model(stages: Path, tmp_path: Path) -> None:
     adapters = [str(stages / "adapters" / f"stage-{stage}") for stage in (1, 2)]
     assert main(["merge", str(stages / "llm"), *adapters, "-o", str(tmp_path / "out")]) == 0
