@@ -40,8 +40,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--composed", default=[], action="append", type=_senses, metavar="A+B",
                         help="retrieve text by these senses together (audio+video); may be repeated")  # fmt: skip
     parser.add_argument("--protocols", metavar="CONFIG", help="COMET: a YAML file or a shipped config of protocols")
-    parser.add_argument("--data-root", type=Path, default=Path(), metavar="DIR",
-                        help="folder of the protocols' data sets (default: here)")  # fmt: skip
+    parser.add_argument("--data-root", type=Path, metavar="DIR",
+                        help="COMET: folder of the protocols' data sets (default: here)")  # fmt: skip
     parser.add_argument("--judge", metavar="MODEL",
                         help="MERA: a chat model that says which answers are right; its key is taken from "
                              "OPENAI_API_KEY (default: compare normalised texts)")  # fmt: skip
@@ -101,6 +101,9 @@ def _unialign(arguments: argparse.Namespace) -> dict[str, Any]:
 def _comet(arguments: argparse.Namespace) -> dict[str, Any]:
     from polysense.recipes import comet_evaluation
 
+    if arguments.data_root is not None and arguments.protocols is None:
+        raise ConfigError("the data sets of a manifest lie beside it", where="--data-root",
+                          fix="Leave it out, or give --protocols.")  # fmt: skip
     asked: dict[str, Any] = {"protocols": arguments.protocols, "root": arguments.data_root}
     return comet_evaluation.run(*_given(arguments), **asked, revision=arguments.revision)
 
@@ -123,6 +126,7 @@ _SYSTEMS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 _OPTIONS = {
     "composed": "unialign",
     "protocols": "comet",
+    "data_root": "comet",
     "judge": "mera",
     "judge_url": "mera",
     "tokenizer": "mera",
