@@ -40,6 +40,9 @@ class MeraRun:
     def __init__(self, recipe: MeraRecipe, output: Path, start: Start | None = None) -> None:
         self.recipe, self.output, self.root, self.start = recipe, output, Path(recipe.data_root), start
         self.learned = recipe.learning_method()
+        if start is None and not recipe.llm:
+            raise ConfigError("there is no language model to begin with", where="llm",
+                              fix="Name one, or a checkpoint to go on from (`polysense extend`).")  # fmt: skip
         for sense in recipe.stages:
             if sense not in recipe.senses or not recipe.named_sources([sense]):
                 raise ConfigError("a stage needs its sense's settings and a data set", where=f"stages: {sense}",
