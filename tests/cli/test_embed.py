@@ -114,6 +114,17 @@ def test_a_sense_that_the_model_lacks_is_named(model: Path, media: Path, capsys:
     assert "unknown modality 'point_cloud'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("kind", "command"), [("mera", "`polysense chat`"), ("comet", "`polysense codes`")])
+def test_a_model_without_a_space_of_its_own_names_its_command(
+    kind: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    stand_in(monkeypatch, "polysense.cli.embed.fetched", tmp_path)
+    assert main(["embed", "--text", "a red cube", "--model", "me/x"]) == 1
+    told = capsys.readouterr().err
+    assert f"me/x: a model of type {kind!r} makes no vectors of one space" in told and command in told
+
+
 def test_an_unsafe_folder_is_refused(
     model: Path, media: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

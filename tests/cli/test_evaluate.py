@@ -51,6 +51,8 @@ def test_codes_are_scored_by_protocols_or_on_manifests(
     assert main(words) == 0
     asked = {"protocols": "downstream-world", "root": Path("world"), "revision": None}
     recipe.assert_called_once_with("x", [], None, [], **asked)
+    assert main(["evaluate", "x", "--manifest", "a.jsonl", "--data-root", "world"]) == 1
+    assert "--data-root: the data sets of a manifest lie beside it" in capsys.readouterr().err
     assert main([*words, "--composed", "audio+video"]) == 1
     assert "--composed: this option is for checkpoints of unialign" in capsys.readouterr().err
 
@@ -82,11 +84,26 @@ def test_answers_are_judged_as_the_options_say(monkeypatch: pytest.MonkeyPatch, 
     assert recipe.call_args.kwargs["settings"] == settings
 
 
+def test_too_little_judged_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: Any
+) -> None:
+    kind.return_value, out = "mera", tmp_path / "o.json"
+    recipe = stand_in(monkeypatch, "polysense.recipes.mera_evaluation.run")
+    for complete, code in ((True, 0), (False, 1)):
+        judgements = {"a": {"complete": True}, "b": {"complete": complete}}
+        recipe.return_value = metrics_record(result(), judgements=judgements)
+        assert main(["evaluate", "x", "--manifest", "a.jsonl", "--judge", "m", "--output", str(out)]) == code
+        shown = capsys.readouterr().out
+        assert "61.3" in shown and shown.endswith(f"{out}\n")
+
+
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
         ("unialign", ["--judge", "m"], "--judge: this option is for checkpoints of mera"),
         ("comet", ["--limit", "3"], "--limit: this option is for checkpoints of mera"),
+        ("mera", ["--data-root", "world"], "--data-root: this option is for checkpoints of comet"),
+        ("unialign", ["--data-root", "."], "--data-root: this option is for checkpoints of comet"),
         ("mera", ["--protocols", "world"], "--protocols: this option is for checkpoints of comet"),
         ("mera", ["--judge-url", "http://localhost/v1"], "--judge-url: there is no model to ask there"),
         ("llama", [], "x: a model of type 'llama' cannot be scored"),

@@ -25,3 +25,8 @@ def test_a_checkpoint_is_fetched_at_its_revision(monkeypatch: pytest.MonkeyPatch
     local = stand_in(monkeypatch, "polysense.models.base.local_folder", Path("here"))
     assert fetched("me/x", "stage-2") == Path("here")
     local.assert_called_once_with("me/x", {"revision": "stage-2"})
+
+
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--revision: .* is a folder here, which has no revisions"):
+        fetched(tmp_path, "stage-2")

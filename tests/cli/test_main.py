@@ -100,7 +100,7 @@ def test_an_error_of_the_library_ends_with_1_and_its_message_without_a_traceback
 ) -> None:
     assert main(["card", str(tmp_path / "nowhere")]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("polysense: ") and "stage.json: the file is missing" in captured.err
+    assert captured.err.startswith("polysense: ") and "nowhere: there is no such folder" in captured.err
     assert "Traceback" not in captured.err and captured.out == ""
 
 

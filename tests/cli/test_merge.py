@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from polysense.cli import main
 from polysense.continual.stage_adapter import (
+    RECORD,
     AdapterSettings,
     add_adapter,
     merge_adapter,
@@ -109,6 +111,18 @@ def test_of_mera_checkpoints_the_language_model_is_merged_and_every_sense_is_kep
     assert "depth" in MeraProcessor.from_pretrained(tmp_path / "out").modalities
 
 
+def test_mera_checkpoints_in_the_wrong_order_or_of_two_chains_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"first": (), "depth": ("depth",), "audio": ("audio",)}
+    folders = {name: str(write_mera(tmp_path / name, *senses)) for name, senses in names.items()}
+    for before, after in (("depth", "first"), ("depth", "audio"), ("audio", "depth")):
+        assert main(["merge", folders[before], folders[after], "-o", str(tmp_path / "out")]) == 1
+        captured = capsys.readouterr()
+        assert f"{folders[after]}: the last model, whose config the result has, lacks" in captured.err
+        assert not (tmp_path / "out").exists()
+
+
 def test_adapters_are_merged_exactly_into_the_bare_language_model(stages: Path, tmp_path: Path) -> None:
     adapters = [str(stages / "adapters" / f"stage-{stage}") for stage in (1, 2)]
     assert main(["merge", str(stages / "llm"), *adapters, "-o", str(tmp_path / "out")]) == 0
@@ -126,6 +140,36 @@ def test_adapters_know_their_stages_in_whatever_order_they_come(stages: Path, tm
     there, back = weights(tmp_path / "there"), weights(tmp_path / "back")
     for key in there:
         torch.testing.assert_close(there[key], back[key], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("coefficient", [1.0, 0.3])
+def test_a_stages_adapter_counts_what_it_does_when_it_is_exported(
+    coefficient: float, stages: Path, tmp_path: Path
+) -> None:
+    stage = shutil.copytree(stages, tmp_path / "stage", ignore=shutil.ignore_patterns("MANIFEST.json"))
+    adapters = [stage / "adapters" / f"stage-{number}" for number in (1, 2)]
+    record = json.loads((adapters[1] / RECORD).read_text())
+    (adapters[1] / RECORD).write_text(json.dumps({**record, "coefficient": coefficient}))
+    llm = str(stages / "llm")
+    assert main(["merge", llm, *map(str, adapters), "-o", str(tmp_path / "merged")]) == 0
+    assert main(["export", str(stage), "-o", str(tmp_path / "one")]) == 0
+    assert main(["merge", llm, str(tmp_path / "one"), "-o", str(tmp_path / "exported"), "--stage", "1"]) == 0
+    merged, exported = weights(tmp_path / "merged"), weights(tmp_path / "exported")
+    for key, weight in merged.items():
+        torch.testing.assert_close(weight, exported[key], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("change", [{"coefficient": None}, {"whole": False}])
+def test_an_adapter_that_does_not_tell_all_is_not_merged_as_its_stage_did(
+    change: dict[str, Any], stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = shutil.copytree(stages / "adapters" / "stage-1", tmp_path / "adapter")
+    record = json.loads((adapter / RECORD).read_text())
+    (adapter / RECORD).write_text(json.dumps({**record, **change}))
+    words = ["merge", str(stages / "llm"), str(adapter), "-o", str(tmp_path / "out")]
+    assert main(words) == 1 and "by more than a multiple of its adapter" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--method", "running_average"]) == 0
 
 
 def test_the_stage_of_an_adapter_may_be_said(stages: Path, tmp_path: Path) -> None:

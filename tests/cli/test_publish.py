@@ -11,6 +11,7 @@ import pytest
 from polysense.cli import main
 from tests.cli.stand_ins import stand_in
 from tests.hub.stages import stage_record
+from tests.models.mera.saved import write_mera
 from tests.report.runs import write_run
 
 
@@ -32,6 +33,16 @@ def test_push_publishes_a_stage_or_a_whole_run(
 def test_push_refuses_one_tag_for_many_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(write_run(tmp_path)), "me/x", "--tag", "v1"]) == 1
     assert "one tag cannot name them all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["push", "{}", "me/x"], ["card", "{}"]])
+def test_a_model_that_is_no_stage_is_told_what_to_do(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mera(tmp_path)
+    assert main([word.format(tmp_path) for word in words]) == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path}: this is no folder of a stage, which has a stage.json. Give one that a recipe wrote" in told
 
 
 def test_the_card_goes_to_a_file_or_to_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

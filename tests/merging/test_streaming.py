@@ -127,6 +127,18 @@ def test_shared_modules_are_merged_and_the_senses_stand_side_by_side(tmp_path: P
     assert expected["connectors.image"].equal(previous["connectors.image"])
 
 
+@pytest.mark.parametrize(("shape", "state"), [(None, "lacks connectors.audio of"), ((5,), "another shape")])
+def test_a_config_that_would_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, shape: tuple[int, ...] | None, state: str
+) -> None:
+    previous = save(tmp_path / "previous", model() | {"connectors.audio": torch.randn(4)})
+    current = save(tmp_path / "current", model() | ({} if shape is None else {"connectors.audio": torch.randn(shape)}))
+    (current / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"current: the last model.* {state}.* order of their stages"):
+        merge_folders([previous, current], tmp_path / "merged", stage=2, shared=["llm"])
+    assert not (tmp_path / "merged").exists()
+
+
 def test_a_model_keeps_its_config_and_tokenizer_and_more_can_be_added(
     tmp_path: Path, models: dict[str, State]
 ) -> None:

@@ -126,6 +126,18 @@ def test_a_hub_snapshot_is_fetched_without_pickles_and_judged(folder: Path, monk
         local_folder("someone/model", {})
 
 
+def test_what_cannot_be_fetched_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr("polysense.models.base.snapshot_download", fail)
+    with pytest.raises(CheckpointError, match=r"^me/x: the model cannot be loaded \(OSError: no network\)"):
+        local_folder("me/x", {})
+    for name in ("/no/where", "./here", "a/b/c"):
+        with pytest.raises(CheckpointError, match=f"^{name}: there is no such folder"):
+            local_folder(name, {})
+
+
 # ---- models of transformers' own --------------------------------------------------------------------------------
 
 

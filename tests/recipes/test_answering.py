@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from polysense.data import Manifest
 from polysense.data.conversations import Conversations
 from polysense.errors import ConfigError
 from polysense.metrics.judging import Answer, Judgement, NormalisedMatchJudge, Verdict
-from polysense.models.mera import MeraProcessor
+from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.recipes.answering import (
     AnswerEvaluator,
     AnsweringSettings,
@@ -28,6 +29,21 @@ from tests.recipes.fixtures import Parts
 
 def said(prompt: str, right: Sequence[str], prediction: str, task: Any = "question") -> Said:
     return Said("stills", "a", "image", task, prompt, tuple(right), prediction)
+
+
+def mera() -> tuple[MeraForConditionalGeneration, MeraProcessor]:
+    model = tiny_mera()
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return model, MeraProcessor.from_model(model, tiny_tokenizer(), pictures)
+
+
+def stills(parts: Parts) -> Manifest:
+    return Manifest(parts.world / "manifests" / "stills-test.jsonl", root=parts.world)
+
+
+def silent(answers: Sequence[Answer]) -> Judgement:
+    return Judgement(judge="some", verdicts=(None,) * len(answers),
+                     unjudged=dict.fromkeys(range(len(answers)), "connection failed"))  # fmt: skip
 
 
 def test_chance_of_answers_is_that_of_the_most_frequent_one() -> None:
@@ -56,6 +72,17 @@ def test_a_judgement_that_is_not_complete_gives_no_figure() -> None:
     assert answer_results(asked, Judgement(judge="some", verdicts=(None, None), min_coverage=0.0)) == []
 
 
+def test_a_judgement_that_is_not_complete_is_warned_of(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, processor = mera()
+    evaluator = AnswerEvaluator(model, processor, AnsweringSettings(limit=2, max_new_tokens=2), Conversations())
+    monkeypatch.setattr(evaluator, "judge", silent)
+    answers = evaluator.on([("stills", "image", stills(parts))])
+    assert {each.task for each in answers.results} == {"captioning"}
+    assert re.search(r"stills: incomplete.* 0 of \d+ answers .*coverage 0.0%.*: connection failed \(\d", caplog.text)
+
+
 def test_captions_are_scored_beside_those_of_other_samples() -> None:
     words = ("a small red cube", "one large blue ball", "the tiny green ring")
     asked = [said("describe it .", [text], text, "caption") for text in words]
@@ -77,12 +104,7 @@ def test_settings_are_positive() -> None:
 
 @pytest.fixture(scope="module")
 def asked(parts: Parts) -> Any:
-    model, pictures = (
-        tiny_mera(),
-        CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
-    )
-    processor = MeraProcessor.from_model(model, tiny_tokenizer(), pictures)
-    dataset = Manifest(parts.world / "manifests" / "stills-test.jsonl", root=parts.world)
+    (model, processor), dataset = mera(), stills(parts)
 
     def ask(size: int, **settings: Any) -> list[Said]:
         options = AnsweringSettings(batch_size=size, max_new_tokens=5, **settings)

@@ -17,7 +17,16 @@ import torch
 
 from polysense.errors import ConfigError
 from polysense.recipes import cells
-from polysense.recipes.cells import Cell, finished_cells, parts_name, read_cell, run_cells, settings_key, unit_name
+from polysense.recipes.cells import (
+    Cell,
+    Chosen,
+    finished_cells,
+    parts_name,
+    read_cell,
+    run_cells,
+    settings_key,
+    unit_name,
+)
 
 ONE, TWO, THREE = Cell("joint", 0), Cell("joint", 1), Cell("nce", 0)
 
@@ -49,6 +58,15 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
         return ThreadPoolExecutor(workers, initializer=initializer)
 
     monkeypatch.setattr(cells, "ProcessPoolExecutor", pool)
+
+
+def test_what_is_chosen_is_known() -> None:
+    chosen = Chosen(methods=["joint"], orders=["reverse"])
+    chosen.check(["joint", "nce"], ["reverse", "sequential"])
+    with pytest.raises(ConfigError, match=r"methods: there is no method 'joint'. Known: nce"):
+        chosen.check(["nce"], ["reverse"])
+    with pytest.raises(ConfigError, match=r"orders: there is no order 'reverse'. Known: none"):
+        chosen.check(["joint"])
 
 
 def test_cells_that_began_with_other_parts_lie_beside_one_another(tmp_path: Path, threads: None) -> None:

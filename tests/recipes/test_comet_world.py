@@ -153,6 +153,8 @@ def test_nothing_is_computed_on_a_world_that_the_check_refuses(made: Made, tmp_p
         comet_world.run(tmp_path, tmp_path / "runs", refuse)
     with pytest.raises(ConfigError, match=r"there is no method 'comet'.*dcid-comet"):
         comet_world.run(tmp_path, tmp_path / "runs", lambda found: None, only=Chosen(methods=["comet"]))
+    with pytest.raises(ConfigError, match=r"there is no order 'typo'.*fresh-101"):
+        comet_world.run(tmp_path, tmp_path / "runs", lambda found: None, only=Chosen(orders=["typo"]))
     assert not made.asked
 
 

@@ -39,7 +39,7 @@ def overrides(parts: Parts, sense: str, *replayed: str, encoder: str | Path = "i
               for key in ("batch_size=4", "steps=2", "epochs=null")]  # fmt: skip
     return [
         f"data_root={parts.world}", "world.size=tiny", "world.difficulty=standard",
-        f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=unused",
+        f"senses={{{sense}: {{encoder: {encoder}}}}}", "llm=''",
         f"sources={{{', '.join(data)}}}", f"evaluation.tests={{{', '.join(tests)}}}", f"stages=[{sense}]",
         "adapter.rank=2", "adapter.alpha=4.0",
         "realign.replay=0.5", "loop.save_every=1", "loop.log_every=1", "loop.loader_workers=0", *phases,

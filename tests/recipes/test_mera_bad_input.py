@@ -63,6 +63,11 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("evaluation.tests.depth.data.limit=0", "evaluation: tests: depth: the test set is empty"),
         ("method={name: ewc}", "depth: method: image: a share of 0.01 of its 8 samples is less than one sample"),
         ("loop.mixed_precision=fp8", "mixed_precision is 'fp8'"),
+        ("llm=''", "llm: there is no language model to begin with"),
+        ("llm=/no/where/at", "llm: /no/where/at: there is no such folder"),
+        ("senses.depth.encoder=/no/where/at", "senses: depth: encoder: /no/where/at: there is no such folder"),
+        ("senses.depth.encoder=net:smell", "senses: depth: encoder: features.yaml has no net 'smell'"),
+        ("senses.depth.encoder=unialign:nope", "nope.yaml: the config cannot be read"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
@@ -76,6 +81,18 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
     (config.parent / "undescribed.jsonl").write_text("\n".join(undescribed))
     assert message in refused(config, tmp_path / "run", capsys, override)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "files"),
+    [("llm", "llm", "tokenizer*"), ("encoder", "senses.image.encoder", "*processor_config.json")],
+)
+def test_a_part_that_lacks_what_goes_with_its_weights_is_refused(
+    part: str, setting: str, files: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(config.parent / part, tmp_path / part, ignore=shutil.ignore_patterns(files, MANIFEST))
+    told = refused(config, tmp_path / "run", capsys, f"{setting}={folder}")
+    assert f"{folder}: the model cannot be loaded (" in told
 
 
 def test_a_language_model_without_a_token_to_pad_with_is_refused(

@@ -320,6 +320,8 @@ def test_without_a_method_nothing_is_made_and_the_anchors_figures_are_the_former
     assert reported(tmp_path, only=Chosen(methods=[]))["anchor"] == OF_ANCHOR["anchor"], "it is there now"
     with pytest.raises(ConfigError, match="there is no method 'soft'"):
         reported(tmp_path, only=Chosen(methods=["soft"]))
+    with pytest.raises(ConfigError, match=r"there is no order 'reverse'. Known: none"):
+        reported(tmp_path, only=Chosen(orders=["reverse"]))
 
 
 def test_nothing_is_computed_on_a_world_that_the_check_refuses(made: Made, tmp_path: Path) -> None:

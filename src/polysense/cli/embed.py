@@ -20,9 +20,12 @@ from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
 from polysense.cli.sources import Source, parse_source
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
+from polysense.safety import read_json
 from polysense.storage import check_writable, write_whole, writing
 
 _VARIABLE = "POLYSENSE_MODEL"
+_INSTEAD = {"mera": "`polysense chat`, which answers questions about files",
+            "comet": "`polysense codes`, which tells the codes of files"}  # fmt: skip
 _SHOWN = 4  # numbers of a vector shown in the table
 
 
@@ -106,6 +109,10 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoProcessor
 
     folder = fetched(name, revision)  # refuses an unsafe folder before transformers reads its config
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind in _INSTEAD:
+        raise CheckpointError(f"a model of type {kind!r} makes no vectors of one space", where=name,
+                              fix=f"Give it to {_INSTEAD[kind]}.")  # fmt: skip
     with loading(name):
         model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     if not hasattr(model, "embed"):

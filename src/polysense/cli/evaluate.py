@@ -24,7 +24,8 @@ def add(commands: Commands) -> None:
             retrieval by codes between all senses that the manifest holds; with --protocols, the transfer of heads
             from sense to sense, too. Of a MERA checkpoint: captions by CIDEr-D, and answers to the manifest's
             questions by a judge: a plain comparison, or with --judge a language model, whose verdicts are kept beside
-            --output, so that the same command goes on where it was stopped.""",
+            --output, so that the same command goes on where it was stopped. If the judge leaves so many answers open
+            that there is no accuracy, that is said, all else is shown and written, and the exit code is 1.""",
         examples="""
             polysense evaluate runs/x/stages/stage-2-depth --manifest runs/world/manifests/stills-test.jsonl
             polysense evaluate me/my-model --revision stage-2 --manifest a.jsonl b.jsonl --output scores.json
@@ -39,8 +40,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--composed", default=[], action="append", type=_senses, metavar="A+B",
                         help="retrieve text by these senses together (audio+video); may be repeated")  # fmt: skip
     parser.add_argument("--protocols", metavar="CONFIG", help="COMET: a YAML file or a shipped config of protocols")
-    parser.add_argument("--data-root", type=Path, default=Path(), metavar="DIR",
-                        help="folder of the protocols' data sets (default: here)")  # fmt: skip
+    parser.add_argument("--data-root", type=Path, metavar="DIR",
+                        help="COMET: folder of the protocols' data sets (default: here)")  # fmt: skip
     parser.add_argument("--judge", metavar="MODEL",
                         help="MERA: a chat model that says which answers are right; its key is taken from "
                              "OPENAI_API_KEY (default: compare normalised texts)")  # fmt: skip
@@ -72,10 +73,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if system != kind and getattr(arguments, option) not in (None, []):
             raise ConfigError(f"this option is for checkpoints of {system}, and this one is of {kind}",
                               where=f"--{option.replace('_', '-')}", fix="Leave it out.")  # fmt: skip
-    show_results([StageResults(number=1, name="value", metrics=_SYSTEMS[kind](arguments))])
+    record = _SYSTEMS[kind](arguments)
+    show_results([StageResults(number=1, name="value", metrics=record)])
     if arguments.output is not None:
         console.say(str(arguments.output))
-    return 0
+    return 0 if all(each["complete"] for each in record.get("judgements", {}).values()) else 1
 
 
 def model_type(checkpoint: str, revision: str | None) -> str:
@@ -99,6 +101,9 @@ def _unialign(arguments: argparse.Namespace) -> dict[str, Any]:
 def _comet(arguments: argparse.Namespace) -> dict[str, Any]:
     from polysense.recipes import comet_evaluation
 
+    if arguments.data_root is not None and arguments.protocols is None:
+        raise ConfigError("the data sets of a manifest lie beside it", where="--data-root",
+                          fix="Leave it out, or give --protocols.")  # fmt: skip
     asked: dict[str, Any] = {"protocols": arguments.protocols, "root": arguments.data_root}
     return comet_evaluation.run(*_given(arguments), **asked, revision=arguments.revision)
 
@@ -121,6 +126,7 @@ _SYSTEMS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 _OPTIONS = {
     "composed": "unialign",
     "protocols": "comet",
+    "data_root": "comet",
     "judge": "mera",
     "judge_url": "mera",
     "tokenizer": "mera",

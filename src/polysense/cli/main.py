@@ -34,7 +34,7 @@ _CODES = """\
 exit codes:
   0    done
   1    an error that the message explains; also when some of the files given to `embed` or `codes`,
-       or lines given to `chat`, could not be used
+       or lines given to `chat`, could not be used, or the judge of `evaluate` left too much unjudged
   2    the command line itself is wrong
   130  interrupted (Ctrl-C); `train` has saved its state: the same command goes on from there
   143  terminated (SIGTERM); `train` has saved its state

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHARED = ("model.language_model", "lm_head")  # what the senses of a MERA model have in common
 _RECORDS = ("stage.json", "metrics.json")  # true of the model they came with, not of a merged one
 _ADAPTER = "adapter_config.json"
+_METHOD = "running_average"
 
 
 def add(commands: Commands) -> None:
@@ -28,7 +29,8 @@ def add(commands: Commands) -> None:
             Merge a model with those that were trained from it, each one stage later, a few megabytes at a time
             whatever their size. By default that is MERA's running average: stage i counts 1/i, so two models are
             averaged. Of MERA checkpoints the language model is merged, and every sense is kept as it is. Instead of a
-            model, a LoRA that peft saved may follow the first model: its change of the weights is merged exactly.""",
+            model, a LoRA that peft saved may follow the first model: its change of the weights is merged exactly. That
+            of a MERA stage counts what it did there, unless a method, a stage or options are given.""",
         examples="""
             polysense merge before after -o merged
             polysense merge before after -o merged --stage 3 --method task_arithmetic --options scale=0.5
@@ -38,7 +40,7 @@ def add(commands: Commands) -> None:
     merge.add_argument("models", nargs="+", metavar="MODEL",
                        help="folder or owner/name: the earlier model, then later ones or adapters")  # fmt: skip
     _add_output(merge)
-    merge.add_argument("--method", default="running_average", help="how to merge (default: %(default)s)")
+    merge.add_argument("--method", help=f"how to merge (default: {_METHOD}, or what an adapter says that it counts)")
     merge.add_argument("--stage", type=int, metavar="I",
                        help="stage of the second model (default: 2, or what an adapter says of itself)")  # fmt: skip
     merge.add_argument("--base", metavar="MODEL", help="the model before the first stage, for methods that need it")
@@ -85,9 +87,10 @@ def _merge(arguments: argparse.Namespace) -> int:
     else:
         stage = 2 if arguments.stage is None else arguments.stage
         base = None if arguments.base is None else fetched(arguments.base)
-        get_merge_method(arguments.method).prepare(stage, options, has_base=base is not None)
+        method = arguments.method or _METHOD
+        get_merge_method(method).prepare(stage, options, has_base=base is not None)
         merge_folders(
-            models, arguments.output, stage=stage, method=arguments.method, base=base,
+            models, arguments.output, stage=stage, method=method, base=base,
             shared=arguments.shared or _shared_of(models[0]), finish=_forget, **options,
         )  # fmt: skip
     console.say(str(arguments.output))
@@ -148,31 +151,33 @@ def _forget(folder: Path) -> None:
 
 
 def _merge_adapters(
-    models: Sequence[Path], output: Path, method: str, stage: int | None, options: Mapping[str, Any]
+    models: Sequence[Path], output: Path, method: str | None, stage: int | None, options: Mapping[str, Any]
 ) -> None:
-    """Add the deltas of adapters to a model, each with what its stage counts.
+    """Add the deltas of adapters to a model, each with what its record says, or with what the arguments make it count.
 
     Raises:
         ConfigError: a method that is no sum of deltas, options that it cannot have, or an adapter of another model.
         CheckpointError: an adapter that cannot be read, or was trained on other weights.
     """
-    from polysense.continual.adapter_checks import check_added
-    from polysense.continual.stage_adapter import RECORD, bare_key, coefficient_of, read_factors
+    from polysense.continual.adapter_checks import check_added, check_sum
+    from polysense.continual.stage_adapter import RECORD, bare_key, coefficient_of, read_adapter, read_factors
     from polysense.merging import add_deltas
     from polysense.merging.weight_files import read_headers
-    from polysense.safety import read_json
 
     weights = read_headers(models[0])
     deltas: dict[str, list[Factors]] = {}
     for place, adapter in enumerate(models[1:]):
-        number = (2 if stage is None else stage) + place
-        if stage is None and (adapter / RECORD).exists():
-            number = read_json(adapter / RECORD).get("stage", number)
-        coefficient = coefficient_of(method, number, options)
+        known = read_adapter(adapter) if (adapter / RECORD).exists() else None
+        number = known.stage if known and stage is None else (2 if stage is None else stage) + place
+        if known and method is None and stage is None and not options:
+            check_sum([known], adapter)
+            coefficient = known.coefficient
+        else:
+            coefficient = coefficient_of(method or _METHOD, number, options)
         if coefficient is None:
             raise ConfigError(f"merge method {method!r} does not add up deltas", where=adapter,
                               fix="Merge the adapter with running_average, or merge whole models.")  # fmt: skip
-        for key, (A, B, scaling) in read_factors(adapter).items():
+        for key, (A, B, scaling) in (known.factors if known else read_factors(adapter)).items():
             own = key if key in weights else bare_key(key)  # a MERA stage's adapter on the bare language model
             deltas.setdefault(own, []).append((A, B, scaling * coefficient))
     check_added(models[0], models[1:])

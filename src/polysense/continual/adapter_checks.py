@@ -21,7 +21,7 @@ from polysense.continual.stage_adapter import (
     check_adapter,
     read_adapter,
 )
-from polysense.errors import CheckpointError
+from polysense.errors import CheckpointError, ConfigError
 from polysense.merging.weight_files import read_headers, read_numbers
 
 
@@ -102,6 +102,18 @@ def check_added(model: Path, adapters: Sequence[Path]) -> None:
             )  # fmt: skip
 
 
+def check_sum(adapters: Sequence[StageAdapter], where: str | Path) -> None:
+    """Refuse adapters that do not tell all that their stages did to the language model.
+
+    Raises:
+        ConfigError: a stage changed it otherwise than by a multiple of its adapter.
+    """
+    for each in adapters:
+        if each.coefficient is None or not each.whole:
+            raise ConfigError(f"stage {each.stage} changed the language model by more than a multiple of its adapter",
+                              where=where, fix="Use the merged weights themselves.")  # fmt: skip
+
+
 def _of_others(adapter: StageAdapter, whose: str) -> CheckpointError:
     return CheckpointError(
         f"the adapter of stage {adapter.stage} belongs to other weights than {whose}", where="adapters",
@@ -109,4 +121,4 @@ def _of_others(adapter: StageAdapter, whose: str) -> CheckpointError:
     )  # fmt: skip
 
 
-__all__ = ["check_adapters", "check_added", "check_base", "check_record"]
+__all__ = ["check_adapters", "check_added", "check_base", "check_record", "check_sum"]

@@ -14,8 +14,9 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 
+from polysense.continual.adapter_checks import check_sum
 from polysense.continual.stage_adapter import ROOT, StageAdapter, bare_key, read_adapters
-from polysense.errors import CheckpointError, ConfigError
+from polysense.errors import CheckpointError
 from polysense.merging import concatenate_factors
 from polysense.merging.lora_delta import Factors
 from polysense.storage import atomic_folder
@@ -44,10 +45,7 @@ def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base 
         raise CheckpointError(
             "there are no adapters", where=stage_folder, fix="Give a stage that MERA's recipe wrote."
         )
-    for each in adapters:
-        if each.coefficient is None or not each.whole:
-            raise ConfigError(f"stage {each.stage} changed the language model by more than a multiple of its adapter",
-                              where=stage_folder, fix="Use the merged weights themselves.")  # fmt: skip
+    check_sum(adapters, stage_folder)
     joined = {key: concatenate_factors(scaled) for key, scaled in _by_key(adapters).items()}
     rank = max(len(A) for A, _, _ in joined.values())
     places = {key: (bare_key(key) if base == "llm" else key).removesuffix(".weight") for key in joined}

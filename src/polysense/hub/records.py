@@ -21,6 +21,7 @@ _STAGE: dict[str, tuple[type, ...]] = {
     "parameters": (Mapping,), "hyperparameters": (Mapping,), "seed": (int,), "steps": (int,), "seconds": _NUMBER,
     "versions": (Mapping,), "command": (str,), "commit": _OPTIONAL_TEXT, "limits": (list, tuple),
 }  # fmt: skip
+_STAGE_FOLDER = "Give one that a recipe wrote, such as runs/x/stages/stage-1-depth; other models have push_to_hub."
 _NAMED: dict[str, tuple[type, ...]] = {"name": (str,), "license": _OPTIONAL_TEXT}
 _DATA: dict[str, tuple[type, ...]] = {**_NAMED, "samples": (int,), "content_hash": _OPTIONAL_TEXT}
 _METRICS: dict[str, tuple[type, ...]] = {
@@ -36,6 +37,9 @@ _RESULT_EXTRA: dict[str, tuple[type, ...]] = dict.fromkeys(
 
 def read_stage(folder: Path) -> dict[str, Any]:
     """`stage.json` of a folder, checked. Raises `CheckpointError`."""
+    if not (folder / "stage.json").is_file():
+        what = "this is no folder of a stage, which has a stage.json" if folder.is_dir() else "there is no such folder"
+        raise CheckpointError(what, where=folder, fix=_STAGE_FOLDER)
     return check_stage(read_json(folder / "stage.json"), where=str(folder / "stage.json"))
 
 

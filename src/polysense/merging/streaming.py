@@ -50,7 +50,8 @@ def merge_folders(
     Args:
         folders: the previous model, then the current one, each with model.safetensors or an index of shards. Further
             ones are merged on top, each one stage later, and the result is rounded only once.
-        target: the folder to make; replaced if it is there. Config, tokenizer and template files are the last model's.
+        target: the folder to make; replaced if it is there. Config, tokenizer and template files are the last model's,
+            which therefore has to have the tensors of all others.
         stage: i of the second folder, see `MergeMethod`.
         method: name of a registered merge method.
         base: folder of the model before the first stage, for methods that need it.
@@ -60,8 +61,9 @@ def merge_folders(
         options: of the method.
 
     Raises:
-        ConfigError: unknown method, wrong stage or option; keys, shapes or dtypes that differ; numbers that are not
-            finite or integers that differ. The message names the file and the key.
+        ConfigError: unknown method, wrong stage or option; keys, shapes or dtypes that differ; a last model that lacks
+            what another has; numbers that are not finite or integers that differ. The message names the file and the
+            key.
         UnsafeFileError: an index that names paths, or an unsafe config.
         CheckpointError: a damaged source, or a disk that is full.
     """
@@ -75,6 +77,8 @@ def merge_folders(
         selection = select(models[0], current, origin, shared=shared, same_dtype=True)
     numbers = None if chosen.whole_tensors else _numbers(chunk_bytes)
     outputs = _copies(models, chunk_bytes)
+    if (Path(folders[-1]) / "config.json").exists():
+        _check_config_fits(outputs, models[-1], Path(folders[-1]))
     for key in selection.merged:
         bases = () if origin is None else (origin[key],)
         job = _Merge(formula, key, stage, tuple(model[key] for model in models), bases, numbers)
@@ -145,6 +149,17 @@ def _copies(models: Sequence[Mapping[str, StoredTensor]], chunk_bytes: int) -> d
         key: Output(tensor.dtype, tensor.shape, partial(_unchanged, tensor, _numbers(chunk_bytes)))
         for key, tensor in sorted(stored.items())
     }
+
+
+def _check_config_fits(outputs: Mapping[str, Output], last: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Refuse tensors that a model with the config of the last one would not load."""
+    for key, output in outputs.items():
+        if key not in last or last[key].shape != output.shape:
+            state = f"has another shape of {key} than" if key in last else f"lacks {key} of"
+            raise ConfigError(
+                f"the last model, whose config the result has, {state} an earlier one", where=folder,
+                fix="Give the models in the order of their stages, each with all senses of the one before.",
+            )  # fmt: skip
 
 
 def _unchanged(tensor: StoredTensor, numbers: int) -> Iterator[Shaped[Tensor, " numbers"]]:

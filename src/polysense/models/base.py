@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeAlias, cast
@@ -26,6 +27,7 @@ Source: TypeAlias = str | Path | PreTrainedModel
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
 HUB_ARGUMENTS = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download")
+_NAME_ONE = "Give a stage's folder, or owner/name on the Hub."
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
 
 
@@ -43,11 +45,30 @@ def count_parameters(model: nn.Module, part_of: Callable[[str], str]) -> dict[st
     return table
 
 
+@contextmanager
+def reading(where: str | Path, *, fix: str = _NAME_ONE) -> Iterator[None]:
+    """Within this block, whatever transformers or the Hub's client raise becomes a `CheckpointError` about `where`."""
+    try:
+        yield
+    except PolysenseError:
+        raise
+    # they raise errors of many libraries here, hence the broad clause
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the model cannot be loaded ({type(error).__name__}: {reason})", where=where, fix=fix
+        ) from error
+
+
 def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
     """The local folder of a checkpoint, fetched from the Hub if need be, after `check_checkpoint_folder`.
 
     Args:
         arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
+
+    Raises:
+        CheckpointError: there is no such folder, it cannot be fetched, or it is damaged.
+        UnsafeFileError: see `check_checkpoint_folder`.
     """
     hub = {key: arguments.pop(key) for key in HUB_ARGUMENTS if key in arguments}
     subfolder = hub.pop("subfolder", "") or ""
@@ -57,8 +78,11 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
         if (folder / MANIFEST).exists():
             verify_folder(folder, ignore=("README.md",))
         return folder
-    hub = {key: value for key, value in hub.items() if value is not None}
-    snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)
+    name, hub = str(name_or_path), {key: value for key, value in hub.items() if value is not None}
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError("there is no such folder", where=name, fix=_NAME_ONE)
+    with reading(name):
+        snapshot = snapshot_download(name, allow_patterns=_HUB_FILES, **hub)
     check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
     return Path(snapshot) / subfolder
 
@@ -85,13 +109,8 @@ def load_foreign(kind: Any, source: str | Path, *, may_lack: str = r"(?!)") -> P
         CheckpointError: weights are missing, or the folder holds no such model.
     """
     folder = local_folder(source, {})
-    try:
+    with reading(folder, fix=f"Use a folder that {kind.__name__} can load."):
         model, info = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"the model cannot be loaded ({type(error).__name__}: {error})", where=folder,
-            fix=f"Use a folder that {kind.__name__} can load.",
-        ) from error  # fmt: skip
     if missing := sorted(key for key in info["missing_keys"] if not re.fullmatch(may_lack, key)):
         raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
                               fix="Use a folder that save_pretrained wrote.")  # fmt: skip

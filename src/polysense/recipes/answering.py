@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,8 @@ from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes.evaluation import Result, metrics_record
 from polysense.recipes.sources import DatasetSettings
 from polysense.trainer.mera import feature_counts
+
+logger = logging.getLogger(__name__)
 
 VERDICTS = "verdicts.jsonl"
 """File of a language model's verdicts, beside the trainings of a run."""
@@ -180,6 +183,8 @@ class AnswerEvaluator:
     def on(self, tests: Iterable[tuple[str, str, SampleDataset]]) -> Answers:
         """Ask and score data sets, each one given as its name, the sense that it is about, and its samples.
 
+        A judgement that is not complete is warned of.
+
         Raises:
             ManifestError, MediaError: a sample has nothing to ask about, or a file cannot be used.
             ConfigError: fewer than two captions, or a judge that cannot be asked.
@@ -193,6 +198,8 @@ class AnswerEvaluator:
             said, results = said + own, results + figures
             if judgement is not None:
                 judgements[name] = judgement
+                if not judgement.complete:
+                    logger.warning("%s: %s", name, judgement.shortfall)
         return Answers(tuple(said), tuple(results), judgements)
 
     def ask(self, dataset: SampleDataset, modality: str, name: str) -> list[Said]:

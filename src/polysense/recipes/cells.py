@@ -104,12 +104,12 @@ class Chosen:
         of_cell = ((cell.method, self.methods), (cell.seed, self.seeds), (cell.order, self.orders))
         return all(names is None or its in names for its, names in of_cell)
 
-    def check(self, known: Iterable[str]) -> None:
-        """Raises `ConfigError` if a method is not among those known."""
-        known = list(known)
-        if unknown := sorted(set(self.methods or ()) - set(known)):
-            raise ConfigError(f"there is no method {unknown[0]!r}", where="methods",
-                              fix=f"Known: {', '.join(known)}.")  # fmt: skip
+    def check(self, methods: Iterable[str], orders: Iterable[str] = ()) -> None:
+        """Raises `ConfigError` if a method or an order is not among those known."""
+        for kind, names, known in (("method", self.methods, [*methods]), ("order", self.orders, [*orders])):
+            if unknown := sorted(set(names or ()) - set(known)):
+                raise ConfigError(f"there is no {kind} {unknown[0]!r}", where=f"{kind}s",
+                                  fix=f"Known: {', '.join(known) or 'none'}.")  # fmt: skip
 
 
 ALL = Chosen()

@@ -28,6 +28,7 @@ from polysense.recipes.comet_scores import (
 from polysense.recipes.comet_variants import (
     COMPARED,
     CONFIGS,
+    EVERY_ORDER,
     FIRST,
     FRESH,
     METHODS,
@@ -128,9 +129,9 @@ def run(
             registers the last, has to be importable.
 
     Raises:
-        ConfigError: an unknown method.
+        ConfigError: an unknown method or order.
     """
-    only.check(METHODS)
+    only.check(METHODS, EVERY_ORDER)
     found = setting(config, output)
     check(found)
     bench = Bench(found=found, reports=reports, config=config, only=only, workers=workers)

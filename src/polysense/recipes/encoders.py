@@ -42,6 +42,21 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
     return anchors.train_anchor(replace(recipe, data_root=str(root), world=world), output)
 
 
+def check_encoder(name: str) -> None:
+    """Refuse the name of an encoder that `encoder_folder` could neither find nor train.
+
+    Raises:
+        ConfigError: there is no such config or net.
+        CheckpointError, UnsafeFileError: see `local_folder`.
+    """
+    if name.startswith(_UNIALIGN):
+        read_config(unialign.UniAlignRecipe, "unialign", name.removeprefix(_UNIALIGN))
+    elif name.startswith(NET):
+        net_recipe(name)
+    elif is_elsewhere(name):
+        local_folder(name, {})
+
+
 def is_elsewhere(name: str) -> bool:
     """Whether a name is a folder or a repository, not a config of `training/anchors`."""
     return Path(name).exists() or not (recipe_folder() / "anchors" / f"{name}.yaml").exists()

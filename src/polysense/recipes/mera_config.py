@@ -92,7 +92,8 @@ class MeraRecipe:
 
     Attributes:
         llm: folder or Hub name of a causal language model with its tokenizer; `package:` and the name of an installed
-            package that carries one as a GGUF file; or "llama", which is trained first.
+            package that carries one as a GGUF file; or "llama", which is trained first. Not needed to go on from a
+            checkpoint, which has its own.
         senses: name to its settings.
         sources: name to data set.
         stages: senses in the order in which they are learned.
@@ -121,7 +122,6 @@ class MeraRecipe:
         ConfigError: the second phase has no learning rate for the language model.
     """
 
-    llm: str
     senses: Mapping[str, MeraSenseSettings]
     sources: Mapping[str, MeraSource]
     stages: Sequence[str]
@@ -135,6 +135,7 @@ class MeraRecipe:
     conversations: Conversations = field(default_factory=Conversations)
     evaluation: AnsweringSettings = field(default_factory=AnsweringSettings)
     warmup_share: float = 0.03
+    llm: str = ""
     llm_license: str = "see its card"
     data_root: str = "runs/world"
     world: WorldSettings | None = None

@@ -325,11 +325,12 @@ def run(
             them, has to be importable.
 
     Raises:
-        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method or extension.
+        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method, order or extension.
     """
     if len(seeds) < 2:
         raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")
-    only.check((EXPERT, mera_cost.COST, *METHODS, *MERGED))
+    orders = dict.fromkeys(cell.order for cell in (*cells_of(seeds, list(METHODS)), *beyond_cells(seeds[0])))
+    only.check((EXPERT, mera_cost.COST, *METHODS, *MERGED), orders)
     if unknown := sorted(set(beyond) - set(BEYOND)):
         raise ConfigError(f"nothing beyond the paper is called {unknown[0]!r}", where="beyond",
                           fix=f"Known: {', '.join(BEYOND)}.")  # fmt: skip

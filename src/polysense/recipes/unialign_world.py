@@ -305,7 +305,7 @@ def run(
         more_seeds: of those methods whose comparison the former leave undecided.
 
     Raises:
-        ConfigError: fewer than two seeds, from which no interval follows; or an unknown method.
+        ConfigError: fewer than two seeds, from which no interval follows; an unknown method, or any order.
     """
     if len(seeds) < 2:
         raise ConfigError(f"a report on {len(seeds)} seed has no interval", fix="Give at least two seeds.")

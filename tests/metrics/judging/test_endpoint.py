@@ -100,6 +100,22 @@ def test_the_address_may_come_from_the_environment_as_for_the_client_itself(monk
         assert LlmJudge("tiny-judge")(questions(1, right=1)).complete
 
 
+@pytest.mark.parametrize("address", ["nowhere", "http://localhost:99999/v1"])
+def test_an_impossible_address_of_the_environment_is_refused_before_anything_is_judged(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(ConfigError, match=r"^OPENAI_BASE_URL: the judge's address is not a plain http"):
+        LlmJudge("tiny-judge")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:1/v1", "https://my_judge/v1", "http://löcal.host:80", "http://10.0.0.1/"]
+)
+def test_every_possible_address_is_taken(url: str) -> None:
+    assert LlmJudgeOptions(base_url=url).base_url == url
+
+
 def test_a_missing_client_is_said_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ConfigError, match=r"pip install 'polysense\[judge\]'"):
@@ -119,6 +135,12 @@ def test_a_missing_client_is_said_with_the_extra_that_brings_it(monkeypatch: pyt
         ({"base_url": "localhost:8000"}, "base_url"),
         ({"base_url": "http://user:secret@host/v1"}, "base_url"),
         ({"base_url": "http://host/v1?key=secret"}, "base_url"),
+        ({"base_url": "http://localhost:99999/v1"}, "base_url"),
+        ({"base_url": "http://localhost:port/v1"}, "base_url"),
+        ({"base_url": "http://[::1/v1"}, "base_url"),
+        ({"base_url": "http://127.0.0.999/v1"}, "base_url"),
+        ({"base_url": "http://löcal..host/v1"}, "base_url"),
+        ({"base_url": "http://localhost/v1\n"}, "base_url"),
     ],
 )
 def test_options_that_cannot_work_are_refused_at_once(changes: dict[str, object], where: str) -> None:

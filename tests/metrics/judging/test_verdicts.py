@@ -21,6 +21,7 @@ def test_figures_rest_on_what_was_judged() -> None:
 
 def test_too_little_judged_is_incomplete() -> None:
     assert not Judgement(judge="test", verdicts=MIXED.verdicts, min_coverage=0.61).complete
+    assert not Judgement(judge="test", verdicts=(None,), min_coverage=0.0).complete
 
 
 def test_nothing_judged_has_no_figures() -> None:

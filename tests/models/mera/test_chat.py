@@ -60,6 +60,8 @@ def test_a_part_without_a_source_among_others_is_named() -> None:
         (user({"path": "a"}), ConfigError, r"sample 3: a part is \{'path': 'a'\}"),
         (user(7), ConfigError, "sample 3: a part is 7"),
         ([{"role": "user"}], ConfigError, "sample 3: a message is"),
+        ([{"role": "user", "content": None}], ConfigError, "sample 3: the content of a message is None"),
+        ([], ConfigError, "sample 3: the conversation has no messages"),
     ],
 )
 def test_what_is_no_message_or_part_is_refused(conversation: Any, error: type[Exception], message: str) -> None:

@@ -5,20 +5,20 @@ from typing import Any
 import pytest
 import torch
 
-from polysense.errors import UnknownModalityError
-from polysense.models.mera.inputs import split_inputs
+from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
+from polysense.models.mera.inputs import check_batch, split_inputs
 from polysense.testing import tiny_mera
 
 CONFIG = tiny_mera("video").config
-VALUES = torch.zeros(1)
+VALUES, MASK = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, dtype=torch.bool)
 
 
 def test_features_are_found_by_sense_and_the_rest_is_the_language_models() -> None:
-    arguments = {"pixel_values": VALUES, "video_tokens": VALUES, "video_mask": VALUES, "use_cache": True}
+    arguments = {"pixel_values": VALUES, "video_tokens": VALUES, "video_mask": MASK, "use_cache": True}
     given, rest = split_inputs(CONFIG, arguments)
     assert set(given) == {"image", "video"} and rest == {"use_cache": True}
     assert given["image"].values is VALUES and given["image"].tokens is None
-    assert given["video"].tokens is VALUES and given["video"].mask is VALUES
+    assert given["video"].tokens is VALUES and given["video"].mask is MASK
 
 
 def test_nothing_given_is_nothing() -> None:
@@ -33,11 +33,44 @@ def test_a_sense_that_was_not_learned_is_named(strict: bool) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"video_mask": VALUES}, {"video_values": VALUES, "video_tokens": VALUES}],
+    [{"video_mask": MASK}, {"video_values": VALUES, "video_tokens": VALUES}],
 )
 def test_a_sense_has_values_or_tokens(arguments: dict[str, Any]) -> None:
     with pytest.raises(UnknownModalityError, match="values or tokens, one of them"):
         split_inputs(CONFIG, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"video_values": [1.0]}, "video_values: this is a list, not a tensor"),
+        ({"video_tokens": VALUES[0]}, r"video_tokens: the tokens have shape \(1, 1, 1\)"),
+        ({"video_tokens": VALUES, "video_mask": MASK[0]}, r"video_mask: the mask is torch.bool of shape \(1,\)"),
+        ({"video_tokens": VALUES, "video_mask": MASK.expand(1, 2)}, r"video_mask: .* of shape \(1, 2\)"),
+        ({"video_tokens": VALUES, "video_mask": MASK.float()}, r"video_mask: the mask is torch.float32"),
+        ({"video_values": VALUES, "video_mask": MASK.expand(2, 1)}, r"video_mask: .* of shape \(2, 1\)"),
+    ],
+)
+def test_what_is_no_feature_or_mask_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(FeatureShapeError, match=message):
+        split_inputs(CONFIG, arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((torch.ones(3).long(),), r"input_ids: the ids are torch.int64 of shape \(3,\)"),
+        ((torch.ones(1, 3),), "input_ids: the ids are torch.float32"),
+        (
+            (torch.ones(1, 3).long(), None, torch.ones(1, 2)),
+            r"labels: the labels have shape \(1, 2\), the texts \(1, 3\)",
+        ),
+        ((None, torch.ones(2, 3, 4), torch.ones(1, 3)), r"labels: the labels have shape \(1, 3\), the texts \(2, 3\)"),
+    ],
+)
+def test_ids_and_labels_are_batches_of_texts(given: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_batch(*given)
 
 
 def test_options_of_generation_pass_where_they_may() -> None:

@@ -145,6 +145,16 @@ def test_inputs_are_ids_or_vectors(model: MeraForConditionalGeneration) -> None:
             model(**wrong)
 
 
+def test_inputs_of_other_shapes_are_refused(model: MeraForConditionalGeneration) -> None:
+    given = padded([[1, 5, 6]])
+    with pytest.raises(ConfigError, match=r"labels: the labels have shape \(1, 2\)"):
+        model(**given, labels=given["input_ids"][:, 1:])
+    with pytest.raises(ConfigError, match=r"input_ids: the ids are torch.int64 of shape \(3,\)"):
+        model.generate(input_ids=given["input_ids"][0], **EXACT)
+    with pytest.raises(FeatureShapeError, match="tokens of image are 1 wide, and their connector takes 32"):
+        model(**given, image_tokens=torch.zeros(1, 1, 16, 1))
+
+
 # ---- the loss ---------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,19 @@ def test_a_batch_has_prompts(processor: MeraProcessor) -> None:
         processor(text=[])
     with pytest.raises(ConfigError, match="a batch has no conversations"):
         processor.training_inputs([])
+
+
+@pytest.mark.parametrize("text", [3, b"a", [None], [["a"]], {"a": 1}])
+def test_prompts_are_texts(text: Any, processor: MeraProcessor) -> None:
+    unchecked = inspect.unwrap(MeraProcessor.__call__)  # which the type checks of the tests hide behind a wrapper
+    with pytest.raises(ConfigError, match=r"^text: .* is neither a text nor a list of texts"):
+        unchecked(processor, text=text)
+
+
+@pytest.mark.parametrize("conversation", [[], [[]]])
+def test_a_chat_has_messages(conversation: Any, processor: MeraProcessor) -> None:
+    with pytest.raises(ConfigError, match="sample 0: the conversation has no messages"):
+        processor.apply_chat_template(conversation, tokenize=True)
 
 
 def test_a_sense_that_is_not_there_is_named(processor: MeraProcessor) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address
 from types import ModuleType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from polysense.errors import ConfigError
 from polysense.modality import JsonValue
 
 _LOCAL_KEY = "not-needed"  # the client insists on one; servers at home ignore it
 _REFUSING = {401, 403, 404}  # the key, the rights or the model's name is wrong: so it is for every answer
+_ADDRESS = re.compile(r"https?://[^/@?#\x00-\x20]+(/[^?#\x00-\x20]*)?")
 _PASSING = {408, 409, 429}
 
 
@@ -205,6 +209,25 @@ def load_client() -> ModuleType:
             fix="Install it with: pip install 'polysense[judge]'.",
         ) from error
     return openai
+
+
+def check_address(url: str, *, where: str) -> None:
+    """Refuse an address that no request could ever be sent to.
+
+    Raises:
+        ConfigError: it is none of http or https, holds more than host, port and path, or has an impossible one.
+    """
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode()
+        if host.replace(".", "").isdigit():
+            IPv4Address(host)
+        usable = _ADDRESS.fullmatch(url) is not None and parts.port != 0  # a port beyond all raises
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError("the judge's address is not a plain http or https address", where=where,
+                          fix="Give one such as http://localhost:8000/v1; the key has its own place.")  # fmt: skip
 
 
 def find_key(base_url: str | None, api_key: str | None) -> str:

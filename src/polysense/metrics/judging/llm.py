@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import secrets
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -17,7 +16,15 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from polysense.errors import ConfigError
-from polysense.metrics.judging.endpoint import LATE, ChatEndpoint, Patience, Unanswered, find_key, load_client
+from polysense.metrics.judging.endpoint import (
+    LATE,
+    ChatEndpoint,
+    Patience,
+    Unanswered,
+    check_address,
+    find_key,
+    load_client,
+)
 from polysense.metrics.judging.parsing import parse_verdict
 from polysense.metrics.judging.prompt import PROMPT_VERSION, addresses_the_judge, messages
 from polysense.metrics.judging.record import VerdictRecord, old_verdict_key, verdict_key
@@ -64,12 +71,8 @@ class LlmJudgeOptions:
         for name, value in positive.items():
             if not value > 0:
                 raise ConfigError(f"{value} is not above zero", where=name, fix="Give a positive number.")
-        if self.base_url is not None and not re.match(r"https?://[^/@?#]+(/[^?#]*)?$", self.base_url):
-            raise ConfigError(
-                "the judge's address is not a plain http or https address",
-                where="base_url",
-                fix="Give one such as http://localhost:8000/v1; the key has its own place.",
-            )
+        if self.base_url is not None:
+            check_address(self.base_url, where="base_url")
         if not 0 <= self.min_coverage <= 1:
             raise ConfigError(
                 f"{self.min_coverage} is no share", where="min_coverage", fix="Give a number from 0 to 1."
@@ -94,8 +97,8 @@ class LlmJudge:
         api_key: by default that of the environment variable OPENAI_API_KEY. It is never logged or written.
 
     Raises:
-        ConfigError: the package openai is missing, there is no key, or the record cannot be used. Calling the judge
-            also raises it if the endpoint refuses the key or the model from the start.
+        ConfigError: the package openai is missing, there is no key, the address is impossible, or the record cannot be
+            used. Calling the judge also raises it if the endpoint refuses the key or the model from the start.
     """
 
     def __init__(
@@ -110,6 +113,8 @@ class LlmJudge:
         VerdictRecord(record)  # what is wrong with the file is told before there are answers to judge
         self.model, self.options, self._record = model, options or LlmJudgeOptions(), record
         self._base_url = self.options.base_url or os.environ.get("OPENAI_BASE_URL")  # as the client itself has it
+        if self._base_url:
+            check_address(self._base_url, where="OPENAI_BASE_URL")
         self._key = find_key(self._base_url, api_key)
 
     @property

@@ -78,7 +78,15 @@ class Judgement:
     @property
     def complete(self) -> bool:
         """Whether enough was judged for the accuracy to be quoted."""
-        return self.coverage >= self.min_coverage
+        return self.accuracy is not None and self.coverage >= self.min_coverage
+
+    @property
+    def shortfall(self) -> str:
+        """What to tell people of a judgement that is not complete."""
+        judged, reasons = len(self.verdicts) - self.verdicts.count(None), Counter(self.unjudged.values())
+        told = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
+        return (f"incomplete, so there is no accuracy: {judged} of {len(self.verdicts)} answers were judged (coverage "
+                f"{self.coverage:.1%}, wanted {self.min_coverage:.0%}) by {self.judge}: {told}")  # fmt: skip
 
     def to_dict(self) -> dict[str, JsonValue]:
         """The summary that belongs beside the accuracy in a result file."""

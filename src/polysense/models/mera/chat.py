@@ -53,12 +53,16 @@ def take_apart(conversation: Conversation, tokens: Mapping[str, str], template: 
         UnknownModalityError: a part of a sense that the processor lacks.
         ConfigError: a message or part that is none.
     """
+    if not conversation or not isinstance(conversation, Sequence):
+        raise ConfigError("the conversation has no messages", where=where, fix="Give it at least one.")
     parts = Parts()
     lists, knows_images = bool(_LOOPS_OVER_PARTS.search(template)), "image" in template
     for message in conversation:
         if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
             raise ConfigError(f"a message is {message!r}", where=where, fix="Give it a role and a content.")
         content = message["content"]
+        if not isinstance(content, Sequence):
+            raise ConfigError(f"the content of a message is {content!r}", where=where, fix="Give a text, or parts.")
         content = [content] if isinstance(content, str) else content
         out: list[dict[str, str]] = []
         for part in content:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers.utils import TransformersKwargs
 
-from polysense.errors import UnknownModalityError
+from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.mera.configuration_mera import MeraConfig
 
 # what a language model takes beyond the named inputs; everything else must be of a sense
 _LANGUAGE_MODEL = frozenset(TransformersKwargs.__optional_keys__) | {"use_cache", "cache_position", "logits_to_keep"}
+
+_AS_PROCESSED = "Call the model with what MeraProcessor returned."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ def split_inputs(
 
     Raises:
         UnknownModalityError: features of a sense that this model has not learned, or a mask without features.
+        FeatureShapeError: features, tokens or a mask that are none by their shapes.
     """
     if _LANGUAGE_MODEL.issuperset(arguments):
         return {}, dict(arguments)  # every step of a generation but the first
@@ -57,6 +60,10 @@ def split_inputs(
     for key, value in arguments.items():
         if key in places:
             name, part = places[key]
+            if not isinstance(value, Tensor | None):
+                raise FeatureShapeError(
+                    f"this is a {type(value).__name__}, not a tensor", where=key, fix=_AS_PROCESSED
+                )
             if value is not None:
                 given[name] = replace(given.get(name, SenseInputs()), **{part: value})
         elif key in _LANGUAGE_MODEL or (not strict and not isinstance(value, Tensor)):
@@ -66,4 +73,34 @@ def split_inputs(
     for name, inputs in given.items():
         if (inputs.values is None) == (inputs.tokens is None):
             raise UnknownModalityError(f"{name}_mask", places, where="MERA's inputs (values or tokens, one of them)")
+        _check_shapes(name, inputs)
     return given, rest
+
+
+def check_batch(ids: Tensor | None, vectors: Tensor | None = None, labels: Tensor | None = None) -> None:
+    """Refuse token ids, or word vectors, that are no batch of texts, and labels that are not theirs.
+
+    Raises:
+        ConfigError: naming the input and its shape.
+    """
+    if ids is not None and (ids.ndim != 2 or ids.is_floating_point()):
+        raise ConfigError(f"the ids are {ids.dtype} of shape {tuple(ids.shape)}, not integers of (batch, tokens)",
+                          where="input_ids", fix=_AS_PROCESSED)  # fmt: skip
+    texts = vectors if ids is None else ids
+    if labels is not None and texts is not None and labels.shape != texts.shape[:2]:
+        raise ConfigError(f"the labels have shape {tuple(labels.shape)}, the texts {tuple(texts.shape[:2])}",
+                          where="labels", fix="Give every token one, -100 where nothing is learned.")  # fmt: skip
+
+
+def _check_shapes(name: str, inputs: SenseInputs) -> None:
+    tokens, mask = inputs.tokens, inputs.mask
+    if tokens is not None and tokens.ndim != 4:
+        raise FeatureShapeError(f"the tokens have shape {tuple(tokens.shape)}, not (items, time, space, dim)",
+                                where=f"{name}_tokens", fix="Give them as encode returned them.")  # fmt: skip
+    items = cast(Tensor, inputs.values) if tokens is None else tokens
+    wanted = items.shape[: 1 if tokens is None else 2]
+    if mask is not None and (mask.ndim != 2 or mask.shape[: len(wanted)] != wanted or mask.is_floating_point()):
+        raise FeatureShapeError(
+            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, not bool of (items, time) of features of shape "
+            f"{tuple(items.shape)}", where=f"{name}_mask", fix=_AS_PROCESSED,
+        )  # fmt: skip

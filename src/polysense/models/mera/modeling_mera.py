@@ -23,7 +23,7 @@ from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
 from polysense.models.mera.freezing import freezing_table
-from polysense.models.mera.inputs import SenseInputs, split_inputs
+from polysense.models.mera.inputs import SenseInputs, check_batch, split_inputs
 from polysense.models.mera.layout import TokenLayout, pooled_grid, token_layout
 from polysense.models.mera.placeholders import check_counts, exchange
 from polysense.nn.connectors import Connector, build_connector
@@ -132,6 +132,9 @@ class MeraModel(MeraPreTrainedModel):
     ) -> list[Float[Tensor, "count width"]]:
         """Tokens of the language model for every item: those of its real time steps, which come first."""
         connector, space = cast(Connector, self.connectors[name]), tokens.shape[2]
+        if tokens.shape[3] != connector.in_dim:
+            raise FeatureShapeError(f"tokens of {name} are {tokens.shape[3]} wide, and their connector takes "
+                                    f"{connector.in_dim}", fix="Give what encode returned.")  # fmt: skip
         if mask is None or bool(mask.all()):
             steps, flat_mask = [tokens.shape[1]] * len(tokens), None
         else:
@@ -298,7 +301,9 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         Raises:
             UnknownModalityError: features of a sense that this model has not learned.
             FeatureShapeError: placeholders and features do not agree; the message names sample and sense.
+            ConfigError: ids or labels of another shape.
         """
+        check_batch(input_ids, inputs_embeds, labels)
         items = arguments.pop("num_items_in_batch", None)
         if labels is not None:
             arguments.setdefault("use_cache", False)
@@ -350,6 +355,7 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
             UnknownModalityError, FeatureShapeError: see `forward`.
         """
         ids = input_ids if inputs is None else inputs
+        check_batch(ids)
         if ids is None:
             return super().generate(attention_mask=attention_mask, **arguments)
         given, options = split_inputs(self.config, arguments, strict=False)

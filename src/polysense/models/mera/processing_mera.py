@@ -161,9 +161,7 @@ class MeraProcessor(PlaceholderProcessor):
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
         sources = self._sources({"images": images, "videos": videos, "audio": audio, **senses}, cuts=False)
-        texts = [text] if isinstance(text, str) else list(text or [])
-        if text is not None and not texts:
-            raise ConfigError("a batch has no prompts", where="text", fix="Give at least one.")
+        texts = _texts(text)
         features, found = self._features(self._ordered(sources, texts), facts)
         if text is None:
             return BatchFeature(features)
@@ -326,6 +324,16 @@ class MeraProcessor(PlaceholderProcessor):
                 ids += part
             rows.append((ids, labels))
         return rows
+
+
+def _texts(given: Any) -> list[str]:
+    """Prompts as a list; none at all where only features are wanted."""
+    texts = [given] if isinstance(given, str) else [] if given is None else given
+    if not isinstance(texts, Sequence) or any(not isinstance(each, str) for each in texts):
+        raise ConfigError(f"{given!r} is neither a text nor a list of texts", where="text", fix="Give prompts.")
+    if given is not None and not texts:
+        raise ConfigError("a batch has no prompts", where="text", fix="Give at least one.")
+    return list(texts)
 
 
 __all__ = ["MeraProcessor"]
