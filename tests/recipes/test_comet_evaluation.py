@@ -50,6 +50,9 @@ def test_protocols_are_a_config(stage: Path, parts: Parts, tmp_path: Path) -> No
     protocols.write_text(f"retrieval: {{films: {{senses: [video, text], captions: 1, data: {data}}}}}\n")
     record = comet_evaluation.run(str(stage), [], protocols=protocols, root=parts.world)
     assert {each["dataset"] for each in record["results"]} == {"films"}
+    protocols.write_text(f"retrieval: {{things: {{senses: [depth, text], data: {data}}}}}\n")
+    with pytest.raises(ConfigError, match=r"protocols.yaml: no protocol is about senses .* audio, text, video"):
+        comet_evaluation.run(str(stage), [], protocols=protocols, root=parts.world)
     with pytest.raises(ConfigError, match="nothing to evaluate on"):
         comet_evaluation.run(str(stage), [])
     with pytest.raises(ConfigError, match="no two of"):

@@ -57,6 +57,9 @@ def run(
     for settings, place in asked:
         found = score_codes(settings, reader, reader.modalities, place, size=reader.size).record(settings.seed)
         record = {**record, **found, "results": [*record.get("results", ()), *found["results"]]}
+    if not record["results"] and "codes" not in record:
+        raise ConfigError(f"no protocol is about senses that are all among {', '.join(reader.modalities)}",
+                          where=protocols, fix="Give others, or a later stage.")  # fmt: skip
     if output is not None:
         write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
