@@ -126,6 +126,13 @@ def test_a_hub_snapshot_is_fetched_without_pickles_and_judged(folder: Path, monk
         local_folder("someone/model", {})
 
 
+@pytest.mark.parametrize("name", ["runs/x/stages/stage-9", "someone/no-model", "a b"])
+def test_what_is_neither_folder_nor_repository_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match=f"^{name}: there is no such folder, and no such repository"):
+        local_folder(name, {})
+
+
 # ---- models of transformers' own --------------------------------------------------------------------------------
 
 

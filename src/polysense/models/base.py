@@ -48,6 +48,9 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
 
     Args:
         arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
+
+    Raises:
+        UnsafeFileError, CheckpointError: see `check_checkpoint_folder`; or there is neither folder nor repository.
     """
     hub = {key: arguments.pop(key) for key in HUB_ARGUMENTS if key in arguments}
     subfolder = hub.pop("subfolder", "") or ""
@@ -58,7 +61,14 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
             verify_folder(folder, ignore=("README.md",))
         return folder
     hub = {key: value for key, value in hub.items() if value is not None}
-    snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)
+    try:
+        snapshot = snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES, **hub)
+    # the client lets its HTTP library's errors through, and changed that library between versions: hence the clause
+    except Exception as error:
+        raise CheckpointError(
+            f"there is no such folder, and no such repository came from the Hub ({type(error).__name__})",
+            where=name_or_path, fix="Correct the path or the name; or check revision, network and token.",
+        ) from error  # fmt: skip
     check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
     return Path(snapshot) / subfolder
 
