@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from polysense.cli import main
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.stage_adapter import (
-    AdapterSettings,
     add_adapter,
     merge_adapter,
     record_merged,

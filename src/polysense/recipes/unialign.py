@@ -12,6 +12,7 @@ import torch
 
 from polysense.continual import apply_freezing
 from polysense.data import Mixture
+from polysense.errors import ConfigError
 from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
@@ -56,6 +57,10 @@ class StageSettings:
     trains: Sequence[str]
     steps: int = 0
     epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.epochs) < 0 or (self.steps and self.epochs):
+            raise ConfigError(f"steps is {self.steps} and epochs is {self.epochs}", fix="Give one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,10 @@ class UniAlignRecipe:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     seed: int = 0
     imports: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.bounds, self.cache_mib) < 0:
+            raise ConfigError(f"bounds is {self.bounds} and cache_mib is {self.cache_mib}", fix="Give at least 0.")
 
 
 @dataclass(frozen=True)
