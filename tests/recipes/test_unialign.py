@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         unialign.run("world", tmp_path / "run", parts.overrides(*overrides))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["sources.depth.data.manifest={}", "evaluation.splits.test=[{{manifest: {}}}]"])
+def test_a_damaged_row_is_named_before_anything_trains(key: str, parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text('{"id": \n')
+    broken = os.path.relpath(tmp_path / "broken.jsonl", parts.world)
+    with pytest.raises(ConfigError, match=r"(sources: depth: data|splits: test\[0\]): .*line 1: the row is not JSON"):
+        unialign.run("world", tmp_path / "run", parts.overrides(key.format(broken)))
     assert not (tmp_path / "run").exists()
 
 

@@ -275,7 +275,7 @@ class SourceSettings:
 
 
 def open_sources(sources: Mapping[str, SourceSettings], root: Path) -> dict[str, SampleDataset]:
-    """The data set of every source.
+    """The data set of every source, whose rows can be read.
 
     Raises:
         ConfigError: naming the source.
@@ -284,6 +284,7 @@ def open_sources(sources: Mapping[str, SourceSettings], root: Path) -> dict[str,
     for name, settings in sources.items():
         with place(f"sources: {name}: data"):
             opened[name] = settings.data.open(root)
+            opened[name].labels(settings.modality)  # of every row, some of which a training would only reach late
     return opened
 
 

@@ -142,7 +142,7 @@ class UniAlignRun:
         for split, datasets in recipe.evaluation.splits.items():
             for number, settings in enumerate(datasets):
                 with place(f"evaluation: splits: {split}[{number}]"):
-                    settings.open(self.root)
+                    settings.open(self.root)[0]
         on_main(lambda: write_config(recipe, output))
         self.anchor = self._anchor()
         check_model(local_folder(self.anchor, {}), recipe.model, added)
