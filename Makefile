@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-TORCH ?= cpu
+# Which build of torch: by default the one that is there.
+TORCH ?= $(or $(patsubst $(VENV)/.torch-%,%,$(firstword $(wildcard $(VENV)/.torch-*))),cpu)
 # Address of a package index that carries CPU builds of torch, for machines whose default index does not.
 TORCH_INDEX_URL ?=
 JOBS ?= 2
@@ -27,11 +28,14 @@ $(BIN)/python:
 # TORCH=cpu must never pull gigabytes of CUDA wheels: look first, refuse if any is on the list.
 $(VENV)/.torch-$(TORCH): | $(BIN)/python
 ifeq ($(TORCH),cpu)
-	@if $(BIN)/python -m pip install --quiet --dry-run --report - $(INDEX) 'torch==$(TORCH_VERSION)' 2>/dev/null \
+	@if $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report - $(INDEX) 'torch==$(TORCH_VERSION)' 2>/dev/null \
 	    | grep -q '"name": *"nvidia-'; then \
 	  echo "The index at hand offers torch only with CUDA. Name one with CPU builds:"; \
 	  echo "  make TORCH_INDEX_URL=<index> ...   or, to accept CUDA:   make TORCH=cuda ..."; exit 1; fi
 endif
+# another build of this version would pass for the wanted one
+	@if ls $(VENV)/.torch-* >/dev/null 2>&1; then \
+	  $(BIN)/python -m pip uninstall --quiet --yes torch && rm $(VENV)/.torch-*; fi
 	$(BIN)/python -m pip install --quiet $(INDEX) 'torch==$(TORCH_VERSION)'
 	@touch $@
 

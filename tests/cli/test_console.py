@@ -7,6 +7,7 @@ import io
 import pytest
 
 from polysense.cli.console import console
+from polysense.errors import ConfigError
 
 _MARKUP = "[bold]7[/bold] C:dog:x "  # rich would print a bold 7 and a picture of a dog
 
@@ -36,6 +37,12 @@ def test_lines_are_read_until_there_are_none_and_only_a_person_is_prompted(
     monkeypatch.setattr("sys.stdin", given)
     assert list(console.lines("[> ")) == ["one", "", "two [b]"]
     assert capsys.readouterr() == ("", "[> " * 4 * terminal)
+
+
+def test_input_that_is_no_text_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"what is it ?\n\xff\xfe\n"), encoding="utf-8"))
+    with pytest.raises(ConfigError, match="standard input: the input is no utf-8 text"):
+        list(console.lines("> "))
 
 
 def test_only_the_first_of_several_processes_speaks(

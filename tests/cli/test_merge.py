@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from polysense.cli import main
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.stage_adapter import (
     RECORD,
-    AdapterSettings,
     add_adapter,
     merge_adapter,
     record_merged,

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.peft_export import export_adapters
 from polysense.continual.stage_adapter import (
-    AdapterSettings,
     add_adapter,
     bare_key,
     merge_adapter,

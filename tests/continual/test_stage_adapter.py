@@ -14,8 +14,8 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.stage_adapter import (
-    AdapterSettings,
     StageAdapter,
     adapter_folder,
     add_adapter,

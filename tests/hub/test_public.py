@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,66 @@ from polysense.hub.public import redacted, secrets_in, without_local_paths
         (r"C:\Users\ann\model", ".../model"),
         ("PATH=/tmp/a:/tmp/b", "PATH=.../a:.../b"),
         ("~/models/clip", ".../clip"),
-        ("https://example.org/home/page", "https://example.org/home/page"),
-        ("runs/data/x and/or 3/4", "runs/data/x and/or 3/4"),
+        ('"/Volumes/My Disk/x" and /raid/y', '".../x" and .../y'),
+        (r'{"text": "a\"/raid/a b/x\"\n/nas/c"}', r'{"text": "a\".../x\"\n.../c"}'),
+        ('"/opt/x/python -m polysense --output runs/y"', '".../python -m polysense --output runs/y"'),
+        (r'"\\\\nas\\share\\x" and \\nas\share\y', r'".../x" and .../y'),
+        ("file:///D:/ann/model and D:/ann/model/", ".../model and .../model/"),
+        ("**/raid/ann/x** [here](//nas/share/x.md)", "**.../x** [here](.../x.md)"),
     ],
 )
 def test_local_paths_are_cut_to_their_last_part(text: str, expected: str) -> None:
     assert without_local_paths(text) == expected
+
+
+PREFIXES = (
+    "/raid",
+    "/nas/team",
+    "/Volumes/Disk",
+    "/scratch2/a-b",
+    "C:",
+    "d:/x",
+    r"E:\data",
+    r"\\nas\share",
+    "~",
+    "//nas/s",
+)
+PLACES = (
+    "{}",
+    "at {}",
+    '"{}"',
+    "({})",
+    "`{}`",
+    "--model={}",
+    "[x]({})",
+    "| {} |",
+    "**{}**",
+    "{}: damaged",
+    "a\n{}\nb",
+)
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("place", PLACES)
+def test_no_absolute_path_leaves_wherever_it_stands(prefix: str, place: str) -> None:
+    names = [f"n{number}-é" for number in range(3)]
+    path = ("\\" if "\\" in prefix else "/").join([prefix, *names])
+    for text, left in ((path, names[-1]), (json.dumps(path)[1:-1], json.dumps(names[-1])[1:-1])):
+        assert without_local_paths(place.format(text)) == place.format(f".../{left}")
+    public = json.loads(without_local_paths(json.dumps({"said": place.format(path)})))
+    assert public == {"said": place.format(f".../{names[-1]}")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://example.org/home/page?a=1/2", "s3://bucket/a/b", "hf://datasets/org/name", "127.0.0.1:8000/v1/chat",
+     "org/name", "runs/data/x and/or 3/4", "mean / std", "../up/and/down", "./x/y", "train/**/a/*.png", "**/a/*.png",
+     "</td></tr><br/>", "[/INST]", "#!/usr/bin/env python", "{root}/a/b", "f(x)/g/h", r"\alpha\beta",
+     r"\\alpha\\beta\\c", r"Q:\nWhat\nA:", r"\(\d+/\d+\)", "/name", "10:30/11:30"],
+)  # fmt: skip
+def test_what_is_no_path_of_a_machine_stays(text: str) -> None:
+    for quoted in (text, f'"{text}"', f"`{text}`", f"| {text} |"):
+        assert without_local_paths(quoted) == quoted
 
 
 def test_the_working_folder_becomes_a_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysense.errors import CheckpointError
-from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage
+from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage, stage_settings
 from tests.hub.stages import metrics_record, result, stage_record
 
 
@@ -79,3 +79,10 @@ def test_stages_that_name_each_other_or_themselves_come_once(tmp_path: Path) -> 
     write(tmp_path, "a", "b")
     assert [each["name"] for each in lineage(write(tmp_path, "b", "a"))] == ["a"]
     assert lineage(write(tmp_path, "c", "c")) == []
+
+
+@pytest.mark.parametrize("chosen", [{}, {"method": {}}, {"method": "none"}, {"loop": {"steps": 3}}, None])
+def test_a_record_that_says_nothing_of_how_its_stage_learned_has_no_settings(chosen: Any) -> None:
+    settings = {"options": {"merge": None}}
+    assert stage_settings({"hyperparameters": {"method": settings}}) == settings
+    assert stage_settings({"hyperparameters": chosen}) == {}

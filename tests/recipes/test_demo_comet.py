@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from polysense.errors import ConfigError
 from polysense.recipes import demo_comet
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.config import read_config
@@ -43,3 +44,12 @@ def test_everything_lies_in_the_folder_of_the_demonstration(tmp_path: Path) -> N
     assert placed.features.data_root == str(tmp_path / "comet-features" / "world")
     assert set(placed.features.nets) == {"video", "audio"} and placed.data.world.size == "demo"
     assert replace(placed, data=recipe.data, features=recipe.features) == recipe
+
+
+@pytest.mark.parametrize("arguments", [("no-such-config", []), ("demo", ["method=clip"]), ("demo", ["ewcc=1"])])
+def test_what_is_wrong_with_a_config_is_said_before_anything_is_built(
+    arguments: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError):
+        demo_comet.run(tmp_path / "run", print, lambda tables: None, *arguments)
+    assert not (tmp_path / "run").exists()

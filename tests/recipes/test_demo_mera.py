@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polysense.errors import CheckpointError
+from polysense.errors import CheckpointError, ConfigError
 from polysense.recipes import demo_mera
 from polysense.recipes.config import read_config
 from polysense.recipes.mera_config import MeraRecipe
@@ -101,9 +101,27 @@ def test_every_config_has_a_run_folder_of_its_own(
     monkeypatch.setattr("polysense.recipes.demo.grow", lambda output, say, overrides: Path("encoder"))
     monkeypatch.setattr(demo_mera, "encoder_folder", lambda name, output, root, world: f"{name} in {output} on {root}")
     monkeypatch.setattr(demo_mera, "learn", learn)
+    monkeypatch.setattr("polysense.recipes.packaged_llm.unpack", lambda package, output: output / package)
     with pytest.raises(CheckpointError) as stopped:
         demo_mera.run(tmp_path, lambda line: None, lambda tables: None, config)
     assert stopped.value.where == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "message"),
+    [
+        ("dmo", [], r"dmo\.yaml: the config cannot be read"),
+        ("demo", ["merge=average"], "method: there is no merge method 'average'"),
+        ("demo", ["imports=[no_such_module]"], "imports: no_such_module: the module cannot be imported"),
+        ("demo", ["llm=package:no_such_package"], "no package of this name is installed"),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_said_before_anything_is_built(
+    config: str, overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        demo_mera.run(tmp_path / "run", print, lambda tables: None, config, overrides)
+    assert not (tmp_path / "run").exists()
 
 
 def ask(folder: Path, answers: Sequence[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[Told]:

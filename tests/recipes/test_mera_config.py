@@ -72,6 +72,22 @@ def test_every_part_that_trains_has_a_rate_and_nothing_else_has(override: str, m
         recipe(override)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("warmup_share=1.5", "world.yaml: warmup_share is 1.5"),
+        ("warmup_share=-0.1", "world.yaml: warmup_share is -0.1"),
+        ("adapter.rank=0", "world.yaml: adapter: rank is 0"),
+        ("evaluation.tokenizer=words", "evaluation: tokenizer: there is no caption tokenizer 'words'"),
+        ("evaluation.limit=0", "evaluation: limit is 0"),
+        ("sources.image.data.sample=-1", "sources: image: data: sample is -1"),
+    ],
+)
+def test_values_that_nothing_can_be_done_with_are_refused_as_they_are_read(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe(override)
+
+
 def test_data_sets_are_found_by_sense_and_those_with_captions_among_them(tmp_path: Path) -> None:
     extra = "sources.qa={modality: video, captions: false, data: {manifest: manifests/clips-train.jsonl}}"
     found = recipe(extra)

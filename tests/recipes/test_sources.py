@@ -131,6 +131,13 @@ def test_templates_without_a_place_for_the_label_are_refused(templates: list[str
         DatasetSettings(manifest="m.jsonl", templates={"audio": templates})
 
 
+@pytest.mark.parametrize("name", ["limit", "sample"])
+@pytest.mark.parametrize("value", [0, -3])
+def test_no_samples_at_all_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is {value}"):
+        DatasetSettings(manifest="m.jsonl", **{name: value})  # type: ignore[arg-type]
+
+
 def test_the_content_hash_is_that_of_the_files(root: Path) -> None:
     digest = hashlib.sha256(hashlib.sha256((root / "m.jsonl").read_bytes()).digest()).hexdigest()
     assert DatasetSettings(manifest="m.jsonl").content_hash(root) == digest
@@ -166,6 +173,6 @@ def test_what_cannot_be_opened_is_named_with_its_source(settings: DatasetSetting
 
 
 def test_a_source_that_cannot_serve_is_named(root: Path) -> None:
-    settings = SourceSettings(modality="image", data=DatasetSettings(manifest="m.jsonl"), batch_size=0)
-    with pytest.raises(ConfigError, match="sources: web: batch_size 0"):
+    settings = SourceSettings(modality="image", data=DatasetSettings(manifest="m.jsonl"), anchors=["image"])
+    with pytest.raises(ConfigError, match=r"sources: web: .*anchors \['image'\] cannot be used"):
         settings.source("web", settings.data.open(root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,14 @@ def test_the_supervised_bound_is_trained_once(parts: Parts, tmp_path: Path, monk
         (["loop.step=3"], r"world\.yaml: loop: unknown key 'step'\. Did you mean 'steps'"),
         (["loop.learning_rate=2e-4"], r"loop: learning_rate: '2e-4' is not float\. .*write 2\.0e-4"),
         (["loop.steps=0"], r"loop: steps is 0"),
+        (["bounds=-1"], r"world\.yaml: bounds is -1"),
+        (["stages=[{name: depth, trains: [depth], steps: -1}]"], r"stages\[0\]: steps is -1 and epochs is 0"),
+        (["stages=[{name: depth, trains: [depth], steps: 1, epochs: 1}]"], r"stages\[0\]: steps is 1 and epochs is 1"),
+        (["sources.depth.batch_size=0"], r"sources: depth: batch_size is 0"),
+        (["sources.depth.data.limit=0"], r"sources: depth: data: limit is 0"),
+        (["evaluation.limit=0"], r"evaluation: limit is 0"),
+        (["evaluation.pool=0"], r"evaluation: pool is 0"),
+        (["evaluation.ks=[0, 5]"], r"evaluation: ks is \[0, 5\]"),
         (["stages=[{name: smell, trains: [smell]}]"], r"world: stages: smell: no source trains 'smell'"),
         (["stages=[{name: a/b, trains: [depth]}]"], r"stages: a/b: the stage has no name"),
         (["stages=[{name: smell, trains: [smell]}]",
@@ -253,6 +262,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         unialign.run("world", tmp_path / "run", parts.overrides(*overrides))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["sources.depth.data.manifest={}", "evaluation.splits.test=[{{manifest: {}}}]"])
+def test_a_damaged_row_is_named_before_anything_trains(key: str, parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text('{"id": \n')
+    broken = os.path.relpath(tmp_path / "broken.jsonl", parts.world)
+    with pytest.raises(ConfigError, match=r"(sources: depth: data|splits: test\[0\]): .*line 1: the row is not JSON"):
+        unialign.run("world", tmp_path / "run", parts.overrides(key.format(broken)))
     assert not (tmp_path / "run").exists()
 
 

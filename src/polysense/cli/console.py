@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from polysense.errors import ConfigError
+
 _WIDE = 200  # columns where the output is no terminal: a table in a file must not be wrapped
 
 
@@ -30,11 +32,19 @@ class Console:
         self._to(stderr=True, always=True).print(text, soft_wrap=True, style="red")
 
     def lines(self, prompt: str) -> Iterator[str]:
-        """Lines of standard input until it ends; a person at a terminal is shown a prompt."""
+        """Lines of standard input until it ends; a person at a terminal is shown a prompt.
+
+        Raises:
+            ConfigError: what comes in is no text; nothing can be read after it.
+        """
         while True:
             if sys.stdin.isatty():
                 self._to(stderr=True).print(prompt, end="")
-            line = sys.stdin.readline()
+            try:
+                line = sys.stdin.readline()
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"the input is no {error.encoding} text", where="standard input",
+                                  fix=f"Convert it to {error.encoding}.") from error  # fmt: skip
             if not line:
                 return
             yield line.strip()

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight, get_merge_method
 from polysense.merging.lora_delta import Factors
@@ -32,9 +33,6 @@ from polysense.safety import read_json
 from polysense.storage import digest, write_whole
 
 logger = logging.getLogger(__name__)
-
-LANGUAGE_MODEL_LINEARS = r"(.*\.)?language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
-"""Every linear of the language model's blocks, nothing of encoders, connectors or the head (hf-conventions 2)."""
 
 TRAINED = r".*\.lora_[AB]\..*"
 """Pattern of an adapter's parameters for the freezing table."""
@@ -47,21 +45,6 @@ RECORD = "merge.json"
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _BEYOND_FACTORS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_dora")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterSettings:
-    """A stage's LoRA; the paper has rank and alpha 128 (section 5.1).
-
-    Attributes:
-        rank, alpha, dropout: of the LoRA; its scaling is alpha / rank.
-        targets: pattern of the whole names of the linears that get one.
-    """
-
-    rank: int = 128
-    alpha: float = 128.0
-    dropout: float = 0.05
-    targets: str = LANGUAGE_MODEL_LINEARS
 
 
 @dataclass(frozen=True)
@@ -369,11 +352,9 @@ def take_out(model: nn.Module, adapter: StageAdapter, base: Mapping[str, Tensor]
 
 
 __all__ = [
-    "LANGUAGE_MODEL_LINEARS",
     "RECORD",
     "ROOT",
     "TRAINED",
-    "AdapterSettings",
     "MergeErrors",
     "StageAdapter",
     "adapter_folder",

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.hub.records import lineage, read_metrics, read_stage
+from polysense.hub.records import lineage, read_metrics, read_stage, stage_settings
 from polysense.metrics import relative_gain
 
 Scores = Mapping[str, float]
@@ -83,10 +83,7 @@ def chain_gains(folder: Path) -> dict[str, StageGains]:
 
 def _parts(record: Mapping[str, Any]) -> Any:
     """What a stage's sense was learned by: settings of its encoder and connector, where the record has any."""
-    found: Any = record.get("hyperparameters")
-    for key in ("method", "options", "sense"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+    return dict(stage_settings(record).get("options") or {}).get("sense")
 
 
 __all__ = ["StageGains", "alone_scores", "chain_gains", "mean_gain", "task_scores"]

@@ -12,10 +12,30 @@ from huggingface_hub import get_token
 
 REMOVED = "[removed]"
 
-_ROOTS = "home|root|Users|tmp|var|mnt|media|data|opt|srv|work|workspace|scratch|private|content|run|etc"
 _UNTIL = r"[^\s\"'`,:;)\]}<>|]*"
+_ESCAPED = r"\\u[0-9a-fA-F]{4}"  # a letter in JSON
+_PLAIN = rf"(?:[^\s\"'`,:;)\]}}<>|\\/]|{_ESCAPED})"
+_SPACED = (
+    rf"(?:[^\s\"'`,:;<>|\\/]|{_ESCAPED}| (?!-))"  # in a quoted path; an option begins an argument, no part of a name
+)
+_SLASHES = ((r"\\\\", r"\\{4}"), (r"\\(?!\\)", r"\\{2}"), ("/", "//"))  # doubled in JSON; before a share's server
+_BEFORE = r"(?:(?<![\w.~/*)\]}!-])|(?<=\\[nrt])|(?<=\*)(?=[^\s*]*[^\s*/]\*))"  # of "*", emphasis and no glob
+_ADDRESS = r"(?!file:)\b[A-Za-z][\w+.-]+://[^\s\"'`<>|,;)\]}]*"
+
+
+def _paths(part: str) -> str:
+    """What absolute paths look like whose names consist of `part`; of one name alone, nothing could be cut."""
+    kinds = [rf"/{part}+(?:/+{part}+)+", rf"~\w*(?:/+{part}+)+"]
+    for slash, share in _SLASHES:
+        name = rf"{slash}{part}+"
+        kinds.append(rf"[A-Za-z]:(?!\\[nrt][A-Z\\]){name}(?:{name})+")  # "Q:\nWhat" is a line break
+        kinds.append(rf"{share}[\w.$-]{{2,}}(?:{name})+")
+    return f"(?:{'|'.join(kinds)})"
+
+
 _LOCAL_PATH = re.compile(
-    rf"(?<![\w.~/-])(?:(?:file://)?(?:/(?:{_ROOTS})/|~/){_UNTIL}|[A-Za-z]:(?:\\|/(?=Users/)){_UNTIL})"
+    rf"(?P<address>{_ADDRESS})|(?<=[\"'`]){_paths(_SPACED)}(?=/?\\*[\"'`])"
+    rf"|{_BEFORE}(?:file://[\w.-]*/?(?=/|[A-Za-z]:))?{_paths(_PLAIN)}"
 )
 _SECRETS = {
     "a Hugging Face token": r"\b(?:hf_|api_org_)[A-Za-z0-9]{16,}",
@@ -39,12 +59,12 @@ def redacted(text: str) -> str:
 
 
 def without_local_paths(text: str) -> str:
-    """`text` with every absolute path of this machine (or of a common home folder) cut to `.../name`."""
+    """`text` with every absolute path, of this machine or of another, cut to `.../name`; addresses stay whole."""
     if (here := str(Path.cwd())) != "/":
         text = re.sub(rf"(?<![\w.-]){re.escape(here)}(?![\w.-])", ".", text)
     for folder in {str(Path.home()), tempfile.gettempdir()} - {"/"}:
         text = re.sub(rf"(?<![\w.-]){re.escape(folder)}/{_UNTIL}", lambda match: _shortened(match.group()), text)
-    return _LOCAL_PATH.sub(lambda match: _shortened(match.group()), text)
+    return _LOCAL_PATH.sub(lambda match: match["address"] or _shortened(match.group()), text)
 
 
 def secrets_in(text: str) -> Iterator[tuple[int, str]]:
@@ -67,5 +87,5 @@ def _known_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str
 
 
 def _shortened(path: str) -> str:
-    name = re.split(r"[\\/]+", path.rstrip("\\/"))[-1]
+    name = re.split(rf"/|(?!{_ESCAPED})\\", path.rstrip("\\/"))[-1]
     return f".../{name}"

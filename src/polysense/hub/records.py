@@ -60,6 +60,13 @@ def lineage(folder: Path) -> list[dict[str, Any]]:
     return chain[:-1]
 
 
+def stage_settings(stage: Record) -> dict[str, Any]:
+    """All that was chosen about how a stage learned (`Stage.to_dict`); empty where the record has none of it."""
+    chosen = stage.get("hyperparameters")
+    found = chosen.get("method") if isinstance(chosen, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
 def check_stage(stage: Record, *, where: str = "stage.json") -> dict[str, Any]:
     """The record, if it has everything a card needs.
 

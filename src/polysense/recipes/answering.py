@@ -18,8 +18,10 @@ from polysense.errors import ConfigError
 from polysense.metrics import cider_d, mean_interval, proportion_interval
 from polysense.metrics.judging import Answer, Judge, Judgement, LlmJudge, LlmJudgeOptions, NormalisedMatchJudge
 from polysense.metrics.judging.matching import normalised
+from polysense.metrics.tokenizers import caption_tokenizer
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
+from polysense.recipes.config import check_positive, place
 from polysense.recipes.evaluation import Result, metrics_record
 from polysense.recipes.sources import DatasetSettings
 from polysense.trainer.mera import feature_counts
@@ -87,10 +89,9 @@ class AnsweringSettings:
     judge: JudgeSettings = field(default_factory=JudgeSettings)
 
     def __post_init__(self) -> None:
-        for name in ("limit", "questions", "batch_size", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}", fix="Give a positive number.")
+        check_positive(self, "limit", "questions", "batch_size", "max_new_tokens")
+        with place("tokenizer"):
+            caption_tokenizer(self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -254,18 +255,24 @@ class AnswerEvaluator:
         return [turn for turn in turns if turn.task == "caption"] + questions
 
 
-def check_test(dataset: SampleDataset, modality: str, conversations: Conversations) -> None:
+def check_test(dataset: SampleDataset, modality: str, asked: Conversations, limit: int | None) -> None:
     """Refuse a test set whose first sample cannot be asked about, while that costs nothing.
 
+    Args:
+        limit: see `AnsweringSettings`.
+
     Raises:
-        ConfigError: it is empty.
+        ConfigError: it is empty, or one sample alone would be captioned.
         ManifestError, UnknownModalityError: the sample has nothing to ask about the sense, or not the sense.
     """
     if not len(dataset):
         raise ConfigError("the test set is empty", fix="Name another file, or correct its conditions.")
     sample = dataset[0]
     sample.ref(modality)
-    conversations.test(sample, modality)
+    captioned = any(turn.task == "caption" for turn in asked.test(sample, modality))
+    if captioned and min(len(dataset), limit or len(dataset)) < 2:
+        raise ConfigError("CIDEr-D is not defined for one sample alone", where="limit",
+                          fix="Test on two samples or more.")  # fmt: skip
 
 
 def caption_result(said: Sequence[Said], tokenizer: str) -> Result:

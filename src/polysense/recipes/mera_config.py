@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.methods import LearningMethod, get_method
-from polysense.continual.stage_adapter import AdapterSettings
 from polysense.data.conversations import Conversations
 from polysense.errors import ConfigError
 from polysense.recipes.answering import AnsweringSettings
@@ -119,7 +119,7 @@ class MeraRecipe:
         imports: modules that register what the config names.
 
     Raises:
-        ConfigError: the second phase has no learning rate for the language model.
+        ConfigError: the second phase has no learning rate for the language model, or the warm-up is no share.
     """
 
     senses: Mapping[str, MeraSenseSettings]
@@ -145,6 +145,8 @@ class MeraRecipe:
     imports: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not 0 <= self.warmup_share <= 1:
+            raise ConfigError(f"warmup_share is {self.warmup_share}", fix="Give a share, from 0 to 1.")
         if _RATES[1] not in self.joint.learning_rates:
             raise ConfigError("the language model has no learning rate", where="joint: learning_rates",
                               fix="Give one of language_model, which trains in this phase.")  # fmt: skip

@@ -29,7 +29,7 @@ from polysense.data import (
 )
 from polysense.data.columns import FileKind
 from polysense.errors import ConfigError
-from polysense.recipes.config import build, place
+from polysense.recipes.config import build, check_positive, place
 from polysense.world import WorldConfig, build_world
 
 
@@ -126,6 +126,7 @@ class DatasetSettings:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        check_positive(self, "sample", "limit")
         if silent := [modality for modality in self.quiet if modality not in self.templates]:
             raise ConfigError(f"{silent[0]} is not told by its labels", where="quiet",
                               fix="Give its templates, too.")  # fmt: skip
@@ -261,6 +262,9 @@ class SourceSettings:
     per_class: int | None = None
     license: str = "unknown"
 
+    def __post_init__(self) -> None:
+        check_positive(self, "batch_size", "repeat", "per_class")
+
     def source(self, name: str, dataset: SampleDataset) -> Source:
         """The opened data set in its role."""
         with place(f"sources: {name}"):
@@ -271,7 +275,7 @@ class SourceSettings:
 
 
 def open_sources(sources: Mapping[str, SourceSettings], root: Path) -> dict[str, SampleDataset]:
-    """The data set of every source.
+    """The data set of every source, whose rows can be read.
 
     Raises:
         ConfigError: naming the source.
@@ -280,6 +284,7 @@ def open_sources(sources: Mapping[str, SourceSettings], root: Path) -> dict[str,
     for name, settings in sources.items():
         with place(f"sources: {name}: data"):
             opened[name] = settings.data.open(root)
+            opened[name].labels(settings.modality)  # of every row, some of which a training would only reach late
     return opened
 
 

@@ -12,6 +12,7 @@ import torch
 
 from polysense.continual import apply_freezing
 from polysense.data import Mixture
+from polysense.errors import ConfigError
 from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
@@ -56,6 +57,10 @@ class StageSettings:
     trains: Sequence[str]
     steps: int = 0
     epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.epochs) < 0 or (self.steps and self.epochs):
+            raise ConfigError(f"steps is {self.steps} and epochs is {self.epochs}", fix="Give one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,10 @@ class UniAlignRecipe:
     seed: int = 0
     imports: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if min(self.bounds, self.cache_mib) < 0:
+            raise ConfigError(f"bounds is {self.bounds} and cache_mib is {self.cache_mib}", fix="Give at least 0.")
+
 
 @dataclass(frozen=True)
 class _Training:
@@ -133,7 +142,7 @@ class UniAlignRun:
         for split, datasets in recipe.evaluation.splits.items():
             for number, settings in enumerate(datasets):
                 with place(f"evaluation: splits: {split}[{number}]"):
-                    settings.open(self.root)
+                    settings.open(self.root)[0]
         on_main(lambda: write_config(recipe, output))
         self.anchor = self._anchor()
         check_model(local_folder(self.anchor, {}), recipe.model, added)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polysense.errors import CheckpointError
+from polysense.hub.records import stage_settings
 from polysense.modality import JsonValue
 from polysense.safety import read_json
 
@@ -58,7 +59,7 @@ class StageResults:
     @property
     def method(self) -> Mapping[str, Any]:
         """Everything that was chosen about how it learned, where a method did (`Stage.to_dict`)."""
-        return dict(dict(self.record.get("hyperparameters") or {}).get("method") or {})
+        return stage_settings(self.record)
 
 
 @dataclass(frozen=True, kw_only=True)

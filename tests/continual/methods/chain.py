@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polysense.continual import apply_freezing
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.methods import Learning, LearningMethod, StageContext
 from polysense.continual.methods.base import ScoredBatches
-from polysense.continual.stage_adapter import AdapterSettings
 from polysense.models.mera import MeraForConditionalGeneration
 from polysense.testing import tiny_llama
 

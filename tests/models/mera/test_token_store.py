@@ -98,6 +98,22 @@ def test_a_disk_that_takes_nothing_leaves_the_run_as_it_was(
     assert caplog.text.count("no further tokens are kept") == 1 and not files(tmp_path / "store")
 
 
+@pytest.mark.parametrize("fault", [PermissionError(13, "Permission denied"), None], ids=["read-only", "a file"])
+def test_a_folder_that_cannot_be_made_leaves_the_run_as_it_was(
+    fault: OSError | None, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def mkdir(*_: object, **__: object) -> None:
+        raise fault or AssertionError
+
+    if fault is not None:
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+    store, encoder = FrozenTokenStore(tmp_path / "store" if fault else source), Encoder()
+    for _ in range(2):
+        assert store.get(ENCODING, source, {}, encoder).shape == (2, 3, 4)
+    assert caplog.text.count("no further tokens are kept") == len(caplog.records) == 1
+
+
 def test_a_file_that_cannot_be_read_is_left_to_the_processor(tmp_path: Path) -> None:
     encoder = Encoder()
     FrozenTokenStore(tmp_path / "store").get(ENCODING, tmp_path / "none.png", {}, encoder)

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polysense.continual.adapter_checks import check_base
-from polysense.continual.stage_adapter import AdapterSettings, StageAdapter
+from polysense.continual.adapter_settings import AdapterSettings
+from polysense.continual.stage_adapter import StageAdapter
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError
 from polysense.modality import JsonValue

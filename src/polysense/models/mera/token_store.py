@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from jaxtyping import Float
@@ -68,7 +69,7 @@ class FrozenTokenStore:
     def _read(path: Path) -> Tensor | None:
         try:
             return load(path.read_bytes())["tokens"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, SafetensorError, KeyError) as error:
             logger.warning("%s cannot be used (%s) and is computed again", path, error)
@@ -78,15 +79,16 @@ class FrozenTokenStore:
         size = tokens.numel() * tokens.element_size()
         if size > self._left:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file({"tokens": tokens.contiguous()}, temporary)
             temporary.replace(path)
             self._left -= size
         except (OSError, SafetensorError) as error:
             self._left = 0  # a disk that is full stays so for now: the run needs no store to go on
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             logger.warning("no further tokens are kept in %s (%s)", self.folder, error)
 
 
