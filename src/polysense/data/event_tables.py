@@ -58,6 +58,11 @@ class EventLayout:
             raise ConfigError(f"clips of {self.seconds} seconds with columns between {self.delimiter!r}",
                               where="layout of events", fix="Give one character, and a positive length.")  # fmt: skip
 
+    @property
+    def files(self) -> list[str]:
+        """All files that decide which clips there are."""
+        return [*self.tables.values(), *filter(None, [self.listed])]
+
 
 class EventTable:
     """Clips of one or more tables of events.

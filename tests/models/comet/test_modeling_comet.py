@@ -204,7 +204,7 @@ def test_senses_of_an_encoder_are_read_from_raw_features(tmp_path: Path) -> None
                        model.encode("depth", raw["depth_values"]).continuous)  # fmt: skip
     assert not any(each.requires_grad for each in loaded.encoder.parameters())
     loaded.train()
-    assert loaded.adapter.training and not any(each.training for each in loaded.encoder.modules())
+    assert loaded.codebook.training and not any(each.training for each in loaded.encoder.modules())
     with pytest.raises(ConfigError, match="fed with sequences"):
         model.extract("text", torch.randn(1, 2, 5))
 

@@ -193,7 +193,7 @@ class StoredExtractor:
 
     def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """Raises: MediaError."""
-        return self.part.features(self.part.load(source, facts))
+        return cast(Tensor, self.part.features(self.part.load(source, facts)))
 
 
 @dataclass(frozen=True, kw_only=True)
