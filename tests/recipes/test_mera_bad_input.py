@@ -66,7 +66,7 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("senses.depth.connector={kind: mlq}", "tiny.yaml: senses: depth: there is no connector kind 'mlq'"),
         ("senses.depth.processor={sizes: 3}", "tiny.yaml: senses: depth: "),
         ("senses.depth.pool=0", "tiny.yaml: senses: depth: "),
-        ("senses.depth.encoder=nowhere/at-all", "tiny.yaml: senses: depth: nowhere/at-all: there is no such folder"),
+        ("senses.depth.encoder=nowhere/at/all", "senses: depth: encoder: nowhere/at/all: there is no such folder"),
         ("adapter.targets=nothing", "tiny.yaml: adapter: targets: no adapter can be added"),
         ("method={name: ewc}", "depth: method: image: a share of 0.01 of its 8 samples is less than one sample"),
         ("loop.mixed_precision=fp8", "mixed_precision is 'fp8'"),

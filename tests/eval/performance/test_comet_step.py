@@ -41,11 +41,10 @@ def test_every_part_of_a_step_is_met_and_the_shares_make_one(tmp_path: Path, mon
     monkeypatch.setattr(sys, "argv", ["x", "--repeats", "1", "--threads", "1", "--out", str(tmp_path)])
     comet_step.main()
     report = json.loads((tmp_path / "comet_step.json").read_text())
-    plain = report["figures"]["a step of the second stage: share of each part"]
-    with_information = report["figures"]["with vCLUB: share of each part"]
-    for shares in (plain, with_information):
-        assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
-        missed = {part for part, share in shares.items() if share <= 0}
-        assert missed == (set() if shares is with_information else {"vCLUB"})
+    shares = {name.partition(":")[0]: each for name, each in report["figures"].items() if "share" in name}
+    assert set(shares) == {"world", "world with vCLUB", "paper"}
+    for name, found in shares.items():
+        assert sum(found.values()) == pytest.approx(1, abs=1e-6)
+        assert {part for part, share in found.items() if share <= 0} == ({"vCLUB"} if name == "world" else set())
     bounded = {gate["name"] for gate in report["gates"] if gate["at_most"] is not None}
-    assert "share of codebook" in bounded and "share of encoders" not in bounded
+    assert "paper: share of vCLUB" in bounded and "world: share of encoders" not in bounded

@@ -110,7 +110,7 @@ class EncoderExtractor:
             steps = tokens.unflatten(1, (height, width))
         else:
             steps = tokens.mean(dim=1)
-        return steps.float().cpu()
+        return cast(Tensor, steps.float().cpu())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ class StoredExtractor:
 
     def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """Raises: MediaError."""
-        return cast(Tensor, self.part.features(self.part.load(source, facts)))
+        return self.part.features(self.part.load(source, facts))
 
 
 @dataclass(frozen=True, kw_only=True)
