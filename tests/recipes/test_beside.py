@@ -39,6 +39,12 @@ def test_a_file_is_waited_for(tmp_path: Path) -> None:
     assert "making it" in log.read_text()
 
 
+def test_all_of_the_work_is_waited_for(tmp_path: Path) -> None:
+    with beside(partial(make, tmp_path / "a.json"), tmp_path / "log") as wait:
+        wait()
+        assert (tmp_path / "a.json").exists()
+
+
 def test_work_that_failed_is_not_waited_for_and_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), beside(fail, tmp_path / "log") as wait:
         wait(tmp_path / "never")

@@ -101,10 +101,20 @@ def test_every_config_has_a_run_folder_of_its_own(
     monkeypatch.setattr("polysense.recipes.demo.grow", lambda output, say, overrides: Path("encoder"))
     monkeypatch.setattr(demo_mera, "encoder_folder", lambda name, output, root, world: f"{name} in {output} on {root}")
     monkeypatch.setattr(demo_mera, "learn", learn)
+    trained: list[str] = []
+
+    @contextmanager
+    def beside(work: Callable[[], Any], log: Path) -> Iterator[Callable[[], None]]:
+        assert log == tmp_path / name / "training" / "language-model.log"
+        yield work
+
+    monkeypatch.setattr(demo_mera, "beside", beside)
+    monkeypatch.setattr(demo_mera, "language_model", lambda recipe, output: trained.append(recipe.llm))
     monkeypatch.setattr("polysense.recipes.packaged_llm.unpack", lambda package, output: output / package)
     with pytest.raises(CheckpointError) as stopped:
         demo_mera.run(tmp_path, lambda line: None, lambda tables: None, config)
     assert stopped.value.where == str(tmp_path / name)
+    assert trained == [recipe(config=config).llm]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -19,12 +20,15 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
 
-Wait = Callable[[Path], None]
-"""Returns once a file is there, or no more work is under way; whoever asked then does it himself."""
+
+class Wait(Protocol):
+    """Returns once a file is there, or no more work is under way; whoever asked then does it himself."""
+
+    def __call__(self, path: Path | None = None) -> None: ...
 
 
 @contextmanager
-def beside(work: Callable[[], None], log: Path) -> Iterator[Wait]:
+def beside(work: Callable[[], object], log: Path) -> Iterator[Wait]:
     """Let a process of its own do `work` until the block ends.
 
     Args:
@@ -36,8 +40,8 @@ def beside(work: Callable[[], None], log: Path) -> Iterator[Wait]:
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(work, log), daemon=True)
     process.start()
 
-    def wait(path: Path) -> None:
-        while not path.exists() and process.is_alive():
+    def wait(path: Path | None = None) -> None:
+        while process.is_alive() and not (path is not None and path.exists()):
             time.sleep(_POLL_SECONDS)
         if process.exitcode:
             logger.warning("the process beside this one failed, see %s; its work is done here", log)
@@ -60,7 +64,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _work(work: Callable[[], None], log: Path) -> None:
+def _work(work: Callable[[], object], log: Path) -> None:
     end_with_parent()
     torch.set_num_threads(1)  # the run beside which this works has the other cores
     with log.open("a", encoding="utf-8") as out:

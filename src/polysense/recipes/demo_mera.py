@@ -21,7 +21,7 @@ from polysense.recipes import demo, packaged_llm
 from polysense.recipes.beside import beside
 from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import NET, encoder_folder
-from polysense.recipes.mera import MeraRun
+from polysense.recipes.mera import MeraRun, language_model
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.recipes.provenance import wall_time
 from polysense.report import (
@@ -60,8 +60,9 @@ def run(
     folder = output / (FOLDER if name == "demo" else f"{FOLDER}-{name}")
     recipe = _read(config, overrides, folder)
     encoder = demo.grow(output, say, overrides=grown)
+    say("Encoders of its own senses are trained, and beside them the language model, which takes a few minutes.")
     recipe = _on(encoder, demo.world_of(output), recipe, folder)
-    say(f"World and encoders are there, after {wall_time(started)}: {encoder}")
+    say(f"World, encoders and language model are there, after {wall_time(started)}: {encoder}")
     stages = learn(recipe, folder)
     told = ask(recipe, stages[-1])
     pictures = {"What it answers": to_png(draw_answers(told))}
@@ -163,12 +164,17 @@ def _answers_table(told: Sequence[Told]) -> Table:
 
 
 def _on(encoder: Path, world: Path, recipe: MeraRecipe, folder: Path) -> MeraRecipe:
-    """A recipe on a world, seen through the encoder that is there but for senses with nets of their own, which are
-    trained in `folder` before two processes want them."""
-    found = {
-        each.encoder: encoder_folder(each.encoder, folder, world, recipe.world)
-        for each in recipe.senses.values() if each.encoder.startswith(NET)
-    }  # fmt: skip
+    """A recipe on a world, seen through the encoder that is there but for senses with nets of their own.
+
+    These are trained in `folder` before two processes want them, and the language model beside them.
+    """
+    log = folder / "training" / "language-model.log"
+    with sharing_cores(1, torch.device("cpu")), beside(partial(language_model, recipe, folder), log) as wait:
+        found = {
+            each.encoder: encoder_folder(each.encoder, folder, world, recipe.world)
+            for each in recipe.senses.values() if each.encoder.startswith(NET)
+        }  # fmt: skip
+        wait()
     senses: Mapping[str, Any] = {
         name: replace(each, encoder=str(found.get(each.encoder, encoder))) for name, each in recipe.senses.items()
     }

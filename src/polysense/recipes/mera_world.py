@@ -30,7 +30,7 @@ from polysense.recipes.cells import (
 )
 from polysense.recipes.claims import by_number, undecided, write_report
 from polysense.recipes.config import import_modules, read_config
-from polysense.recipes.encoders import net_recipe
+from polysense.recipes.encoders import is_elsewhere, net_recipe
 from polysense.recipes.llama_anchor import LlamaRecipe
 from polysense.recipes.mera import MeraRun
 from polysense.recipes.mera_claims import BOTH, COMPARED, MERA, RIVALS, gain_claims
@@ -271,7 +271,7 @@ def parts_settings(recipe: MeraRecipe) -> dict[str, Any]:
 
 def _settings(kind: Any, name: str) -> Any:
     """What a config of `training/anchors` says, or the name of what is there already."""
-    return name if MeraRun.elsewhere(name) else chosen(read_config(kind, "anchors", name))
+    return name if is_elsewhere(name) else chosen(read_config(kind, "anchors", name))
 
 
 # ---- the report -----------------------------------------------------------------------------------------------------
