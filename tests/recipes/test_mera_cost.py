@@ -18,12 +18,12 @@ def test_the_peak_of_memory_is_that_since_one_began_to_look() -> None:
     before = PeakMemory()
     if before.mib() is None:
         pytest.skip("this system does not tell")
-    block = np.ones(30 << 20, dtype=np.uint8)
+    block = np.ones(64 << 20, dtype=np.uint8)  # beyond what malloc takes from, and gives back to, a heap of its own
     during = before.mib()
     assert int(block[-1]) == 1
     del block
     after = PeakMemory().mib()
-    assert during is not None and after is not None and during - after > 20
+    assert during is not None and after is not None and during - after > 50
 
 
 def test_a_system_that_does_not_tell_gives_no_peak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
