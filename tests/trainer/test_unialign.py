@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -154,3 +155,17 @@ def test_only_the_labels_that_are_used_are_encoded_anew() -> None:
 def test_tables_follow_the_model_to_its_device() -> None:
     table = ClassTable(("a",), pairs.unit(1, 0))
     assert table.to(torch.device("meta")).embeddings.device.type == "meta" and table.embeddings.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nce_text": -1.0}, "nce_text is -1.0"),
+        ({"soft_bind": math.inf}, "soft_bind is inf"),
+        (dict.fromkeys(("nce_text", "nce_image", "soft_bind"), 0.0), "weigh nothing"),
+        ({"binding_scale": 0.0}, "binding_scale is 0.0"),
+    ],
+)
+def test_weights_that_teach_nothing_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ObjectiveSettings(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,12 +57,25 @@ class ObjectiveSettings:
         soft_bind: soft modality binding to the classes of the other data sets.
         binding_scale: factor on the dot products of the binding; `None` takes the model's logit scale, 1 is Eq. 10 as
             printed.
+
+    Raises:
+        ConfigError: a negative or infinite weight, nothing that is weighed at all, or a scale that is not positive.
     """
 
     nce_text: float = 1.0
     nce_image: float = 1.0
     soft_bind: float = 1.0
     binding_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        weights = {name: getattr(self, name) for name in ("nce_text", "nce_image", "soft_bind")}
+        if bad := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
+            raise ConfigError(f"{bad[0]} is {weights[bad[0]]}", where="objective", fix="Give at least 0.")
+        if not any(weights.values()):
+            raise ConfigError("all terms weigh nothing", where="objective", fix="Give one of them a weight.")
+        if self.binding_scale is not None and not 0 < self.binding_scale < math.inf:
+            raise ConfigError(f"binding_scale is {self.binding_scale}", where="objective",
+                              fix="Give a positive number, or null for the model's own.")  # fmt: skip
 
 
 class UniAlignObjective:
