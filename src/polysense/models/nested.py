@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from polysense.errors import ConfigError, PolysenseError
@@ -85,6 +87,15 @@ def check_limits(sizes: Mapping[str, Any], limits: Mapping[str, int], *, where: 
     for name, value in sizes.items():
         if value is not None and not (isinstance(value, int) and 1 <= value <= limits[name]):
             raise ConfigError(f"{name} is {value}", where=where, fix=f"Use a value from 1 to {limits[name]}.")
+
+
+@contextmanager
+def strict_errors(where: str) -> Iterator[None]:
+    """Within this block, a strict config's field of a wrong type becomes a `ConfigError` about `where`."""
+    try:
+        yield
+    except StrictDataclassError as error:
+        raise ConfigError(" ".join(str(error).split()), where=where, fix="Correct the value.") from error
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:

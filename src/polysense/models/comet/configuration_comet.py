@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
-from polysense.models.nested import check_limits, nested_config, nested_values
+from polysense.models.nested import check_limits, nested_config, nested_values, strict_errors
 from polysense.nn.codebook import CodebookOptions
 from polysense.safety import check_config, check_keys
 
@@ -213,10 +212,8 @@ def check_options(options: Mapping[str, Any], *, where: str) -> None:
         ConfigError: an unknown, mistyped or unusable option.
     """
     check_keys(options, OPTIONS, where)
-    try:
+    with strict_errors(where):
         CometConfig(**options)
-    except StrictDataclassError as error:
-        raise ConfigError(" ".join(str(error).split()), where=where, fix="Correct the value.") from error
 
 
 __all__ = ["OPTIONS", "CometConfig", "CometSense", "check_options"]

@@ -10,13 +10,12 @@ from dataclasses import field
 from typing import Any, ClassVar, Literal, cast
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
-from polysense.models.nested import check_limits
+from polysense.models.nested import check_limits, strict_errors
 from polysense.safety import check_config, check_keys
 
 _MAX_SENSES = 64
@@ -149,10 +148,8 @@ def config_on_clip(
         ConfigError: an unknown, mistyped or unusable option.
     """
     check_keys(options, OPTIONS, where)
-    try:
+    with strict_errors(where):
         return UniAlignConfig(clip_config=clip, modalities=dict(modalities), **options)
-    except StrictDataclassError as error:
-        raise ConfigError(" ".join(str(error).split()), where=where, fix="Correct the value.") from error
 
 
 __all__ = ["UniAlignConfig"]
