@@ -109,9 +109,7 @@ class SequenceReader:
         return names, self._sequences(sense, wanted)
 
     def _extract(self, sense: str, ref: MediaRef) -> Tensor:
-        if sense == TEXT:
-            return self._extractor(sense)(_phrases(ref.source))
-        return self._extractor(sense)(ref.open(), ref.facts)
+        return self._extractor(sense)(*_given(sense, ref))
 
     def _sequences(self, sense: str, wanted: Mapping[str, Extract]) -> FeatureStore | Mapping[str, Tensor]:
         """All sequences that are wanted, of which those that are there are not computed again."""
@@ -200,7 +198,7 @@ class CometReader(SequenceReader):
         """
         self.model.branch(sense)
         extractor = self._extractor(sense)
-        whole = extractor.whole(_phrases(source) if sense == TEXT else source, facts)
+        whole = extractor.whole(*_given(sense, MediaRef(source, facts or {})))
         if extractor.fit == "resample":
             whole = fit_steps(whole, self.steps, extractor.fit)
         fitted = [fit_steps(piece, self.steps, extractor.fit) for piece in whole.split(self.steps)]
@@ -229,6 +227,11 @@ class CometReader(SequenceReader):
         stacked = {name: each.to(self.model.device) for name, each in stack_sequences(sequences, self.steps).items()}
         encoding: CometEncoding = self.model.encode_sequence(sense, stacked["sequence"], stacked["mask"])
         return encoding
+
+
+def _given(sense: str, ref: MediaRef) -> tuple[Any, Mapping[str, JsonValue]]:
+    """What an extractor takes: the source and what has to be known beside it."""
+    return (_phrases(ref.source) if sense == TEXT else ref.open()), ref.facts
 
 
 def _phrases(text: object) -> tuple[str, ...]:
