@@ -20,7 +20,7 @@ from polysense.trainer.comet import CometSettings
 from polysense.trainer.comet_methods import CometMethod, comet_method
 
 _OWN = "own"
-_EXPERTS = CometConfig().num_experts
+_EXPERTS = CometConfig.num_experts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def check_protocols(settings: DownstreamSettings, known: Collection[str], seen: 
     wanted = {f"transfer: {name}": (each.senses, [each.train, *each.tests.values()])
               for name, each in settings.transfer.items()}  # fmt: skip
     wanted |= {f"retrieval: {name}": (each.senses, [each.data]) for name, each in settings.retrieval.items()}
-    wanted |= {f"segmentation: {name}": ((TEXT, each.ask), [*each.train, *each.tests.values()])
+    wanted |= {f"segmentation: {name}": (each.senses, [*each.train, *each.tests.values()])
                for name, each in settings.segmentation.items()}  # fmt: skip
     if settings.activation is not None:
         wanted["activation"] = settings.activation.senses, [settings.activation.data]
@@ -124,7 +124,7 @@ def score_codes(
             with place(f"retrieval: {name}"):
                 results += retrieval_results(name, retrieval, encode, root)
     for name, segmentation in settings.segmentation.items():
-        if {TEXT, segmentation.ask} <= set(senses):
+        if set(segmentation.senses) <= set(senses):
             with place(f"segmentation: {name}"):
                 results += segmentation_results(segmentation, encode, root, seed=settings.seed)[1]
     activation = None

@@ -57,6 +57,11 @@ class SegmentationSettings:
     expressions: int | None = 2
     head: HeadSettings = field(default_factory=lambda: HeadSettings(batch_size=32, learning_rate=1.0e-3))
 
+    @property
+    def senses(self) -> tuple[str, str]:
+        """The one that teaches and the one that asks."""
+        return TEXT, self.ask
+
 
 @dataclass(frozen=True)
 class Queries:
