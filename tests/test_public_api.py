@@ -174,6 +174,7 @@ CONFIG_FIELDS = {
         "expert_residual",
         "expert_specific",
         "hidden_size",
+        "hold_old_codes",
         "horizon",
         "information",
         "intermediate_size",

@@ -65,6 +65,20 @@ def test_codes_that_are_protected_and_not_chosen_do_not_change_at_all(
 
 
 @few
+@given(seeds, small, small, st.integers(1, 5))
+def test_old_codes_that_are_held_do_not_change_whatever_chooses_them(
+    seed: int, size: int, rows: int, steps: int
+) -> None:
+    made = codebook(seed, size, restart_after=1, hold_protected=True)
+    grow(made, rows, drawn(seed, 9, 3))
+    before = state(made)
+    for step in range(steps):
+        made({"a": drawn(seed + step, 2, 4, 3), "b": drawn(seed - step, 2, 4, 3)})
+    for name in ("embedding", "ema_sum", "ema_count"):
+        assert torch.equal(state(made)[name][:size], before[name][:size]), name
+
+
+@few
 @given(seeds, small, small)
 def test_a_match_has_the_frozen_vector_and_with_new_rows_at_infinity_all_match(
     seed: int, size: int, rows: int

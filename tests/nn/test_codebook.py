@@ -114,6 +114,18 @@ def test_protected_codes_are_never_restarted() -> None:
     assert made.embedding[0].item() == 90.0 and made.embedding[2].abs().item() < 1
 
 
+def test_held_codes_stand_still_while_others_move_as_ever() -> None:
+    held, moving = (codebook([[0.0], [8.0]], protected=1, hold_protected=hold) for hold in (True, False))
+    before = state(held)
+    for made in (held, moving):
+        made({"a": torch.tensor([[[1.0], [9.0]]])})
+    for name in ("embedding", "ema_sum", "ema_count"):
+        assert torch.equal(state(held)[name][0], before[name][0]), name
+    assert moving.embedding[0].item() != 0.0
+    assert torch.equal(held.ema_sum[1], moving.ema_sum[1]) and torch.equal(held.ema_count[1], moving.ema_count[1])
+    assert held.unused_steps.tolist() == [0, 0]
+
+
 def test_restarts_do_not_depend_on_the_callers_random_numbers() -> None:
     made = [codebook([[0.0], [90.0], [70.0]], restart_after=1) for _ in range(2)]
     for seed, each in enumerate(made):

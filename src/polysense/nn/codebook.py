@@ -85,6 +85,7 @@ class CodebookOptions:
             stage (a quarter): the released 300 never comes in a stage of 250 steps.
         restart_recent: replacements are codes that were used within this many updates.
         restart_noise: half width of the uniform noise on replacements.
+        hold_protected: protected codes stand still to the last bit; otherwise those that are used go on moving.
         mixing: name in `ALIGNMENTS` of the alignment that blends a sense's vectors with its partners' half and half,
             or "none": every sense counts for itself, plain EMA-VQ.
 
@@ -97,6 +98,7 @@ class CodebookOptions:
     restart_after: int = 300
     restart_recent: int = 100
     restart_noise: float = 1 / 1024
+    hold_protected: bool = False
     mixing: str = "time"
 
     def __post_init__(self) -> None:
@@ -124,6 +126,7 @@ class Codebook(nn.Module):
     Args:
         size, dim: number and width of the codes.
         protected: first codes that are never restarted: those of earlier stages, which an absent sense may use.
+            `CodebookOptions.hold_protected` keeps them from moving, too.
     """
 
     embedding: Tensor
@@ -275,8 +278,8 @@ class Codebook(nn.Module):
     def update(self, statistics: CodeStatistics) -> int:
         """One step of the moving averages, and the restart of codes that nobody used for long.
 
-        Codes that no step chose keep code, sum and count to the last bit: smoothing would let them shrink towards the
-        origin. Without a single step that counts nothing happens at all.
+        Codes that no step chose, and those that are held, keep code, sum and count to the last bit: smoothing would let
+        them shrink towards the origin. Without a single step that counts nothing happens at all.
 
         Returns:
             How many codes were restarted.
@@ -285,6 +288,8 @@ class Codebook(nn.Module):
         used = counts > 0
         if not used.any():
             return 0
+        if self.options.hold_protected:
+            used[: self.protected] = False
         gamma, epsilon = self.options.decay, self.options.epsilon
         total_before = torch.where(used, gamma * self.ema_count + (1 - gamma) * counts, self.ema_count)
         ema_sum = torch.where(used[:, None], gamma * self.ema_sum + (1 - gamma) * sums, self.ema_sum)
@@ -292,7 +297,7 @@ class Codebook(nn.Module):
         smoothed = (total_before + epsilon) / (mass + self.size * epsilon) * mass
         self.embedding = torch.where(used[:, None], ema_sum / smoothed[:, None], self.embedding)
         self.ema_count, self.ema_sum = total_before, ema_sum
-        self.unused_steps = torch.where(used, 0, self.unused_steps + 1)
+        self.unused_steps = torch.where(counts > 0, 0, self.unused_steps + 1)
         self.updates = self.updates + 1
         return self._restart()
 

@@ -90,6 +90,8 @@ class CometConfig(PreTrainedConfig):
         codebook_decay, codebook_epsilon: gamma and the smoothing of the moving averages.
         restart_after: updates after which an unused code is drawn anew; 0 never. About a quarter of a stage.
         protect_old_codes: never restart codes of earlier stages.
+        hold_old_codes: nor move them, if they are protected. As printed they go on moving, and with them goes what
+            senses that are not there had learned to say by them.
         mixing: how senses are blended in the moving averages: "time", "attention", or "none" (plain EMA-VQ).
         assignment: "nearest", or "attention": a mixture of all codes (the prototypes of TURN).
         num_experts: experts of the CMoE-Adapter; 0 leaves it out (CMG).
@@ -113,6 +115,7 @@ class CometConfig(PreTrainedConfig):
     codebook_epsilon: int | float = 1e-5
     restart_after: int = 300
     protect_old_codes: bool = True
+    hold_old_codes: bool = False
     mixing: Literal["time", "attention", "none"] = "time"
     assignment: Literal["nearest", "attention"] = "nearest"
     num_experts: int = 6
@@ -181,7 +184,7 @@ class CometConfig(PreTrainedConfig):
         """How codes follow the features."""
         return CodebookOptions(
             decay=float(self.codebook_decay), epsilon=float(self.codebook_epsilon), restart_after=self.restart_after,
-            mixing=self.mixing,
+            hold_protected=self.hold_old_codes, mixing=self.mixing,
         )  # fmt: skip
 
     @property
