@@ -124,7 +124,8 @@ def test_every_stage_is_scored_on_the_senses_learned_so_far(output: Path) -> Non
 def test_the_first_stage_is_neither_realigned_nor_scaled(output: Path) -> None:
     first, second = stages(output)
     phases = [sorted(path.name for path in (output / "training" / each.name).iterdir()) for each in (first, second)]
-    assert phases == [["adapter", "connector", "joint"], ["adapter", "connector", "joint", "realign"]]
+    assert phases == [["adapter", "answers", "connector", "joint"],
+                      ["adapter", "answers", "connector", "joint", "realign"]]  # fmt: skip
     assert [each.coefficient for each in read_adapters(second)] == [1.0, 0.5]
 
 
