@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -82,6 +83,7 @@ class MeraRun:
         on_main(lambda: write_config(recipe, output))
         self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = language_model(recipe, output) if start is None else None
+        self.begun: tuple[MeraForConditionalGeneration, MeraProcessor] | None = None
 
     def _check_encoders(self) -> None:
         """Refuse encoders that are not there by now, and not when the stages before theirs have been trained."""
@@ -217,14 +219,20 @@ class MeraRun:
     def check(self) -> None:
         """Put together what all stages need, so that what does not fit shows now, and not when its stage begins.
 
+        What the first stage begins with is kept for it.
+
         Raises:
             ConfigError: naming the sense or the adapter.
             CheckpointError: the language model or an encoder cannot be loaded.
         """
-        if all(folder.exists() for folder in self.folders()):
+        folders, (first, *later) = self.folders(), self.recipe.stages
+        if all(folder.exists() for folder in folders):
             return
-        first, *later = self.recipe.stages
-        model, processor = self.begin(None if self.start is None else self.start.folder, first)
+        begun = self.begin(None if self.start is None else self.start.folder, first)
+        if not folders[0].exists():
+            self.begun = begun
+        # on a copy with the same weights, since the first stage begins with what was loaded here
+        model, processor = copy.deepcopy(begun, {id(each): each for each in begun[0].parameters()})
         for sense in later:
             self._add(model, processor, sense)
         add_adapter(model, self.recipe.adapter, stage=1, seed=self.recipe.seed)
@@ -244,7 +252,8 @@ class MeraRun:
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
         results, hashes, prepared = list[TrainingResult](), {}, 0.0
-        model, processor = self.begin(start, stage.modality)
+        model, processor = self.begun or self.begin(start, stage.modality)
+        self.begun = None
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
         number = self.stages.index(stage) + 1
         learning = self._method(number).learning(model, self._context(number, start, folder, training))
