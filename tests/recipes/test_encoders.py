@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polysense.errors import ConfigError
-from polysense.recipes.encoders import encoder_folder, is_elsewhere
+from polysense.errors import CheckpointError, ConfigError
+from polysense.recipes.encoders import check_encoder, encoder_folder, is_elsewhere
 from polysense.recipes.sources import WorldSettings
 from polysense.testing.anchors import tiny_anchor
 from tests.cli.stand_ins import stand_in
@@ -16,6 +16,26 @@ from tests.cli.stand_ins import stand_in
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = tiny_anchor(tmp_path / "anchor")
     assert encoder_folder(str(folder), tmp_path, tmp_path, None) == folder
+
+
+@pytest.mark.parametrize("name", ["clipp", "unialing:world"])
+def test_shipped_names_are_told_where_one_was_mistyped(name: str, tmp_path: Path) -> None:
+    for call in (check_encoder, lambda name: encoder_folder(name, tmp_path, tmp_path, None)):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}: .* Or give one .* clip, .*, unialign:world, .*, net:audio"
+        ):
+            call(name)
+
+
+def test_shipped_names_are_no_matter_of_repositories_and_damaged_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clipp").mkdir()
+    for name in ("me/clipp", "clipp"):
+        with pytest.raises(CheckpointError) as caught:
+            check_encoder(name)
+        assert "shipped names" not in str(caught.value)
 
 
 def test_a_config_of_unialign_is_trained_on_the_same_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

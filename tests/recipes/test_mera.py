@@ -124,7 +124,8 @@ def test_every_stage_is_scored_on_the_senses_learned_so_far(output: Path) -> Non
 def test_the_first_stage_is_neither_realigned_nor_scaled(output: Path) -> None:
     first, second = stages(output)
     phases = [sorted(path.name for path in (output / "training" / each.name).iterdir()) for each in (first, second)]
-    assert phases == [["adapter", "connector", "joint"], ["adapter", "connector", "joint", "realign"]]
+    assert phases == [["adapter", "answers", "connector", "joint"],
+                      ["adapter", "answers", "connector", "joint", "realign"]]  # fmt: skip
     assert [each.coefficient for each in read_adapters(second)] == [1.0, 0.5]
 
 
@@ -195,6 +196,24 @@ def test_a_finished_run_trains_nothing_and_a_lost_stage_comes_back_with_the_same
     found = weights(second)
     assert all(torch.equal(found[key], weight) for key, weight in wanted.items())
     assert [line["step"] for line in events(joint / "log.jsonl") if line["event"] == "start"][-1] == 1
+
+
+def test_what_is_checked_is_what_the_first_stage_trains(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, begin = list[str](), MeraRun.begin
+
+    def counted(self: MeraRun, start: Path | None, sense: str) -> Any:
+        begun.append(sense)
+        return begin(self, start, sense)
+
+    monkeypatch.setattr(MeraRun, "begin", counted)
+    folder = MeraRun(read_config(MeraRecipe, "mera", "world", overrides), tmp_path).run()[0]  # which nothing checked
+    mera.run("world", tmp_path / "checked", overrides)
+    assert begun == ["depth", "audio"] * 2
+    unchecked, checked = weights(folder), weights(stages(tmp_path / "checked")[0])
+    assert unchecked.keys() == checked.keys()
+    assert all(torch.equal(checked[key], weight) for key, weight in unchecked.items())
 
 
 def test_the_folders_are_known_before_and_after_the_stages_are_there(output: Path, overrides: list[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,11 @@ from safetensors.torch import load_file, save_file
 from polysense.cli import main
 from polysense.continual.stage_adapter import adapter_folder
 from polysense.recipes import mera
+from polysense.recipes.answering import AnswerEvaluator
 from polysense.storage import MANIFEST, write_manifest
 from polysense.testing import tiny_recipe, tiny_tokenizer
+from polysense.testing.recipe import TESTS
+from tests.metrics.judging.scripted import Endpoint, Reply, compare, scripted
 
 OTHER_BASE = "the adapter of stage 1 is for weights of shape"
 CONNECTOR = "senses.image.connector={kind: mlp, depth: 3}"
@@ -71,6 +75,12 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("method={name: ewc}", "depth: method: image: a share of 0.01 of its 8 samples is less than one sample"),
         ("loop.mixed_precision=fp8", "mixed_precision is 'fp8'"),
         ("llm=''", "llm: there is no language model to begin with"),
+        ("llm=lama", "or owner/name on the Hub. Or give one of the shipped names: llama, llama-demo.\n"),
+        (
+            "senses.depth.encoder=clipp",
+            "Or give one of the shipped names: clip, clip-demo, unialign:demo, unialign:paper, unialign:world, "
+            "unialign:world-incremental, net:",
+        ),
         ("llm=/no/where/at", "llm: /no/where/at: there is no such folder"),
         ("senses.depth.encoder=/no/where/at", "senses: depth: encoder: /no/where/at: there is no such folder"),
         ("senses.depth.encoder=net:smell", "senses: depth: encoder: features.yaml has no net 'smell'"),
@@ -167,6 +177,28 @@ def test_a_test_of_a_sense_that_is_learned_later_waits_for_it(config: Path, tmp_
     overrides = ["stages=[image]", "evaluation.tests.depth.data.manifest=not-yet.jsonl"]
     last = mera.run(str(config), tmp_path, overrides)
     assert {each["modality"] for each in json.loads((last / "metrics.json").read_text())["results"]} == {"image"}
+
+
+def test_a_judge_that_refuses_loses_no_answer_of_a_stage(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged_by(endpoint: Endpoint) -> str:
+        return f"evaluation.judge={{model: tiny-judge, options: {{base_url: {endpoint.url}}}}}"
+
+    batches, answers = list[str](), AnswerEvaluator.answers
+
+    def counted(self: AnswerEvaluator, samples: Any, turns: Any, modality: str) -> list[str]:
+        batches.append(modality)
+        return answers(self, samples, turns, modality)
+
+    monkeypatch.setattr(AnswerEvaluator, "answers", counted)
+    with scripted(lambda asked: Reply(status=401)) as endpoint:
+        assert "refuses every request" in refused(config, tmp_path, capsys, "stages=[image]", judged_by(endpoint))
+    asked = len(batches)
+    with scripted(compare) as endpoint:
+        last = mera.run(str(config), tmp_path, ["stages=[image]", judged_by(endpoint)])
+    assert asked == len(batches) > 0
+    assert len((last / "answers.jsonl").read_text().splitlines()) == 2 * TESTS
 
 
 def test_a_sense_that_was_not_learned_yet_is_named(

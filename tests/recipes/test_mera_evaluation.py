@@ -12,9 +12,9 @@ from polysense.cli import main
 from polysense.errors import CheckpointError, ConfigError
 from polysense.metrics.judging import LlmJudgeOptions
 from polysense.recipes import mera, mera_evaluation
-from polysense.recipes.answering import AnsweringSettings, JudgeSettings
+from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings, JudgeSettings
 from polysense.testing import tiny_llama, tiny_recipe
-from tests.metrics.judging.scripted import compare, scripted
+from tests.metrics.judging.scripted import Reply, compare, scripted
 from tests.models.mera.saved import write_mera
 
 
@@ -72,6 +72,28 @@ def test_recorded_verdicts_are_never_asked_for_again(config: Path, last: Path, t
         again = mera_evaluation.run(*given, settings=settings)
         assert len(endpoint.asked) == asked and shown(again) == shown(before)
         assert all("LLM judge tiny-judge" in each["judge"] for each in again["judgements"].values())
+
+
+def test_answers_outlast_a_judge_that_refuses(
+    config: Path, last: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, scores = (str(last), [config.parent / "test.jsonl"]), tmp_path / "scores.json"
+
+    def evaluated(url: str, output: Path = scores) -> dict[str, Any]:
+        judge = JudgeSettings(model="tiny-judge", options=LlmJudgeOptions(base_url=url))
+        settings = AnsweringSettings(limit=3, max_new_tokens=3, judge=judge)
+        return mera_evaluation.run(*given, output, settings=settings)
+
+    refuse = pytest.raises(ConfigError, match="refuses every request")
+    with scripted(lambda asked: Reply(status=401)) as endpoint, refuse:
+        evaluated(endpoint.url)
+    (kept,) = (tmp_path / "scores.answers").glob("*/*.json")  # of the data set that was to be judged
+    assert len(json.loads(kept.read_text())) == 6 and not scores.exists()
+    with scripted(compare) as endpoint:
+        elsewhere = evaluated(endpoint.url, tmp_path / "elsewhere.json")
+        evaluated(endpoint.url)  # which asks about the other sense
+        monkeypatch.setattr(AnswerEvaluator, "answers", pytest.fail)
+        assert shown(evaluated(endpoint.url)) == shown(elsewhere)
 
 
 def test_a_judge_without_a_key_is_refused_before_anything_is_asked(

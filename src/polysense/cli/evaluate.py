@@ -23,10 +23,10 @@ def add(commands: Commands) -> None:
             With --composed, text is also retrieved by several senses of a sample together. Of a COMET checkpoint:
             retrieval by codes between all senses that the manifest holds; with --protocols, the transfer of heads from
             sense to sense, and segmentation asked by speech, too. Of a MERA checkpoint: captions by CIDEr-D, and
-            answers to the manifest's questions by a judge: a plain comparison, or with --judge a language model, whose
-            verdicts are kept beside --output, so that the same command goes on where it was stopped. If the judge
-            leaves so many answers open that there is no accuracy, that is said, all else is shown and written, and the
-            exit code is 1.""",
+            answers to the manifest's questions by a judge: a plain comparison, or with --judge a language model.
+            Answers and its verdicts are kept beside --output, so that the same command goes on where it was stopped.
+            If the judge leaves so many answers open that there is no accuracy, that is said, all else is shown and
+            written, and the exit code is 1.""",
         examples="""
             polysense evaluate runs/x/stages/stage-2-depth --manifest runs/world/manifests/stills-test.jsonl
             polysense evaluate me/my-model --revision stage-2 --manifest a.jsonl b.jsonl --output scores.json

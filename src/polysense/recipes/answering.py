@@ -7,6 +7,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.recipes.config import check_positive, place
 from polysense.recipes.evaluation import Result, metrics_record
+from polysense.recipes.kept_answers import Asked, KeptAnswers
 from polysense.recipes.sources import DatasetSettings
 from polysense.trainer.mera import feature_counts
 
 logger = logging.getLogger(__name__)
 
-VERDICTS = "verdicts.jsonl"
-"""File of a language model's verdicts, beside the trainings of a run."""
+VERDICTS, ANSWERS = "verdicts.jsonl", "answers"
+"""File of a language model's verdicts, beside the trainings of a run; folder of answers, beside a stage's phases."""
 
 CAPTIONING, ANSWERING = "captioning", "question answering"
 
@@ -148,6 +150,7 @@ class AnswerEvaluator:
         model: in whichever mode; it is left in evaluation mode.
         features: frozen tokens of the encoders; a `FrozenTokens` of no memory by default.
         verdicts: file in which a language model's verdicts are kept, so that none is asked for twice.
+        kept: what this model answered before, so that it is not asked twice either.
     """
 
     def __init__(
@@ -159,6 +162,7 @@ class AnswerEvaluator:
         *,
         features: FrozenTokens | None = None,
         verdicts: Path | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         self.model, self.processor, self.settings, self.conversations = (
             model.eval(),
@@ -167,7 +171,7 @@ class AnswerEvaluator:
             conversations,
         )
         self.features = features or FrozenTokens(model, processor, 0)
-        self.judge = settings.judge.judge(verdicts)
+        self.judge, self.kept = settings.judge.judge(verdicts), kept
 
     def run(self, root: Path) -> Answers:
         """Ask and score every test of a sense that the model has.
@@ -206,18 +210,19 @@ class AnswerEvaluator:
     def ask(self, dataset: SampleDataset, modality: str, name: str) -> list[Said]:
         """Everything of one data set, in the order of its samples."""
         asked = [(sample, turn) for sample in self._samples(dataset) for turn in self._turns(sample, modality)]
-        batches = tqdm(
-            range(0, len(asked), self.settings.batch_size), desc=f"asking about {name}", delay=2, leave=False
-        )
-        said = []
-        for start in batches:
-            batch = asked[start : start + self.settings.batch_size]
-            answers = self.answers([sample for sample, _ in batch], [turn for _, turn in batch], modality)
-            said += [
-                Said(name, sample.id, modality, turn.task, turn.prompt, turn.answers, answer)
-                for (sample, turn), answer in zip(batch, answers, strict=True)
-            ]
-        return said
+        answer, length = partial(self._all_answers, asked, modality, name), self.settings.max_new_tokens
+        answers = answer() if self.kept is None else self.kept.get(asked, modality, length, answer)
+        return [
+            Said(name, sample.id, modality, turn.task, turn.prompt, turn.answers, answer)
+            for (sample, turn), answer in zip(asked, answers, strict=True)
+        ]
+
+    def _all_answers(self, asked: Asked, modality: str, name: str) -> list[str]:
+        size, found = self.settings.batch_size, list[str]()
+        for start in tqdm(range(0, len(asked), size), desc=f"asking about {name}", delay=2, leave=False):
+            batch = asked[start : start + size]
+            found += self.answers([sample for sample, _ in batch], [turn for _, turn in batch], modality)
+        return found
 
     def answers(self, samples: Sequence[Sample], turns: Sequence[Turn], modality: str) -> list[str]:
         """What the model answers to one turn about each sample."""
@@ -312,6 +317,7 @@ def _result(
 
 
 __all__ = [
+    "ANSWERS",
     "VERDICTS",
     "AnswerEvaluator",
     "AnsweringSettings",

@@ -6,7 +6,7 @@ import importlib
 import json
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -48,6 +48,16 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
             raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
         _set(data, key.split("."), _yaml(value, f"override {override}"), override)
     return build(kind, data, str(path))
+
+
+def shipped_names(kind: type[Any], system: str) -> list[str]:
+    """Names of the shipped configs of a folder that are of this kind."""
+    found = []
+    for name in sorted(path.stem for path in (recipe_folder() / system).glob("*.yaml")):
+        with suppress(ConfigError):
+            read_config(kind, system, name)
+            found.append(name)
+    return found
 
 
 def write_config(recipe: Any, output: Path) -> None:

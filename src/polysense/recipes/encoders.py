@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from polysense.errors import ConfigError
+from polysense.errors import CheckpointError, ConfigError
 from polysense.models.base import local_folder
 from polysense.recipes import anchors, features, unialign
-from polysense.recipes.config import read_config, recipe_folder
+from polysense.recipes.config import read_config, recipe_folder, shipped_names
 from polysense.recipes.sources import WorldSettings
 
 _UNIALIGN, NET = "unialign:", "net:"
@@ -37,7 +38,7 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
         net = replace(net_recipe(name), data_root=str(folder / "world"))
         return features.train_features(net, folder) / name.removeprefix(NET)
     if is_elsewhere(name):
-        return local_folder(name, {})
+        return folder_elsewhere(name, _shipped)
     recipe = read_config(anchors.AnchorRecipe, "anchors", name)
     return anchors.train_anchor(replace(recipe, data_root=str(root), world=world), output)
 
@@ -54,7 +55,31 @@ def check_encoder(name: str) -> None:
     elif name.startswith(NET):
         net_recipe(name)
     elif is_elsewhere(name):
-        local_folder(name, {})
+        folder_elsewhere(name, _shipped)
+
+
+def folder_elsewhere(name: str, shipped: Callable[[], Iterable[str]]) -> Path:
+    """The folder that a name is of, or that its repository has been fetched to.
+
+    Args:
+        shipped: names that might have been meant; they are told if there is neither.
+
+    Raises:
+        CheckpointError, UnsafeFileError: see `local_folder`.
+    """
+    try:
+        return local_folder(name, {})
+    except CheckpointError as error:
+        if "/" in name or Path(name).exists():
+            raise
+        fix = f"{error.fix} Or give one of the shipped names: {', '.join(shipped())}."
+        raise type(error)(error.what, where=error.where, fix=fix) from error
+
+
+def _shipped() -> list[str]:
+    trained = [f"{_UNIALIGN}{each}" for each in shipped_names(unialign.UniAlignRecipe, "unialign")]
+    nets = [f"{NET}{each}" for each in _net_recipes().nets]
+    return [*shipped_names(anchors.AnchorRecipe, "anchors"), *trained, *nets]
 
 
 def is_elsewhere(name: str) -> bool:
@@ -68,7 +93,11 @@ def net_recipe(name: str) -> features.FeatureRecipe:
     Raises:
         ConfigError: there is no such net.
     """
-    recipe, net = read_config(features.FeatureRecipe, features.FOLDER, "features"), name.removeprefix(NET)
+    recipe, net = _net_recipes(), name.removeprefix(NET)
     if net not in recipe.nets:
         raise ConfigError(f"features.yaml has no net {net!r}", fix=f"Choose {', '.join(recipe.nets)}.")
     return replace(recipe, nets={net: recipe.nets[net]}, text=None, probes="")
+
+
+def _net_recipes() -> features.FeatureRecipe:
+    return read_config(features.FeatureRecipe, features.FOLDER, "features")

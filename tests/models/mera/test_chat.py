@@ -3,10 +3,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.models.mera.chat import DEFAULT_TEMPLATE, Expansion, answer_pieces, in_order, joined, take_apart
+from polysense.models.mera.chat import (
+    DEFAULT_TEMPLATE,
+    Expansion,
+    answer_pieces,
+    checked_counts,
+    in_order,
+    joined,
+    take_apart,
+)
 
 TOKENS = {"image": "<image>", "image_2": "<image>2", "audio": "<audio>"}
 PARTS = "{% for message in messages %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endfor %}"
@@ -103,6 +113,30 @@ def test_placeholders_are_repeated_across_texts_the_longest_first() -> None:
     expansion.finish(2)
     assert Expansion(TOKENS, {}).places("<image>2 <image>") == {"image": 1, "image_2": 1, "audio": 0}
     assert Expansion({}, {})("<image>", sample=0) == "<image>"
+
+
+def test_counts_are_lists_of_any_integers() -> None:
+    given = ([3, 1], (3, 1), torch.tensor([3, 1]), np.array([3, 1]), iter([3, 1]))
+    assert [checked_counts({"image": each}, TOKENS) for each in given] == [{"image": [3, 1]}] * 5
+    assert checked_counts(None, TOKENS) == {}
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([16], r"counts: \[16\] is no mapping of senses to numbers of tokens. Give every item"),
+        (torch.tensor([1, 2]), "counts: .* is no mapping"),
+        ({"image": 16}, "counts of image: 16 is no list of positive integers"),
+        ({"image": [1.5]}, r"counts of image: \[1.5\] is no list"),
+        ({"image": [2, -1]}, r"counts of image: \[2, -1\] is no list"),
+        ({"image": "16"}, "counts of image: '16' is no list"),
+        ({"audio": None}, "counts of audio: None is no list"),
+        ({"smell": [3]}, r"counts: unknown modality 'smell' \(known here: image, "),
+    ],
+)
+def test_counts_that_are_none_are_named(counts: Any, message: str) -> None:
+    with pytest.raises((ConfigError, UnknownModalityError), match=message):
+        checked_counts(counts, TOKENS)
 
 
 def test_disagreements_of_an_expansion_are_named() -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.models.mera.inputs import check_batch, split_inputs
+from polysense.models.mera.inputs import check_batch, check_labels, split_inputs
 from polysense.testing import tiny_mera
 
 CONFIG = tiny_mera("video").config
@@ -56,21 +57,44 @@ def test_what_is_no_feature_or_mask_is_named(arguments: dict[str, Any], message:
         split_inputs(CONFIG, arguments)
 
 
+IDS, VECTORS = torch.ones(1, 3).long(), torch.ones(2, 3, 4)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((torch.ones(3).long(),), r"input_ids: the ids are torch.int64 of shape \(3,\)"),
-        ((torch.ones(1, 3),), "input_ids: the ids are torch.float32"),
-        (
-            (torch.ones(1, 3).long(), None, torch.ones(1, 2)),
-            r"labels: the labels have shape \(1, 2\), the texts \(1, 3\)",
-        ),
-        ((None, torch.ones(2, 3, 4), torch.ones(1, 3)), r"labels: the labels have shape \(1, 3\), the texts \(2, 3\)"),
+        ((IDS[0],), r"input_ids: the ids are torch.int64 of shape \(3,\)"),
+        ((IDS.float(),), "input_ids: the ids are torch.float32"),
+        ((IDS.bool(),), "input_ids: the ids are torch.bool"),
+        ((IDS, None, IDS[:, 1:]), r"attention_mask: the mask has shape \(1, 2\), the texts \(1, 3\)"),
+        ((IDS, None, IDS[0]), r"attention_mask: the mask has shape \(3,\), the texts \(1, 3\)"),
+        ((None, VECTORS, IDS), r"attention_mask: the mask has shape \(1, 3\), the texts \(2, 3\)"),
     ],
 )
-def test_ids_and_labels_are_batches_of_texts(given: tuple[Any, ...], message: str) -> None:
+def test_ids_vectors_and_masks_are_batches_of_texts(given: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_batch(*given)
+
+
+def test_a_mask_may_be_ready_for_attention() -> None:
+    for mask in (IDS, IDS.bool(), torch.ones(1, 1, 3, 3), {"full_attention": IDS[0]}):
+        check_batch(IDS, None, mask)
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts", "message"),
+    [
+        (IDS[:, 1:], IDS, r"labels: the labels are torch.int64 of shape \(1, 2\), not int64 of \(1, 3\)"),
+        (IDS, VECTORS, r"labels: the labels are torch.int64 of shape \(1, 3\), not int64 of \(2, 3\)"),
+        (IDS.float(), IDS, r"labels: the labels are torch.float32 of shape \(1, 3\)"),
+        (torch.tensor([[0, 1], [1, 5]]), torch.ones(2, 2), "labels of sample 1: the id 5 is none of the 5 of"),
+        (torch.tensor([[-1, 9]]), torch.ones(1, 2), "labels of sample 0: the id -1 is none of the 5 .* or -100"),
+    ],
+)
+def test_labels_are_those_of_texts_and_of_the_vocabulary(labels: Tensor, texts: Tensor, message: str) -> None:
+    check_labels(torch.tensor([[-100, 0, 4]]), IDS, 5)
+    with pytest.raises(ConfigError, match=message):
+        check_labels(labels, texts, 5)
 
 
 def test_options_of_generation_pass_where_they_may() -> None:

@@ -147,12 +147,35 @@ def test_inputs_are_ids_or_vectors(model: MeraForConditionalGeneration) -> None:
 
 def test_inputs_of_other_shapes_are_refused(model: MeraForConditionalGeneration) -> None:
     given = padded([[1, 5, 6]])
-    with pytest.raises(ConfigError, match=r"labels: the labels have shape \(1, 2\)"):
+    with pytest.raises(ConfigError, match=r"labels: the labels are torch.int64 of shape \(1, 2\)"):
         model(**given, labels=given["input_ids"][:, 1:])
+    with pytest.raises(ConfigError, match="labels of sample 0: the id 99 is none of the 96"):
+        model(**given, labels=given["input_ids"].masked_fill(given["input_ids"] == 5, 99))
     with pytest.raises(ConfigError, match=r"input_ids: the ids are torch.int64 of shape \(3,\)"):
         model.generate(input_ids=given["input_ids"][0], **EXACT)
     with pytest.raises(FeatureShapeError, match="tokens of image are 1 wide, and their connector takes 32"):
         model(**given, image_tokens=torch.zeros(1, 1, 16, 1))
+
+
+@pytest.mark.parametrize("wrong", [-1, -100, 100])
+def test_ids_beyond_the_vocabulary_are_refused(model: MeraForConditionalGeneration, wrong: int) -> None:
+    assert {sense.token_id for sense in model.config.senses.values()} == {95, 96, 97, 98, 99}
+    given = mixed(model)
+    given["input_ids"][1, -1] = wrong
+    for call in (model, model.model, partial(model.generate, **EXACT)):
+        with pytest.raises(ConfigError, match=f"input_ids of sample 1: the id {wrong} is none of the 96"):
+            call(**given)
+
+
+def test_masks_of_other_shapes_are_refused(model: MeraForConditionalGeneration) -> None:
+    given = padded([[1, 5, 6], [1, 7, 8]])
+    for mask in (given["attention_mask"][:, 1:], given["attention_mask"][0], given["attention_mask"][:1]):
+        for call in (model, model.model, partial(model.generate, **EXACT)):
+            with pytest.raises(ConfigError, match="attention_mask: the mask has shape"):
+                call(input_ids=given["input_ids"], attention_mask=mask)
+    vectors = model.get_input_embeddings()(given["input_ids"])
+    with pytest.raises(ConfigError, match=r"attention_mask: the mask has shape \(3,\), the texts \(2, 3\)"):
+        model(inputs_embeds=vectors, attention_mask=mask[0])
 
 
 # ---- the loss ---------------------------------------------------------------------------------------------------

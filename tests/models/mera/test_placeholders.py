@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polysense.errors import FeatureShapeError
-from polysense.models.mera.placeholders import check_counts, exchange
+from polysense.errors import ConfigError, FeatureShapeError
+from polysense.models.mera.placeholders import check_counts, exchange, known_ids
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,15 @@ def test_features_take_the_places_in_row_major_order() -> None:
 def test_features_take_the_precision_of_the_vectors() -> None:
     out = exchange(torch.zeros(1, 1, 2, dtype=torch.bfloat16), torch.tensor([[9]]), 9, [torch.ones(1, 2)])
     assert out.dtype == torch.bfloat16
+
+
+def test_placeholders_without_a_row_become_known_and_other_ids_stay() -> None:
+    ids = torch.tensor([[3, 4, 9, 0], [9, 9, 7, 1]])
+    assert known_ids(ids, [4, 7, 9], 5).tolist() == [[3, 4, 0, 0], [0, 0, 0, 1]]
+    assert known_ids(ids[:, :2], [9], 5).tolist() == [[3, 4], [0, 0]]
+
+
+@pytest.mark.parametrize(("wrong", "placeholders"), [(8, [7]), (7, []), (-1, [7]), (-100, [7])])
+def test_ids_of_no_word_and_no_placeholder_are_named(wrong: int, placeholders: list[int]) -> None:
+    with pytest.raises(ConfigError, match=f"input_ids of sample 1: the id {wrong} is none of the 5"):
+        known_ids(torch.tensor([[1, 2], [wrong, 3]]), placeholders, 5)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,25 @@ def test_cached_tokens_are_counted_from_elsewhere(
         processor.training_inputs(conversations)
     with pytest.raises(FeatureShapeError, match="image of sample 0: 1 items more came than there are placeholders"):
         processor.training_inputs(conversations, counts={"image": [16, 16]})
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [({"image": [0]}, r"counts of image: \[0\] is no list"), ({"smell": [3]}, "counts: unknown modality 'smell'")],
+)
+def test_counts_that_are_none_are_named(counts: Any, message: str, processor: MeraProcessor) -> None:
+    asked = chat({"type": "image"}, {"type": "text", "text": " what ?"})
+    for call in (partial(processor, "<image>"), partial(processor.training_inputs, [asked]),
+                 partial(processor.expand, ["<image>"])):  # fmt: skip
+        with pytest.raises((ConfigError, UnknownModalityError), match=message):
+            call(counts=counts)
+
+
+@pytest.mark.parametrize("side", ["Left", "", None])
+def test_texts_are_padded_on_the_left_or_right(side: Any, processor: MeraProcessor) -> None:
+    unchecked = inspect.unwrap(MeraProcessor._padded)  # see above
+    with pytest.raises(ConfigError, match=f"padding_side: {side!r} is no side. Give 'left' to generate"):
+        unchecked(processor, [[1, 2]], side)
 
 
 def test_a_placeholder_in_a_text_is_no_part(processor: MeraProcessor) -> None:

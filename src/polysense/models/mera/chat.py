@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ DEFAULT_TEMPLATE = (
 
 _LOOPS_OVER_PARTS = re.compile(r"\bin\s+message(\.content|\[['\"]content['\"]\])")
 _SOURCES = ("path", "source")
+_AS_COUNTED = "Give every item of a sense its number of tokens, such as {'image': [576, 576]}."
 
 
 @dataclass
@@ -160,6 +162,32 @@ def in_order(sense: str, items: Any, places: Sequence[int] | None = None, *, lis
         return [item for own in listed for item in own]
     sample = next((index for index in range(len(places)) if sum(places[: index + 1]) > len(listed)), len(places) - 1)
     raise misplaced(sense, sample, f"{len(listed)} items came for {sum(places)} placeholders in {len(places)} prompts")
+
+
+def checked_counts(counts: Any, senses: Iterable[str]) -> dict[str, list[int]]:
+    """Feature tokens of every item by sense, as they were given, or none.
+
+    Raises:
+        ConfigError: they are no mapping of senses to lists of positive integers; the message names the sense.
+        UnknownModalityError: a sense is none of `senses`.
+    """
+    if counts is None:
+        return {}
+    if not isinstance(counts, Mapping):
+        raise ConfigError(f"{counts!r} is no mapping of senses to numbers of tokens", where="counts", fix=_AS_COUNTED)
+    if unknown := [name for name in counts if name not in senses]:
+        raise UnknownModalityError(str(unknown[0]), senses, where="counts")
+    return {name: _positive(name, each) for name, each in counts.items()}
+
+
+def _positive(sense: str, counts: Any) -> list[int]:
+    try:
+        listed = [operator.index(each) for each in counts]
+    except TypeError:
+        listed = [0]
+    if any(each < 1 for each in listed):
+        raise ConfigError(f"{counts!r} is no list of positive integers", where=f"counts of {sense}", fix=_AS_COUNTED)
+    return listed
 
 
 class Expansion:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from transformers.utils import TransformersKwargs
 
@@ -14,6 +15,9 @@ from polysense.models.mera.configuration_mera import MeraConfig
 
 # what a language model takes beyond the named inputs; everything else must be of a sense
 _LANGUAGE_MODEL = frozenset(TransformersKwargs.__optional_keys__) | {"use_cache", "cache_position", "logits_to_keep"}
+
+IGNORED = -100
+"""Label that no loss is computed for, as everywhere in transformers."""
 
 _AS_PROCESSED = "Call the model with what MeraProcessor returned."
 
@@ -77,19 +81,48 @@ def split_inputs(
     return given, rest
 
 
-def check_batch(ids: Tensor | None, vectors: Tensor | None = None, labels: Tensor | None = None) -> None:
-    """Refuse token ids, or word vectors, that are no batch of texts, and labels that are not theirs.
+def check_batch(ids: Tensor | None, vectors: Tensor | None = None, mask: Any = None) -> None:
+    """Refuse token ids, or word vectors, that are no batch of texts, and an attention mask that is not theirs.
 
     Raises:
         ConfigError: naming the input and its shape.
     """
-    if ids is not None and (ids.ndim != 2 or ids.is_floating_point()):
+    if ids is not None and (ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32)):
         raise ConfigError(f"the ids are {ids.dtype} of shape {tuple(ids.shape)}, not integers of (batch, tokens)",
                           where="input_ids", fix=_AS_PROCESSED)  # fmt: skip
     texts = vectors if ids is None else ids
-    if labels is not None and texts is not None and labels.shape != texts.shape[:2]:
-        raise ConfigError(f"the labels have shape {tuple(labels.shape)}, the texts {tuple(texts.shape[:2])}",
-                          where="labels", fix="Give every token one, -100 where nothing is learned.")  # fmt: skip
+    # one of four dimensions is ready for attention, and says nothing of texts
+    if texts is not None and isinstance(mask, Tensor) and mask.ndim != 4 and mask.shape != texts.shape[:2]:
+        raise ConfigError(f"the mask has shape {tuple(mask.shape)}, the texts {tuple(texts.shape[:2])}",
+                          where="attention_mask", fix="Give every token 1, or 0 where it is padding.")  # fmt: skip
+
+
+def check_labels(labels: Tensor, texts: Tensor | None, vocabulary: int) -> None:
+    """Refuse labels that are not those of token ids or word vectors, or that a vocabulary of that size lacks.
+
+    Raises:
+        ConfigError: naming their shape, or the first wrong one and its sample.
+    """
+    fix = "Give every token the id that is to be learned, or -100."
+    if texts is not None and (labels.shape != texts.shape[:2] or labels.dtype != torch.int64):
+        raise ConfigError(
+            f"the labels are {labels.dtype} of shape {tuple(labels.shape)}, not int64 of {tuple(texts.shape[:2])}",
+            where="labels", fix=fix,
+        )  # fmt: skip
+    check_vocabulary(labels.masked_fill(labels == IGNORED, 0), vocabulary, where="labels", fix=fix)
+
+
+def check_vocabulary(ids: Tensor, vocabulary: int, *, where: str, fix: str) -> None:
+    """Refuse token ids that a vocabulary of that size does not have.
+
+    Raises:
+        ConfigError: naming the first one and its sample.
+    """
+    strange = (ids < 0) | (ids >= vocabulary)
+    if bool(strange.any()):
+        sample = int(strange.nonzero()[0, 0])
+        raise ConfigError(f"the id {int(ids[strange][0])} is none of the {vocabulary} of the vocabulary",
+                          where=f"{where} of sample {sample}", fix=fix)  # fmt: skip
 
 
 def _check_shapes(name: str, inputs: SenseInputs) -> None:

@@ -23,14 +23,12 @@ from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
 from polysense.models.mera.freezing import freezing_table
-from polysense.models.mera.inputs import SenseInputs, check_batch, split_inputs
+from polysense.models.mera.inputs import IGNORED, SenseInputs, check_batch, check_labels, split_inputs
 from polysense.models.mera.layout import TokenLayout, pooled_grid, token_layout
-from polysense.models.mera.placeholders import check_counts, exchange
+from polysense.models.mera.placeholders import check_counts, exchange, known_ids
 from polysense.nn.connectors import Connector, build_connector
 from polysense.outputs import EncodedTokens
 from polysense.protocols import ModalityEncoder
-
-_IGNORED = -100  # labels that no loss is computed for, as everywhere in transformers
 
 
 class MeraPreTrainedModel(PolysenseModel):
@@ -165,16 +163,14 @@ class MeraModel(MeraPreTrainedModel):
 
         Raises:
             FeatureShapeError: placeholders and features do not agree; the message names sample and sense.
+            ConfigError: an id is neither of the vocabulary nor a placeholder.
         """
         table = self.get_input_embeddings()
         if begun and not given:
             return cast(Tensor, table(input_ids))
-        senses, rows = self.config.senses, table.weight.shape[0]
-        beyond = [sense.token_id for sense in senses.values() if sense.token_id >= rows]
-        known = input_ids
-        for token_id in beyond:  # a placeholder needs no row of its own, since its vector is never used
-            known = known.masked_fill(input_ids == token_id, 0)
-        vectors = cast(Tensor, table(known))
+        senses = self.config.senses
+        placeholders = [sense.token_id for sense in senses.values()]
+        vectors = cast(Tensor, table(known_ids(input_ids, placeholders, table.weight.shape[0])))
         for name, sense in senses.items():
             if begun and name not in given:
                 continue
@@ -199,8 +195,9 @@ class MeraModel(MeraPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None) or (given and input_ids is None):
             raise ConfigError("give input_ids or inputs_embeds, and with features input_ids", where="MERA's inputs",
                               fix="Call the model with what MeraProcessor returned.")  # fmt: skip
+        begun = cache is not None and cache.get_seq_length() > 0
+        check_batch(input_ids, inputs_embeds, None if begun else attention_mask)  # which tells of earlier tokens too
         if input_ids is not None:
-            begun = cache is not None and cache.get_seq_length() > 0
             inputs_embeds = self.embed(input_ids, given, begun=begun)
         return cast(ModelOutput, self.language_model(
             attention_mask=attention_mask, position_ids=position_ids, cache=cache,
@@ -301,11 +298,11 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         Raises:
             UnknownModalityError: features of a sense that this model has not learned.
             FeatureShapeError: placeholders and features do not agree; the message names sample and sense.
-            ConfigError: ids or labels of another shape.
+            ConfigError: ids, labels or a mask of another shape, or an id or label that the vocabulary lacks.
         """
-        check_batch(input_ids, inputs_embeds, labels)
         items = arguments.pop("num_items_in_batch", None)
         if labels is not None:
+            check_labels(labels, inputs_embeds if input_ids is None else input_ids, self.config.llm.vocab_size)
             arguments.setdefault("use_cache", False)
         out = self.model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
@@ -324,7 +321,7 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
     ) -> Float[Tensor, ""]:
         """Cross entropy at labelled positions; the head runs nowhere else. Zero where a batch has no label."""
         targets = labels[:, 1:].to(hidden.device)
-        labelled = targets != _IGNORED
+        labelled = targets != IGNORED
         if not bool(labelled.any()):
             return hidden.sum() * 0.0
         logits = self.lm_head(hidden[:, :-1][labelled])
@@ -352,10 +349,10 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
 
         Raises:
             ConfigError: prompts padded on the right, or a batch without a padding token to end it with.
-            UnknownModalityError, FeatureShapeError: see `forward`.
+            ConfigError, UnknownModalityError, FeatureShapeError: see `forward`.
         """
         ids = input_ids if inputs is None else inputs
-        check_batch(ids)
+        check_batch(ids, mask=attention_mask)
         if ids is None:
             return super().generate(attention_mask=attention_mask, **arguments)
         given, options = split_inputs(self.config, arguments, strict=False)

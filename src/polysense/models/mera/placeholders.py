@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from polysense.errors import FeatureShapeError
+from polysense.models.mera.inputs import check_vocabulary
 
 
 def check_counts(placeholders: Sequence[int], items: Sequence[int], *, modality: str, token: str) -> None:
@@ -41,6 +42,24 @@ def check_counts(placeholders: Sequence[int], items: Sequence[int], *, modality:
             where=f"{modality} of sample {len(placeholders) - 1} (or before)",
             fix="Give one placeholder per item, or leave the item out.",
         )
+
+
+def known_ids(
+    input_ids: Int[Tensor, "batch tokens"], placeholders: Iterable[int], vocabulary: int
+) -> Int[Tensor, "batch tokens"]:
+    """Token ids that all have a row among the word vectors.
+
+    A placeholder needs no row of its own, since its vector is never used: one beyond the vocabulary becomes 0.
+
+    Raises:
+        ConfigError: an id is neither of the vocabulary nor a placeholder; the message names it and its sample.
+    """
+    known = input_ids
+    for token_id in placeholders:
+        if token_id >= vocabulary:
+            known = known.masked_fill(input_ids == token_id, 0)
+    check_vocabulary(known, vocabulary, where="input_ids", fix="Use the processor that was saved with the model.")
+    return known
 
 
 def exchange(

@@ -20,6 +20,7 @@ from polysense.models.mera.chat import (
     Message,
     Parts,
     answer_pieces,
+    checked_counts,
     in_order,
     joined,
     misplaced,
@@ -156,18 +157,18 @@ class MeraProcessor(PlaceholderProcessor):
 
         Raises:
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
-            ConfigError: a sense under two names (`images` and `image`), or a tokenizer's option other than
-                `padding=True` and `return_tensors="pt"`, which is what is done in any case.
+            ConfigError: a sense under two names (`images` and `image`), counts that are none, an unknown side, or a
+                tokenizer's option other than `padding=True` and `return_tensors="pt"`, which is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
         sources = self._sources({"images": images, "videos": videos, "audio": audio, **senses}, cuts=False)
-        texts = _texts(text)
+        texts, elsewhere = _texts(text), checked_counts(counts, self.senses)
         features, found = self._features(self._ordered(sources, texts), facts)
         if text is None:
             return BatchFeature(features)
         if add_special_tokens is None:
             add_special_tokens = not texts[0].startswith(self.tokenizer.bos_token or "\0")
-        rows = self._ids(self.expand(texts, {**found, **(counts or {})}), add_special_tokens)
+        rows = self._ids(self.expand(texts, found | elsewhere), add_special_tokens)
         return BatchFeature({**self._padded(rows, padding_side), **features})
 
     def apply_chat_template(
@@ -222,11 +223,13 @@ class MeraProcessor(PlaceholderProcessor):
             As `__call__`, and `labels`, -100 on prompts, placeholders and padding.
 
         Raises:
-            ConfigError: no answer, or a chat template that does not continue its own prompts.
+            ConfigError: no answer, counts that are none, an unknown side, or a chat template that does not continue
+                its own prompts.
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
         """
         if not conversations:
             raise ConfigError("a batch has no conversations", where="conversations", fix="Give at least one.")
+        elsewhere = checked_counts(counts, self.senses)
         template, parts = self._taken_apart(conversations, None)
         pieces = [
             answer_pieces(partial(self._rendered, template), each.messages, where=f"sample {index}")
@@ -234,7 +237,6 @@ class MeraProcessor(PlaceholderProcessor):
         ]
         self._check_places(["".join(text for text, _ in each) for each in pieces], parts)
         sources, facts = joined(parts)
-        elsewhere = {name: list(each) for name, each in (counts or {}).items()}
         features, found = self._features({n: each for n, each in sources.items() if n not in elsewhere}, facts)
         expansion = Expansion(self._placeholders, found | elsewhere)
         rows = self._labelled(pieces, expansion)

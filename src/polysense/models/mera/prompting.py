@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from transformers import AddedToken
 
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.modality import JsonValue, Modality, get_modality
-from polysense.models.mera.chat import Expansion
+from polysense.models.mera.chat import Expansion, checked_counts
 from polysense.models.mera.layout import TokenLayout
 from polysense.models.processor import SensesProcessor
 
@@ -113,13 +113,17 @@ class PlaceholderProcessor(SensesProcessor):
 
         Raises:
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
+            ConfigError, UnknownModalityError: see `checked_counts`.
         """
-        expansion = Expansion(self._placeholders, counts)
+        expansion = Expansion(self._placeholders, checked_counts(counts, self.senses))
         out = [expansion(text, sample=index) for index, text in enumerate(texts)]
         expansion.finish(len(texts))
         return out
 
     def _padded(self, rows: Sequence[Sequence[int]], side: Side) -> dict[str, Tensor]:
+        if side not in get_args(Side):
+            raise ConfigError(f"{side!r} is no side", where="padding_side",
+                              fix="Give 'left' to generate, or 'right' to train.")  # fmt: skip
         length = max(len(row) for row in rows)
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
