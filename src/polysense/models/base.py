@@ -67,12 +67,16 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
         arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
 
     Raises:
+        ConfigError: a revision of a folder, which has none.
         CheckpointError: there is no such folder, it cannot be fetched, or it is damaged.
         UnsafeFileError: see `check_checkpoint_folder`.
     """
     hub = {key: arguments.pop(key) for key in HUB_ARGUMENTS if key in arguments}
     subfolder = hub.pop("subfolder", "") or ""
     if Path(name_or_path).exists():
+        if hub.get("revision") is not None:
+            raise ConfigError(f"{name_or_path} is a folder here, which has no revisions", where="revision",
+                              fix="Leave it out, or name a repository on the Hub.")  # fmt: skip
         folder = Path(name_or_path) / subfolder
         check_checkpoint_folder(folder)
         if (folder / MANIFEST).exists():
