@@ -74,7 +74,7 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("llm=/no/where/at", "llm: /no/where/at: there is no such folder"),
         ("senses.depth.encoder=/no/where/at", "senses: depth: encoder: /no/where/at: there is no such folder"),
         ("senses.depth.encoder=net:smell", "senses: depth: encoder: features.yaml has no net 'smell'"),
-        ("senses.depth.encoder=unialign:nope", "nope.yaml: the config cannot be read"),
+        ("senses.depth.encoder=unialign:nope", "nope: the config cannot be read"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
