@@ -69,7 +69,6 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
             "evaluation: retrieval: test: senses: unknown modality 'txt'",
         ),
         (["evaluation.retrieval.test.data.manifest=gone.jsonl"], "evaluation: retrieval: test: "),
-        (["model.horizon=4"], "sequences of 4 steps cannot be predicted 4 ahead"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
@@ -77,6 +76,21 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
 ) -> None:
     assert message in refused(config, tmp_path / "run", capsys, *overrides)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_attention_heads=3", "model: hidden_size: a width of 8 with 3 heads"),
+        ("model.horizon=4", "model: horizon: sequences of 4 steps cannot be predicted 4 ahead"),
+        ("model.information=false", "model: information: the model has no approximations for vCLUB"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_extracted(
+    override: str, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(config, tmp_path / "run", capsys, override)
+    assert not (tmp_path / "run").exists() and not (config.parent / "sequences").exists()
 
 
 def each_sound(parts: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:

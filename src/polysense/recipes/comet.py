@@ -30,6 +30,7 @@ from polysense.modality import registered_modalities
 from polysense.models.base import count_parameters
 from polysense.models.comet import CometModel
 from polysense.models.encoders.extraction import extractor_digest
+from polysense.recipes.checks import check_comet
 from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
 from polysense.recipes.comet_downstream import Downstream, check_protocols, score_codes
@@ -78,7 +79,9 @@ class CometRun:
 
     def __init__(self, recipe: CometRecipe, output: Path) -> None:
         self.output, self.root = output, Path(recipe.data.data_root)
-        self.codebook_stages = recipe.codebook_stages
+        self.recipe, self.codebook_stages = recipe, recipe.codebook_stages
+        pair, steps = self.codebook_stages[0].pair, recipe.data.steps
+        check_comet(self._model_options(), recipe.objective_settings, pair, steps)
         self.recipe = replace(recipe, data=self._with_nets(recipe))
         self.pairs = PairStages(self.recipe.data)
         on_main(self._copy_spoken)
