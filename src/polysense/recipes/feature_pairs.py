@@ -217,7 +217,7 @@ class PairStages:
         self._extractors: dict[str, SequenceExtractor] = {}
         self._current: dict[str, FeatureSequences] = {}
         if recipe.world is not None:
-            on_main(lambda: recipe.world.build(self._root) if recipe.world else None)
+            recipe.world.build(self._root)
 
     def begin(self, names: Sequence[str]) -> dict[str, FeatureSequences]:
         """The pairs of a stage, their sequences extracted where they are not there yet.

@@ -68,8 +68,7 @@ class MeraRun:
         if start is not None:
             start.check(recipe.stages, [each.modality for each in recipe.sources.values()], self.learned)
         if recipe.world is not None:
-            world = recipe.world
-            on_main(lambda: world.build(self.root))
+            recipe.world.build(self.root)
         self.datasets: dict[str, SampleDataset] = {}
         for name, source in recipe.sources.items():
             with place(f"sources: {name}: data"):

@@ -136,8 +136,7 @@ class UniAlignRun:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
         added = self._check()
         if recipe.world is not None:
-            world = recipe.world
-            on_main(lambda: world.build(self.root))
+            recipe.world.build(self.root)
         self.datasets = open_sources(recipe.sources, self.root)
         for split, datasets in recipe.evaluation.splits.items():
             for number, settings in enumerate(datasets):
