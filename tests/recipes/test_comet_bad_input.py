@@ -63,6 +63,7 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         (["rows=-1"], "a codebook cannot grow by -1 codes"),
         (["codes=0"], "0 codes"),
         (["data.pairs.audio-text.senses=[audio, smell]"], "nothing extracts 'smell'"),
+        (["data.pairs.audio-text.data.manifest=gone.jsonl"], "data: pairs: audio-text: "),
         (["data.pairs.audio-text.senses=[text]"], "are no senses of one sample"),
         (
             ["evaluation.retrieval.test.senses=[audio, txt]"],

@@ -80,16 +80,25 @@ class CometRun:
     def __init__(self, recipe: CometRecipe, output: Path) -> None:
         self.output, self.root = output, Path(recipe.data.data_root)
         self.recipe, self.codebook_stages = recipe, recipe.codebook_stages
-        pair, steps = self.codebook_stages[0].pair, recipe.data.steps
-        check_comet(self._model_options(), recipe.objective_settings, pair, steps)
+        self._check()
         self.recipe = replace(recipe, data=self._with_nets(recipe))
         self.pairs = PairStages(self.recipe.data)
-        on_main(self._copy_spoken)
-        with place("evaluation"):
-            seen = self._seen(len(recipe.stages))
-            check_protocols(recipe.evaluation, {*recipe.data.extractors, *registered_modalities()}, seen, self.root)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(self.recipe, output))
+
+    def _check(self) -> None:
+        """Refuse what would only fail once nets or stages have been trained."""
+        recipe, data = self.recipe, self.recipe.data
+        check_comet(self._model_options(), recipe.objective_settings, self.codebook_stages[0].pair, data.steps)
+        if data.world is not None:
+            data.world.build(self.root)
+        on_main(self._copy_spoken)
+        for name in dict.fromkeys(name for stage in recipe.stages for name in stage.pairs):
+            with place(f"data: pairs: {name}"):
+                data.pairs[name].data.open(data.pairs[name].folder(self.root))
+        with place("evaluation"):
+            seen = self._seen(len(recipe.stages))
+            check_protocols(recipe.evaluation, {*data.extractors, *registered_modalities()}, seen, self.root)
 
     def _with_nets(self, recipe: CometRecipe) -> Any:
         """The recipe's data, once everything that makes their sequences is trained."""
@@ -140,7 +149,7 @@ class CometRun:
     def _data_key(self, name: str) -> dict[str, Any]:
         pair = self.recipe.data.pairs[name]
         told = {"captions": pair.captions, "narrated": pair.narrated, "batch_size": pair.batch_size}
-        return {**pair.data.key(Path(pair.root) if pair.root else self.root), **told}
+        return {**pair.data.key(pair.folder(self.root)), **told}
 
     def _seen(self, number: int) -> list[str]:
         """Senses of the first `number` stages, in order."""
@@ -272,7 +281,7 @@ class CometRun:
         recipe, pairs = self.recipe, self.recipe.data.pairs
         data = [
             data_record(name, pairs[name].data, pairs[name].license, trained.samples[name],
-                        Path(pairs[name].root) if pairs[name].root else self.root)
+                        pairs[name].folder(self.root))
             for name in stage.phases[0].data
         ]  # fmt: skip
         return StageRecord(
