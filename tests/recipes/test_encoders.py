@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polysense.errors import ConfigError
-from polysense.recipes.encoders import encoder_folder, is_elsewhere
+from polysense.errors import CheckpointError, ConfigError
+from polysense.recipes.encoders import check_encoder, clip_configs, encoder_folder, is_elsewhere
 from polysense.recipes.sources import WorldSettings
 from polysense.testing.anchors import tiny_anchor
 from tests.cli.stand_ins import stand_in
@@ -35,6 +35,14 @@ def test_a_net_of_one_sense_is_trained_alone_on_its_own_world(tmp_path: Path, mo
     assert (output, recipe.data_root) == (tmp_path / "features", str(tmp_path / "features" / "world"))
     with pytest.raises(ConfigError, match="has no net 'smell'"):
         encoder_folder("net:smell", tmp_path, tmp_path / "data", None)
+
+
+def test_an_encoder_that_is_nowhere_is_told_with_the_names_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "polysense.models.base.snapshot_download", None).side_effect = OSError("no network")
+    for name in ("unialign:world", "net:audio", "clip"):
+        check_encoder(name, clip_configs())
+    with pytest.raises(CheckpointError, match=r"^clpi: .*one of clip, clip-demo, unialign:demo, .*, net:video, "):
+        check_encoder("clpi", clip_configs())
 
 
 def test_a_name_is_that_of_a_config_unless_it_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,11 +60,12 @@ def reading(where: str | Path, *, fix: str = _NAME_ONE) -> Iterator[None]:
         ) from error
 
 
-def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
+def local_folder(name_or_path: str | Path, arguments: dict[str, Any], *, fix: str = _NAME_ONE) -> Path:
     """The local folder of a checkpoint, fetched from the Hub if need be, after `check_checkpoint_folder`.
 
     Args:
         arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
+        fix: what to do where there is no such folder or repository.
 
     Raises:
         ConfigError: a revision of a folder, which has none.
@@ -84,8 +85,8 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
         return folder
     name, hub = str(name_or_path), {key: value for key, value in hub.items() if value is not None}
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError("there is no such folder", where=name, fix=_NAME_ONE)
-    with reading(name):
+        raise CheckpointError("there is no such folder", where=name, fix=fix)
+    with reading(name, fix=fix):
         snapshot = snapshot_download(name, allow_patterns=_HUB_FILES, **hub)
     check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
     return Path(snapshot) / subfolder

@@ -35,9 +35,9 @@ from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_ext
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
 from polysense.recipes.comet_downstream import Downstream, check_protocols, score_codes
 from polysense.recipes.config import import_modules, place, read_config, write_config
-from polysense.recipes.encoders import encoder_folder
+from polysense.recipes.encoders import check_encoder, check_folder, encoder_folder
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
-from polysense.recipes.features import train_features
+from polysense.recipes.features import TEXT_NET, train_features
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, known_limits, save_stage
 from polysense.storage import read_verified
@@ -90,6 +90,7 @@ class CometRun:
         """Refuse what would only fail once nets or stages have been trained."""
         recipe, data = self.recipe, self.recipe.data
         check_comet(self._model_options(), recipe.objective_settings, self.codebook_stages[0].pair, data.steps)
+        self._check_nets()
         if data.world is not None:
             data.world.build(self.root)
         on_main(self._copy_spoken)
@@ -99,6 +100,19 @@ class CometRun:
         with place("evaluation"):
             seen = self._seen(len(recipe.stages))
             check_protocols(recipe.evaluation, {*data.extractors, *registered_modalities()}, seen, self.root)
+
+    def _check_nets(self) -> None:
+        """Refuse the name of a net that is neither there nor trained here."""
+        nets, features = Path(self.recipe.data.nets), self.recipe.features
+        trained = [] if features is None else [*features.nets, *([TEXT_NET] if features.text else [])]
+        own = sorted({*trained, *(config.parent.name for config in nets.glob("*/config.json"))})
+        for sense in self._seen(len(self.recipe.stages)):
+            settings = self.recipe.data.extractors[sense]
+            name = settings.encoder or settings.language_model
+            if name is not None and name not in own and not (nets / name).is_dir():
+                check = check_encoder if settings.encoder else check_folder
+                with place(f"data: extractors: {sense}"):
+                    check(name, own)
 
     def _with_nets(self, recipe: CometRecipe) -> Any:
         """The recipe's data, once everything that makes their sequences is trained."""

@@ -26,6 +26,11 @@ def recipe_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "training"
 
 
+def config_names(shipped: Path) -> list[str]:
+    """Names of the configs in a folder of them."""
+    return sorted(path.stem for path in shipped.glob("*.yaml"))
+
+
 def read_config(kind: type[T], system: str, source: str | Path, overrides: Sequence[str] = ()) -> T:
     """A recipe's config.
 
@@ -116,16 +121,12 @@ def _locate(name: str, beside: Path, shipped: Path) -> Path:
         ConfigError: it could be either.
     """
     path = beside / name
-    if name not in _names(shipped):
+    if name not in config_names(shipped):
         return path
     if path.is_file():
         raise ConfigError("there is a file of this name, and a shipped config", where=name,
                           fix=f"Write ./{name} for the file; rename it for the shipped config.")  # fmt: skip
     return shipped / f"{name}.yaml"
-
-
-def _names(shipped: Path) -> list[str]:
-    return sorted(path.stem for path in shipped.glob("*.yaml"))
 
 
 def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(_names(shipped)) or "none"
+        names = ", ".join(config_names(shipped)) or "none"
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise ConfigError(f"the config cannot be read ({reason})", where=path,
                           fix=f"Give a YAML file, or one of the shipped names: {names}.") from error  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from polysense.errors import ConfigError
 from polysense.models.base import local_folder
 from polysense.recipes import anchors, features, unialign
-from polysense.recipes.config import read_config, recipe_folder
+from polysense.recipes.config import config_names, read_config, recipe_folder
 from polysense.recipes.sources import WorldSettings
 
 _UNIALIGN, NET = "unialign:", "net:"
@@ -42,8 +43,11 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
     return anchors.train_anchor(replace(recipe, data_root=str(root), world=world), output)
 
 
-def check_encoder(name: str) -> None:
-    """Refuse the name of an encoder that `encoder_folder` could neither find nor train.
+def check_encoder(name: str, own: Sequence[str]) -> None:
+    """Refuse the name of an encoder that could neither be found nor trained.
+
+    Args:
+        own: what the recipe trains by names without a prefix.
 
     Raises:
         ConfigError: there is no such config or net.
@@ -53,13 +57,32 @@ def check_encoder(name: str) -> None:
         read_config(unialign.UniAlignRecipe, "unialign", name.removeprefix(_UNIALIGN))
     elif name.startswith(NET):
         net_recipe(name)
-    elif is_elsewhere(name):
-        local_folder(name, {})
+    elif name not in own or Path(name).exists():
+        nets = read_config(features.FeatureRecipe, features.FOLDER, "features").nets
+        shipped = [f"{_UNIALIGN}{config}" for config in config_names(recipe_folder() / "unialign")]
+        check_folder(name, [*own, *shipped, *(f"{NET}{net}" for net in nets)])
+
+
+def check_folder(name: str, own: Sequence[str]) -> None:
+    """Refuse what is neither a model's folder nor on the Hub.
+
+    Args:
+        own: the other names that there are.
+
+    Raises: see `local_folder`.
+    """
+    also = f", or one of {', '.join(own)}" if own else ""
+    local_folder(name, {}, fix=f"Give a folder, owner/name on the Hub{also}.")
+
+
+def clip_configs() -> list[str]:
+    """Configs of `training/anchors` that train an encoder; the others train language models."""
+    return [name for name in config_names(recipe_folder() / "anchors") if name.startswith("clip")]
 
 
 def is_elsewhere(name: str) -> bool:
     """Whether a name is a folder or a repository, not a config of `training/anchors`."""
-    return Path(name).exists() or not (recipe_folder() / "anchors" / f"{name}.yaml").exists()
+    return Path(name).exists() or name not in config_names(recipe_folder() / "anchors")
 
 
 def net_recipe(name: str) -> features.FeatureRecipe:

@@ -23,7 +23,7 @@ from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
 from polysense.recipes.config import import_modules, place, read_config, write_config
-from polysense.recipes.encoders import check_encoder, encoder_folder, is_elsewhere
+from polysense.recipes.encoders import check_encoder, clip_configs, encoder_folder, is_elsewhere
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
@@ -87,7 +87,7 @@ class MeraRun:
         for number, sense in enumerate(self.recipe.stages):
             if (encoder := self.recipe.senses[sense].encoder) not in self._seen(number):
                 with place(f"senses: {sense}: encoder"):
-                    check_encoder(encoder)
+                    check_encoder(encoder, clip_configs())
 
     def _check_replay(self) -> None:
         """Refuse a share that nothing is replayed by now, and not when a stage has been trained."""
