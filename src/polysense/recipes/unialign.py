@@ -138,10 +138,8 @@ class UniAlignRun:
         if recipe.world is not None:
             recipe.world.build(self.root)
         self.datasets = open_sources(recipe.sources, self.root)
-        for split, datasets in recipe.evaluation.splits.items():
-            for number, settings in enumerate(datasets):
-                with place(f"evaluation: splits: {split}[{number}]"):
-                    settings.open(self.root)[0]
+        with place("evaluation"):
+            recipe.evaluation.check(self.root, ["image", *added])
         on_main(lambda: write_config(recipe, output))
         self.anchor = self._anchor()
         check_model(local_folder(self.anchor, {}), recipe.model, added)
