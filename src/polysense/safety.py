@@ -35,6 +35,8 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise CheckpointError("the file is larger than any config", where=path, fix=_DO_NOT_USE)
         value = json.loads(path.read_bytes())
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError("the file is missing", where=path, fix=_SAVE_AGAIN) from error
     except (ValueError, RecursionError, OSError) as error:

@@ -28,5 +28,5 @@ def test_a_checkpoint_is_fetched_at_its_revision(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^--revision: .* is a folder here, which has no revisions"):
+    with pytest.raises(ConfigError, match=r"^revision: .* is a folder here, which has no revisions"):
         fetched(tmp_path, "stage-2")

@@ -30,6 +30,15 @@ def test_a_missing_modality_is_named_with_the_sample() -> None:
         sample.ref("audio")
 
 
+def test_a_missing_file_is_named_with_its_row_and_nothing_else_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    media = {"image": tmp_path / "a.png", "depth": tmp_path / "b.png", "audio": b"RIFF"}
+    sample = Sample("dog-1", {modality: MediaRef(source) for modality, source in media.items()})
+    sample.check_files(["image", "audio", "video"])
+    with pytest.raises(ManifestError, match=r"^dog-1: media\.depth: .*b\.png does not exist"):
+        sample.check_files(["depth"])
+
+
 def test_a_subset_keeps_the_order_of_its_indices() -> None:
     subset = Subset(ToyDataset("audio", 9), (4, 0))
     assert [subset[i].id for i in range(len(subset))] == ["audio-4", "audio-0"]

@@ -108,6 +108,12 @@ def test_a_subfolder_is_judged_like_a_folder(folder: Path) -> None:
         local_folder(folder, {"subfolder": "stage-2"})
 
 
+def test_a_folder_has_no_revisions(folder: Path) -> None:
+    assert local_folder(folder, {"revision": None}) == folder
+    with pytest.raises(ConfigError, match=r"^revision: .* is a folder here, which has no revisions"):
+        UniAlignModel.from_pretrained(folder, revision="stage-2")
+
+
 def test_a_hub_snapshot_is_fetched_without_pickles_and_judged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polysense.errors import CheckpointError, ManifestError
+from polysense.errors import CheckpointError, ConfigError, ManifestError
 from polysense.models.comet import CometModel
 from polysense.recipes import comet
 from polysense.recipes.comet import CometRun
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_config import CometRecipe
+from polysense.recipes.sources import DatasetSettings, WorldSettings
 from polysense.trainer import Hooks, train
 from tests.recipes.comet_parts import SILENT, comet_recipe, stage_folders
-from tests.recipes.features import trained_nets
+from tests.recipes.features import feature_recipe, trained_nets
 from tests.recipes.fixtures import Parts, events
+
+GONE = DatasetSettings(manifest="gone.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +189,32 @@ def test_every_switch_runs_both_stages(recipe: CometRecipe, changes: dict[str, A
     )
     if changed.frozen:
         assert all(torch.equal(weight, after[name]) for name, weight in before.items() if "semantic.text" in name)
+
+
+def without_pairs(recipe: CometRecipe) -> CometRecipe:
+    lost = replace(recipe.data.pairs["audio-text"], data=GONE)
+    return replace(recipe, data=replace(recipe.data, pairs={**recipe.data.pairs, "audio-text": lost}))
+
+
+def without_a_test(recipe: CometRecipe) -> CometRecipe:
+    lost = replace(recipe.evaluation.retrieval["audio-text"], data=GONE)
+    return replace(recipe, evaluation=replace(recipe.evaluation, retrieval={"test": lost}))
+
+
+@pytest.mark.parametrize(
+    ("lose", "place"), [(without_pairs, "data: pairs: audio-text"), (without_a_test, "evaluation: retrieval: test")]
+)
+def test_data_are_looked_for_once_the_world_is_there_and_before_nets_are_trained(
+    lose: Callable[[CometRecipe], CometRecipe], place: str, recipe: CometRecipe, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    done: list[str] = []
+    monkeypatch.setattr(WorldSettings, "build", lambda *_: done.append("world"))
+    monkeypatch.setattr(comet, "train_features", lambda *_: done.append("nets"))
+    whole = replace(recipe, features=feature_recipe(tmp_path), data=replace(recipe.data, world=WorldSettings()))
+    with pytest.raises(ConfigError, match=rf"^{place}: .*gone\.jsonl"):
+        CometRun(lose(whole), tmp_path)
+    assert done == ["world"]
 
 
 def test_settings_decide_the_folders_and_shared_beginnings_are_shared(recipe: CometRecipe, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from polysense.recipes import comet
 from polysense.storage import MANIFEST, write_manifest
 from polysense.testing import tiny_comet_recipe
 from polysense.testing.comet_recipe import STEP_SIZES, TIME
+from tests.cli.stand_ins import stand_in
 
 LONELY = ["data.extractors.speech={stored: {channels: 6}}",
           "data.pairs.lonely={senses: [audio, speech], data: {manifest: audio-train.jsonl}}"]  # fmt: skip
@@ -63,13 +64,13 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         (["rows=-1"], "a codebook cannot grow by -1 codes"),
         (["codes=0"], "0 codes"),
         (["data.pairs.audio-text.senses=[audio, smell]"], "nothing extracts 'smell'"),
+        (["data.pairs.audio-text.data.manifest=gone.jsonl"], "data: pairs: audio-text: "),
         (["data.pairs.audio-text.senses=[text]"], "are no senses of one sample"),
         (
             ["evaluation.retrieval.test.senses=[audio, txt]"],
             "evaluation: retrieval: test: senses: unknown modality 'txt'",
         ),
         (["evaluation.retrieval.test.data.manifest=gone.jsonl"], "evaluation: retrieval: test: "),
-        (["model.horizon=4"], "sequences of 4 steps cannot be predicted 4 ahead"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
@@ -77,6 +78,41 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
 ) -> None:
     assert message in refused(config, tmp_path / "run", capsys, *overrides)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_attention_heads=3", "model: hidden_size: a width of 8 with 3 heads"),
+        ("model.horizon=4", "model: horizon: sequences of 4 steps cannot be predicted 4 ahead"),
+        ("model.information=false", "model: information: the model has no approximations for vCLUB"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_extracted(
+    override: str, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(config, tmp_path / "run", capsys, override)
+    assert not (tmp_path / "run").exists() and not (config.parent / "sequences").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "names"),
+    [
+        ("data.extractors.text.language_model=wrods", "text: wrods", "or one of words.\n"),
+        ("data.extractors.video={encoder: vidoe}", "video: vidoe", "or one of words, unialign:demo, "),
+        ("data.extractors.video={encoder: 'unialing:world'}", "video: unialing:world", ", unialign:world, "),
+        ("features.nets.audoi.data.manifest=audio-train.jsonl", "text: words", "or one of audoi.\n"),
+    ],
+)
+def test_a_net_that_is_nowhere_is_told_with_the_names_that_there_are(
+    override: str, where: str, names: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    stand_in(monkeypatch, "polysense.models.base.snapshot_download", None).side_effect = OSError("no network")
+    elsewhere = ["features.loop.steps=1", f"data.nets={tmp_path}/nets"] if "features" in override else []
+    told = refused(config, tmp_path / "run", capsys, override, *elsewhere)
+    assert f"data: extractors: {where}: the model cannot be loaded" in told and names in told
+    assert not (tmp_path / "run").exists() and not (config.parent / "sequences").exists()
 
 
 def each_sound(parts: Path, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from polysense.errors import ConfigError, MediaError
 from polysense.recipes.config import build, import_modules, place, read_config, write_config
+from polysense.recipes.unialign import UniAlignRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +98,31 @@ def test_what_is_wrong_is_named_with_file_and_key(
 
 
 def test_a_missing_config_lists_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml: the config cannot be read .*names: .*paper, .*world"):
+    with pytest.raises(ConfigError, match=r"^none: the config cannot be read .*names: .*paper, .*world"):
         read_config(Outer, "unialign", "none")
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="it is not a text"):
         read_config(Outer, "unialign", tmp_path / "x.yaml")
+
+
+def test_a_name_is_that_of_a_shipped_config_or_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("inner: {rate: 1}")
+    assert read_config(Outer, "unialign", "mine").inner.rate == 1.0
+    (tmp_path / "demo").mkdir()  # a folder is no config
+    assert len(read_config(UniAlignRecipe, "unialign", "demo").stages) > 1
+
+
+def test_a_file_and_a_shipped_config_of_one_name_are_not_confused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "world").write_text("inner: {rate: 1}")
+    (tmp_path / "refined.yaml").write_text("base: world")
+    for source in ("world", "refined.yaml"):
+        with pytest.raises(ConfigError, match=r"^world: there is a file of this name, .* Write \./world for the file"):
+            read_config(Outer, "unialign", source)
+    assert read_config(Outer, "unialign", "./world").inner.rate == 1.0
 
 
 def test_modules_are_imported_and_failures_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

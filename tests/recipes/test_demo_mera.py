@@ -120,7 +120,7 @@ def test_every_config_has_a_run_folder_of_its_own(
 @pytest.mark.parametrize(
     ("config", "overrides", "message"),
     [
-        ("dmo", [], r"dmo\.yaml: the config cannot be read"),
+        ("dmo", [], "dmo: the config cannot be read"),
         ("demo", ["merge=average"], "method: there is no merge method 'average'"),
         ("demo", ["imports=[no_such_module]"], "imports: no_such_module: the module cannot be imported"),
         ("demo", ["llm=package:no_such_package"], "no package of this name is installed"),

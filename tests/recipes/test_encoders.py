@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polysense.errors import CheckpointError, ConfigError
-from polysense.recipes.encoders import check_encoder, encoder_folder, is_elsewhere
+from polysense.recipes.encoders import check_encoder, clip_configs, encoder_folder, is_elsewhere
 from polysense.recipes.sources import WorldSettings
 from polysense.testing.anchors import tiny_anchor
 from tests.cli.stand_ins import stand_in
@@ -16,26 +16,6 @@ from tests.cli.stand_ins import stand_in
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = tiny_anchor(tmp_path / "anchor")
     assert encoder_folder(str(folder), tmp_path, tmp_path, None) == folder
-
-
-@pytest.mark.parametrize("name", ["clipp", "unialing:world"])
-def test_shipped_names_are_told_where_one_was_mistyped(name: str, tmp_path: Path) -> None:
-    for call in (check_encoder, lambda name: encoder_folder(name, tmp_path, tmp_path, None)):
-        with pytest.raises(
-            CheckpointError, match=rf"{name}: .* Or give one .* clip, .*, unialign:world, .*, net:audio"
-        ):
-            call(name)
-
-
-def test_shipped_names_are_no_matter_of_repositories_and_damaged_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "clipp").mkdir()
-    for name in ("me/clipp", "clipp"):
-        with pytest.raises(CheckpointError) as caught:
-            check_encoder(name)
-        assert "shipped names" not in str(caught.value)
 
 
 def test_a_config_of_unialign_is_trained_on_the_same_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +35,14 @@ def test_a_net_of_one_sense_is_trained_alone_on_its_own_world(tmp_path: Path, mo
     assert (output, recipe.data_root) == (tmp_path / "features", str(tmp_path / "features" / "world"))
     with pytest.raises(ConfigError, match="has no net 'smell'"):
         encoder_folder("net:smell", tmp_path, tmp_path / "data", None)
+
+
+def test_an_encoder_that_is_nowhere_is_told_with_the_names_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "polysense.models.base.snapshot_download", None).side_effect = OSError("no network")
+    for name in ("unialign:world", "net:audio", "clip"):
+        check_encoder(name, clip_configs())
+    with pytest.raises(CheckpointError, match=r"^clpi: .*one of clip, clip-demo, unialign:demo, .*, net:video, "):
+        check_encoder("clpi", clip_configs())
 
 
 def test_a_name_is_that_of_a_config_unless_it_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,18 @@ def test_a_damaged_row_is_named_before_anything_trains(key: str, parts: Parts, t
     broken = os.path.relpath(tmp_path / "broken.jsonl", parts.world)
     with pytest.raises(ConfigError, match=r"(sources: depth: data|splits: test\[0\]): .*line 1: the row is not JSON"):
         unialign.run("world", tmp_path / "run", parts.overrides(key.format(broken)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("sense", ["image", "depth"])
+def test_a_missing_file_of_the_evaluation_is_named_before_anything_trains(
+    sense: str, parts: Parts, tmp_path: Path
+) -> None:
+    world = shutil.copytree(parts.world, tmp_path / "world")
+    last = Manifest(world / "manifests/stills-test.jsonl", root=world)[-1]
+    Path(str(last.media[sense].source)).unlink()
+    with pytest.raises(ConfigError, match=rf"splits: test\[0\]: {last.id}: media\.{sense}: .* does not exist"):
+        unialign.run("world", tmp_path / "run", parts.overrides(f"data_root={world}"))
     assert not (tmp_path / "run").exists()
 
 

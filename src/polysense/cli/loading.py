@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polysense.errors import ConfigError
-
 
 @contextmanager
 def loading(name: str | Path) -> Iterator[None]:
@@ -22,17 +20,8 @@ def loading(name: str | Path) -> Iterator[None]:
 
 
 def fetched(name: str | Path, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint, after a look at whether it is safe to read.
-
-    Raises:
-        ConfigError: a revision of a folder, which has none.
-        CheckpointError: it cannot be fetched, or is damaged.
-        UnsafeFileError: the folder is unsafe; nothing in it was loaded.
-    """
+    """`polysense.models.base.local_folder`, without progress bars; errors: see there."""
     from polysense.models.base import local_folder
 
-    if revision is not None and Path(name).exists():
-        raise ConfigError(f"{name} is a folder here, which has no revisions", where="--revision",
-                          fix="Leave it out, or name a repository on the Hub.")  # fmt: skip
     with loading(name):
         return local_folder(name, {"revision": revision})

@@ -111,13 +111,7 @@ class Manifest:
                     fix="Make the ids unique.",
                 )
             lines[sample.id] = line
-            for modality, ref in sample.media.items():
-                if not Path(str(ref.source)).is_file():
-                    raise ManifestError(
-                        f"media.{modality}: {ref} does not exist",
-                        where=self._where(index),
-                        fix="Restore the file or drop the row.",
-                    )
+            sample.check_files(sample.media, where=self._where(index))
 
     def _where(self, index: int) -> str:
         return f"{self.path}, line {int(self._lines[index])}"

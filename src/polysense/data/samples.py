@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -28,8 +29,13 @@ class MediaRef:
         """The source as processors take it: encoded bytes become a file, everything else is handed on."""
         return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
 
+    @property
+    def is_path(self) -> bool:
+        """Whether it lies in a file, which may be missing."""
+        return isinstance(self.source, str | Path)
+
     def __str__(self) -> str:
-        return str(self.source) if isinstance(self.source, str | Path) else f"{type(self.source).__name__} in memory"
+        return str(self.source) if self.is_path else f"{type(self.source).__name__} in memory"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,17 @@ class Sample:
                 fix="Leave the row out of this data set, or add the file to it.",
             )
         return self.media[modality]
+
+    def check_files(self, modalities: Collection[str], *, where: str | None = None) -> None:
+        """Raise `ManifestError` when a file of `modalities` is not there; none is opened.
+
+        Args:
+            where: the row, if not the id says which it is.
+        """
+        for modality, ref in self.media.items():
+            if modality in modalities and ref.is_path and not os.path.isfile(str(ref.source)):
+                raise ManifestError(f"media.{modality}: {ref} does not exist", where=where or self.id,
+                                    fix="Restore the file or drop the row.")  # fmt: skip
 
 
 @runtime_checkable

@@ -60,19 +60,24 @@ def reading(where: str | Path, *, fix: str = _NAME_ONE) -> Iterator[None]:
         ) from error
 
 
-def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
+def local_folder(name_or_path: str | Path, arguments: dict[str, Any], *, fix: str = _NAME_ONE) -> Path:
     """The local folder of a checkpoint, fetched from the Hub if need be, after `check_checkpoint_folder`.
 
     Args:
         arguments: keyword arguments of `from_pretrained`; those that concern the Hub are taken out.
+        fix: what to do where there is no such folder or repository.
 
     Raises:
+        ConfigError: a revision of a folder, which has none.
         CheckpointError: there is no such folder, it cannot be fetched, or it is damaged.
         UnsafeFileError: see `check_checkpoint_folder`.
     """
     hub = {key: arguments.pop(key) for key in HUB_ARGUMENTS if key in arguments}
     subfolder = hub.pop("subfolder", "") or ""
     if Path(name_or_path).exists():
+        if hub.get("revision") is not None:
+            raise ConfigError(f"{name_or_path} is a folder here, which has no revisions", where="revision",
+                              fix="Leave it out, or name a repository on the Hub.")  # fmt: skip
         folder = Path(name_or_path) / subfolder
         check_checkpoint_folder(folder)
         if (folder / MANIFEST).exists():
@@ -80,8 +85,8 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any]) -> Path:
         return folder
     name, hub = str(name_or_path), {key: value for key, value in hub.items() if value is not None}
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError("there is no such folder", where=name, fix=_NAME_ONE)
-    with reading(name):
+        raise CheckpointError("there is no such folder", where=name, fix=fix)
+    with reading(name, fix=fix):
         snapshot = snapshot_download(name, allow_patterns=_HUB_FILES, **hub)
     check_checkpoint_folder(Path(snapshot) / subfolder, own_links=False)
     return Path(snapshot) / subfolder

@@ -278,8 +278,8 @@ class Codebook(nn.Module):
     def update(self, statistics: CodeStatistics) -> int:
         """One step of the moving averages, and the restart of codes that nobody used for long.
 
-        Codes that no step chose, and those that are held, keep code, sum and count to the last bit: smoothing would let
-        them shrink towards the origin. Without a single step that counts nothing happens at all.
+        Codes that no step chose keep code, sum and count to the last bit, for smoothing would let them shrink towards
+        the origin; so do those that are held. Without a single step that counts nothing happens at all.
 
         Returns:
             How many codes were restarted.

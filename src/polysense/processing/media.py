@@ -148,16 +148,16 @@ def _open_local(path: str | os.PathLike[str], name: str) -> io.BufferedReader:
                          fix="Download it first and give the local path.")  # fmt: skip
     try:
         # opening a pipe would block for ever, so its type is asked for first
-        if not stat.S_ISREG(os.stat(text).st_mode):
-            what = "a folder" if os.path.isdir(text) else "not a regular file"
-            raise MediaError(f"is {what}", where=name, fix="Give the path of one media file.")
-        return Path(text).open("rb")
+        if stat.S_ISREG(os.stat(text).st_mode):
+            return Path(text).open("rb")
     except FileNotFoundError as error:
         raise MediaError("does not exist", where=name, fix="Check the path and the manifest's root folder.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise MediaError(f"cannot be opened ({reason})", where=name,
                          fix="Check the path, its links and its permissions.") from error  # fmt: skip
+    what = "a folder" if os.path.isdir(text) else "not a regular file"
+    raise MediaError(f"is {what}", where=name, fix="Give the path of one media file.")
 
 
 def _checked(file: Any, name: str, allowed: tuple[str, ...]) -> MediaFile:

@@ -18,7 +18,7 @@ from polysense.recipes.pretraining import byte_pairs, saving
 from polysense.recipes.sources import DatasetSettings, SourceSettings, WorldSettings, open_sources
 from polysense.trainer import LoopConfig, train, verify_folder
 from polysense.trainer.clip import ClipObjective
-from polysense.trainer.distributed import on_main, world_size
+from polysense.trainer.distributed import world_size
 
 SPECIAL_TOKENS = ("<pad>", "<start>", "<unknown>", "<end>")
 
@@ -92,7 +92,7 @@ def train_anchor(recipe: AnchorRecipe, output: Path) -> Path:
         return folder
     root = Path(recipe.data_root)
     if recipe.world is not None:
-        on_main(lambda: recipe.world.build(root) if recipe.world else None)
+        recipe.world.build(root)
     tokenizer = AutoTokenizer.from_pretrained(recipe_folder() / "anchors" / recipe.tokenizer)
     size = recipe.image_size
     images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

@@ -13,10 +13,13 @@ from transformers import CLIPConfig
 from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.base import local_folder
+from polysense.models.comet import CometConfig, CometModel
 from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.models.unialign.configuration_unialign import config_on_clip
 from polysense.recipes.config import place
 from polysense.safety import read_json
+from polysense.trainer.comet import CometObjective, CometSettings
+from polysense.trainer.comet_prediction import last_moment
 
 
 def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[str]) -> None:
@@ -97,6 +100,26 @@ def check_model_options(options: Mapping[str, Any], senses: Mapping[str, Modalit
     """Names and types of `model`, as far as they can be judged without the anchor; see `check_model`."""
     with place("model"):
         config_on_clip(CLIPConfig(), {name: spec.to_dict() for name, spec in senses.items()}, options, where="model")
+
+
+def check_comet(options: Mapping[str, Any], objective: CometSettings, senses: Sequence[str], steps: int) -> None:
+    """Build a COMET model and its objective without weights: options that do not go together show now.
+
+    Args:
+        options: the recipe's `model`, with what its method changes.
+        objective: weights of the losses.
+        senses: of a stage.
+        steps: of every sequence.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    features = {sense: {"feature_dim": 1} for sense in senses}  # their widths are known once they are extracted
+    with place("model"), torch.device("meta"):
+        model = CometModel(CometConfig(modalities=features, **options))
+        CometObjective(model, modalities=senses, settings=objective)
+        if steps > 1 and (objective.contrast or objective.replay):
+            last_moment(steps, model.config.horizon)
 
 
 def is_unialign(folder: Path) -> bool:

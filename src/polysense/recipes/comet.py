@@ -30,13 +30,14 @@ from polysense.modality import registered_modalities
 from polysense.models.base import count_parameters
 from polysense.models.comet import CometModel
 from polysense.models.encoders.extraction import extractor_digest
+from polysense.recipes.checks import check_comet
 from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
 from polysense.recipes.comet_downstream import Downstream, check_protocols, score_codes
 from polysense.recipes.config import import_modules, place, read_config, write_config
-from polysense.recipes.encoders import encoder_folder
+from polysense.recipes.encoders import check_encoder, encoder_folder, named_folder
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
-from polysense.recipes.features import train_features
+from polysense.recipes.features import TEXT_NET, train_features
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, known_limits, save_stage
 from polysense.storage import read_verified
@@ -78,15 +79,40 @@ class CometRun:
 
     def __init__(self, recipe: CometRecipe, output: Path) -> None:
         self.output, self.root = output, Path(recipe.data.data_root)
-        self.codebook_stages = recipe.codebook_stages
+        self.recipe, self.codebook_stages = recipe, recipe.codebook_stages
+        self._check()
         self.recipe = replace(recipe, data=self._with_nets(recipe))
         self.pairs = PairStages(self.recipe.data)
-        on_main(self._copy_spoken)
-        with place("evaluation"):
-            seen = self._seen(len(recipe.stages))
-            check_protocols(recipe.evaluation, {*recipe.data.extractors, *registered_modalities()}, seen, self.root)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
         on_main(lambda: write_config(self.recipe, output))
+
+    def _check(self) -> None:
+        """Refuse what would only fail once nets or stages have been trained."""
+        recipe, data = self.recipe, self.recipe.data
+        check_comet(self._model_options(), recipe.objective_settings, self.codebook_stages[0].pair, data.steps)
+        self._check_nets()
+        if data.world is not None:
+            data.world.build(self.root)
+        on_main(self._copy_spoken)
+        for name in dict.fromkeys(name for stage in recipe.stages for name in stage.pairs):
+            with place(f"data: pairs: {name}"):
+                data.pairs[name].data.open(data.pairs[name].folder(self.root))
+        with place("evaluation"):
+            seen = self._seen(len(recipe.stages))
+            check_protocols(recipe.evaluation, {*data.extractors, *registered_modalities()}, seen, self.root)
+
+    def _check_nets(self) -> None:
+        """Refuse the name of a net that is neither there nor trained here."""
+        nets, features = Path(self.recipe.data.nets), self.recipe.features
+        trained = [] if features is None else [*features.nets, *([TEXT_NET] if features.text else [])]
+        own = sorted({*trained, *(config.parent.name for config in nets.glob("*/config.json"))})
+        for sense in self._seen(len(self.recipe.stages)):
+            settings = self.recipe.data.extractors[sense]
+            name = settings.encoder or settings.language_model
+            if name is not None and name not in own and not (nets / name).is_dir():
+                check = check_encoder if settings.encoder else named_folder
+                with place(f"data: extractors: {sense}"):
+                    check(name, own)
 
     def _with_nets(self, recipe: CometRecipe) -> Any:
         """The recipe's data, once everything that makes their sequences is trained."""
@@ -137,7 +163,7 @@ class CometRun:
     def _data_key(self, name: str) -> dict[str, Any]:
         pair = self.recipe.data.pairs[name]
         told = {"captions": pair.captions, "narrated": pair.narrated, "batch_size": pair.batch_size}
-        return {**pair.data.key(Path(pair.root) if pair.root else self.root), **told}
+        return {**pair.data.key(pair.folder(self.root)), **told}
 
     def _seen(self, number: int) -> list[str]:
         """Senses of the first `number` stages, in order."""
@@ -269,7 +295,7 @@ class CometRun:
         recipe, pairs = self.recipe, self.recipe.data.pairs
         data = [
             data_record(name, pairs[name].data, pairs[name].license, trained.samples[name],
-                        Path(pairs[name].root) if pairs[name].root else self.root)
+                        pairs[name].folder(self.root))
             for name in stage.phases[0].data
         ]  # fmt: skip
         return StageRecord(

@@ -26,13 +26,18 @@ def recipe_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "training"
 
 
+def config_names(shipped: Path) -> list[str]:
+    """Names of the configs in a folder of them."""
+    return sorted(path.stem for path in shipped.glob("*.yaml"))
+
+
 def read_config(kind: type[T], system: str, source: str | Path, overrides: Sequence[str] = ()) -> T:
     """A recipe's config.
 
     Args:
         kind: the dataclass it becomes.
         system: folder of the shipped configs, such as "unialign".
-        source: a YAML file, or the name of a shipped one ("world"). The key `base`, of the whole or of a section,
+        source: the name of a shipped one ("world"), or else a YAML file. The key `base`, of the whole or of a section,
             names another, beside it or shipped, whose values it refines; null in place of a section drops that.
         overrides: `key.subkey=value`, the value in YAML.
 
@@ -120,8 +125,18 @@ def build(kind: type[T], data: Any, where: str) -> T:
 
 
 def _locate(name: str, beside: Path, shipped: Path) -> Path:
-    """The YAML file that a config name means: a path from `beside`, or a shipped file without its ending."""
-    return beside / name if Path(name).suffix else shipped / f"{name}.yaml"
+    """The YAML file that a config name means: a shipped one without its ending, or else a path from `beside`.
+
+    Raises:
+        ConfigError: it could be either.
+    """
+    path = beside / name
+    if name not in config_names(shipped):
+        return path
+    if path.is_file():
+        raise ConfigError("there is a file of this name, and a shipped config", where=name,
+                          fix=f"Write ./{name} for the file; rename it for the shipped config.")  # fmt: skip
+    return shipped / f"{name}.yaml"
 
 
 def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
@@ -130,7 +145,7 @@ def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(sorted(each.stem for each in shipped.glob("*.yaml"))) or "none"
+        names = ", ".join(config_names(shipped)) or "none"
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise ConfigError(f"the config cannot be read ({reason})", where=path,
                           fix=f"Give a YAML file, or one of the shipped names: {names}.") from error  # fmt: skip

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from polysense.errors import CheckpointError, ConfigError
+from polysense.errors import ConfigError
 from polysense.models.base import local_folder
 from polysense.recipes import anchors, features, unialign
-from polysense.recipes.config import read_config, recipe_folder, shipped_names
+from polysense.recipes.config import config_names, read_config, recipe_folder, shipped_names
 from polysense.recipes.sources import WorldSettings
 
 _UNIALIGN, NET = "unialign:", "net:"
@@ -38,13 +38,16 @@ def encoder_folder(name: str, output: Path, root: Path, world: WorldSettings | N
         net = replace(net_recipe(name), data_root=str(folder / "world"))
         return features.train_features(net, folder) / name.removeprefix(NET)
     if is_elsewhere(name):
-        return folder_elsewhere(name, _shipped)
+        return local_folder(name, {})
     recipe = read_config(anchors.AnchorRecipe, "anchors", name)
     return anchors.train_anchor(replace(recipe, data_root=str(root), world=world), output)
 
 
-def check_encoder(name: str) -> None:
-    """Refuse the name of an encoder that `encoder_folder` could neither find nor train.
+def check_encoder(name: str, own: Sequence[str]) -> None:
+    """Refuse the name of an encoder that could neither be found nor trained.
+
+    Args:
+        own: what the recipe trains by names without a prefix.
 
     Raises:
         ConfigError: there is no such config or net.
@@ -54,37 +57,33 @@ def check_encoder(name: str) -> None:
         read_config(unialign.UniAlignRecipe, "unialign", name.removeprefix(_UNIALIGN))
     elif name.startswith(NET):
         net_recipe(name)
-    elif is_elsewhere(name):
-        folder_elsewhere(name, _shipped)
+    elif name not in own or Path(name).exists():
+        nets = read_config(features.FeatureRecipe, features.FOLDER, "features").nets
+        shipped = [f"{_UNIALIGN}{config}" for config in config_names(recipe_folder() / "unialign")]
+        named_folder(name, [*own, *shipped, *(f"{NET}{net}" for net in nets)])
 
 
-def folder_elsewhere(name: str, shipped: Callable[[], Iterable[str]]) -> Path:
-    """The folder that a name is of, or that its repository has been fetched to.
+def named_folder(name: str, own: Sequence[str]) -> Path:
+    """The folder of a model that is here or on the Hub.
 
     Args:
-        shipped: names that might have been meant; they are told if there is neither.
+        own: the other names that there are, told if it is neither.
 
     Raises:
         CheckpointError, UnsafeFileError: see `local_folder`.
     """
-    try:
-        return local_folder(name, {})
-    except CheckpointError as error:
-        if "/" in name or Path(name).exists():
-            raise
-        fix = f"{error.fix} Or give one of the shipped names: {', '.join(shipped())}."
-        raise type(error)(error.what, where=error.where, fix=fix) from error
+    also = f", or one of {', '.join(own)}" if own else ""
+    return local_folder(name, {}, fix=f"Give a folder, owner/name on the Hub{also}.")
 
 
-def _shipped() -> list[str]:
-    trained = [f"{_UNIALIGN}{each}" for each in shipped_names(unialign.UniAlignRecipe, "unialign")]
-    nets = [f"{NET}{each}" for each in _net_recipes().nets]
-    return [*shipped_names(anchors.AnchorRecipe, "anchors"), *trained, *nets]
+def clip_configs() -> list[str]:
+    """Configs of `training/anchors` that train an encoder; the others train language models."""
+    return shipped_names(anchors.AnchorRecipe, "anchors")
 
 
 def is_elsewhere(name: str) -> bool:
     """Whether a name is a folder or a repository, not a config of `training/anchors`."""
-    return Path(name).exists() or not (recipe_folder() / "anchors" / f"{name}.yaml").exists()
+    return Path(name).exists() or name not in config_names(recipe_folder() / "anchors")
 
 
 def net_recipe(name: str) -> features.FeatureRecipe:
@@ -93,11 +92,7 @@ def net_recipe(name: str) -> features.FeatureRecipe:
     Raises:
         ConfigError: there is no such net.
     """
-    recipe, net = _net_recipes(), name.removeprefix(NET)
+    recipe, net = read_config(features.FeatureRecipe, features.FOLDER, "features"), name.removeprefix(NET)
     if net not in recipe.nets:
         raise ConfigError(f"features.yaml has no net {net!r}", fix=f"Choose {', '.join(recipe.nets)}.")
     return replace(recipe, nets={net: recipe.nets[net]}, text=None, probes="")
-
-
-def _net_recipes() -> features.FeatureRecipe:
-    return read_config(features.FeatureRecipe, features.FOLDER, "features")

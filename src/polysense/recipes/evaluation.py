@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import accuracy, class_embeddings, composed, match_ranks, proportion_interval, recall_at
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
-from polysense.recipes.config import check_positive, import_modules
+from polysense.recipes.config import check_positive, import_modules, place
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
 from polysense.safety import read_json
@@ -53,6 +53,24 @@ class EvaluationSettings:
         check_positive(self, "pool", "limit", "batch_size")
         if not self.ks or min(self.ks) < 1:
             raise ConfigError(f"ks is {list(self.ks)}", fix="Give positive numbers.")
+
+    def check(self, root: Path, senses: Collection[str]) -> None:
+        """Refuse data sets that cannot be opened, or that name a file of any of `senses` which is not there.
+
+        Raises:
+            ConfigError: naming the data set, and the sample whose file is missing.
+        """
+        for split, datasets in self.splits.items():
+            for number, settings in enumerate(datasets):
+                with place(f"splits: {split}[{number}]"):
+                    _check_files(settings.open(root), senses)
+
+
+def _check_files(dataset: SampleDataset, senses: Collection[str]) -> None:
+    """Look for the files of all rows, unless the first row, like the others, holds its media in itself."""
+    named = [sense for sense, ref in dataset[0].media.items() if sense in senses and ref.is_path]
+    for index in tqdm(range(len(dataset) if named else 0), desc="looking for files", delay=2, leave=False):
+        dataset[index].check_files(named)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,6 +140,10 @@ class PairSettings:
             raise ConfigError(f"{list(self.senses)} are no senses of one sample", where="senses",
                               fix="Name each once, and one that is not text.")  # fmt: skip
 
+    def folder(self, root: Path) -> Path:
+        """What its files are relative to, in a recipe whose data root is `root`."""
+        return Path(self.root) if self.root else root
+
     def texts(self, dataset: SampleDataset) -> list[tuple[Phrases, ...]] | None:
         """The texts of every sample, where text is among the senses."""
         if TEXT not in self.senses:
@@ -217,7 +221,7 @@ class PairStages:
         self._extractors: dict[str, SequenceExtractor] = {}
         self._current: dict[str, FeatureSequences] = {}
         if recipe.world is not None:
-            on_main(lambda: recipe.world.build(self._root) if recipe.world else None)
+            recipe.world.build(self._root)
 
     def begin(self, names: Sequence[str]) -> dict[str, FeatureSequences]:
         """The pairs of a stage, their sequences extracted where they are not there yet.
@@ -251,7 +255,7 @@ class PairStages:
 
     def _opened(self, name: str) -> FeatureSequences:
         settings = self.recipe.pairs[name]
-        root = Path(settings.root) if settings.root else self._root
+        root = settings.folder(self._root)
         with place(f"pairs: {name}"):
             dataset = settings.data.open(root)
             texts = settings.texts(dataset)

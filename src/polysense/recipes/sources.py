@@ -30,6 +30,7 @@ from polysense.data import (
 from polysense.data.columns import FileKind
 from polysense.errors import ConfigError
 from polysense.recipes.config import build, check_positive, place
+from polysense.trainer.distributed import on_main
 from polysense.world import WorldConfig, build_world
 
 
@@ -310,7 +311,8 @@ class WorldSettings:
         return WorldConfig(size=self.size, difficulty=self.difficulty, seed=self.seed)
 
     def build(self, root: Path) -> None:
-        build_world(root, self.config)
+        """Build it into `root` by the main process, while the others wait."""
+        on_main(lambda: build_world(root, self.config))
 
 
 def class_names(dataset: SampleDataset, modality: str) -> tuple[str, ...]:

@@ -136,13 +136,10 @@ class UniAlignRun:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
         added = self._check()
         if recipe.world is not None:
-            world = recipe.world
-            on_main(lambda: world.build(self.root))
+            recipe.world.build(self.root)
         self.datasets = open_sources(recipe.sources, self.root)
-        for split, datasets in recipe.evaluation.splits.items():
-            for number, settings in enumerate(datasets):
-                with place(f"evaluation: splits: {split}[{number}]"):
-                    settings.open(self.root)[0]
+        with place("evaluation"):
+            recipe.evaluation.check(self.root, ["image", *added])
         on_main(lambda: write_config(recipe, output))
         self.anchor = self._anchor()
         check_model(local_folder(self.anchor, {}), recipe.model, added)

@@ -61,10 +61,7 @@ def predict(model: CometModel, out: CometOutput, *, earliest: int, key: Sequence
         rows = _real_rows(out, 0, 1)
         only = {name: z[rows, 0] for name, z in out.continuous.items()}
         return Predictions(-1, rows, [only], [only])
-    last = steps - 1 - horizon
-    if last < 0:
-        raise ConfigError(f"sequences of {steps} steps cannot be predicted {horizon} ahead", where="horizon",
-                          fix="Use longer sequences or a smaller horizon.")  # fmt: skip
+    last = last_moment(steps, horizon)
     first = min(earliest, last)
     moment = first + keyed_int("moment", *key) % (last - first + 1)
     rows = _real_rows(out, moment, moment + 1 + horizon)
@@ -73,6 +70,18 @@ def predict(model: CometModel, out: CometOutput, *, earliest: int, key: Sequence
     ahead = [{name: each[step] for name, each in told.items()} for step in range(horizon)]
     true = [{name: z[:, moment + 1 + step] for name, z in chosen.items()} for step in range(horizon)]
     return Predictions(moment, rows, ahead, true)
+
+
+def last_moment(steps: int, horizon: int) -> int:
+    """The last step after which so many more are there to be predicted.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if steps <= horizon:
+        raise ConfigError(f"sequences of {steps} steps cannot be predicted {horizon} ahead", where="horizon",
+                          fix="Use longer sequences or a smaller horizon.")  # fmt: skip
+    return steps - 1 - horizon
 
 
 def contrast(predictions: Predictions, *, axis: Axis, self_weight: float) -> Tensor:
