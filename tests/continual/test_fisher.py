@@ -147,9 +147,17 @@ def test_processes_that_share_a_batch_square_the_gradient_of_all_of_it() -> None
     assert fisher["weight"].item() == 9.0 and fisher["bias"].item() == 25.0
 
 
-def test_normalised_importances_have_mean_one() -> None:
-    scaled = normalised({"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([[8.0]])})
-    torch.testing.assert_close(scaled, {"a": torch.tensor([0.25, 0.75]), "b": torch.tensor([[2.0]])})
+def test_normalised_importances_have_mean_one_over_each_part() -> None:
+    scaled = normalised(
+        {
+            "a.x": torch.tensor([1.0, 3.0]),
+            "a.y": torch.tensor([[8.0]]),
+            "b": torch.tensor([5.0]),
+            "c.x": torch.zeros(1),
+        }
+    )
+    expected = {"a.x": [0.25, 0.75], "a.y": [[2.0]], "b": [1.0], "c.x": [0.0]}
+    torch.testing.assert_close(scaled, {name: torch.tensor(each) for name, each in expected.items()})
     with pytest.raises(ConfigError, match="no parameter has any importance"):
         normalised({"a": torch.zeros(2)})
 

@@ -36,6 +36,7 @@ BASE = read_config(CometRecipe, "comet", "world")
 LIVE: dict[str, Any] = {
     "pmr_teacher": "live",
     "ewc_scope": "adapter",
+    "model": {**BASE.model, "hold_old_codes": False},
     "objective": replace(BASE.objective, replay=1.0),
 }
 
@@ -66,6 +67,8 @@ def test_a_removal_takes_one_part_away_and_what_rests_on_it() -> None:
         printed = {**LIVE, **changes}
         if part == "experts":
             printed["ewc"] = 0.0  # it would hold nothing
+        if "model" in changes:
+            printed["model"] = {**changes["model"], "hold_old_codes": False}
         if part == "gate":
             printed["objective"] = replace(LIVE["objective"], gate=0.0)
         assert changed(without("printed", part)) == printed
@@ -76,7 +79,8 @@ def test_experts_are_counted_and_the_usual_number_is_the_method_itself() -> None
     for setting in SETTINGS:
         assert all(with_experts(setting, number) in METHODS for number in NUMBERS)
         assert recipe_of(Cell(full(setting), 0, FIRST), BASE).model["num_experts"] == 6
-    assert changed("printed-experts-2") == {**LIVE, "model": {**BASE.model, "num_experts": 2}}
+    assert changed("printed-experts-2") == {**LIVE, "model": {**LIVE["model"], "num_experts": 2}}
+    assert changed("comet-moving-codes") == {"model": LIVE["model"]}
     assert changed("comet-narrow-ewc") == {"ewc_scope": "adapter"}
     assert changed("printed-wide-ewc") == {name: each for name, each in LIVE.items() if name != "ewc_scope"}
 
@@ -86,8 +90,9 @@ def test_controls_explain_without_comet() -> None:
     assert changed("dcid-frozen-text") == {**bare, "frozen": ("text",)}
     assert changed("dcid-ewc-text") == {**bare, "ewc_scope": "encoder"}
     assert recipe_of(Cell("dcid-ewc-text", 0, FIRST), BASE).strength == BASE.ewc
-    assert changed("dcid-protected") == {**bare, "protect": True}
-    assert changed("dcid-all-codes") == {**bare, "codes": 96 + 2 * 32}, "as many as COMET ends with"
+    assert changed("dcid-held") == {**bare, "protect": True}
+    assert changed("dcid-protected") == {**bare, "protect": True, "model": LIVE["model"]}
+    assert changed("dcid-all-codes") == {**bare, "codes": BASE.codes + 2 * BASE.rows}, "as many as COMET ends with"
     assert changed("dcid-no-contrast")["objective"].contrast == 0
     assert {changed(f"{name}-video-images")["image_branch"] for name in ("dcid", "comet")} == {"video"}
     assert all(name.startswith("dcid") or name == "comet-video-images" for name in CONTROLS)

@@ -9,6 +9,7 @@ the loss is defined on batches alone, as COMET's contrastive one (Eq. 6; method-
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -108,15 +109,26 @@ def batch_fisher(
 
 
 def normalised(fisher: Mapping[str, Tensor]) -> Fisher:
-    """The same importances with mean 1 over all parameters, so that lambda means the same for every loss.
+    """The same importances with mean 1 over each part of the model, so that lambda means the same for every loss.
+
+    A part is what the first component of a parameter's name says. Over all parts together the one with the largest
+    gradients would leave the others loose: by the mean of a text's encoder and the adapter behind it, the adapter is
+    held a tenth as fast as by its own.
 
     Raises:
         ConfigError: all are zero.
     """
-    mean = sum(float(each.double().sum()) for each in fisher.values()) / sum(each.numel() for each in fisher.values())
-    if mean <= 0:
+    parts = defaultdict[str, list[Tensor]](list)
+    for name, each in fisher.items():
+        parts[_part(name)].append(each.double().flatten())
+    means = {part: float(torch.cat(each).mean()) for part, each in parts.items()}
+    if max(means.values()) <= 0:
         raise ConfigError("no parameter has any importance", fix="Compute the Fisher information on the task's loss.")
-    return {name: each / mean for name, each in fisher.items()}
+    return {name: each / (means[_part(name)] or 1.0) for name, each in fisher.items()}
+
+
+def _part(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _wanted(model: nn.Module, which: str) -> dict[str, nn.Parameter]:

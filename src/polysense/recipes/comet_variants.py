@@ -60,7 +60,8 @@ _WITHOUT: Mapping[str, Any] = {"comet": False}
 _READINGS: Mapping[str, Method] = {
     BARE: Method(label="", recipe=_WITHOUT), COMET: Method(label=" + COMET"),
     PRINTED: Method(
-        label=" + COMET as printed", recipe={"pmr_teacher": "live", "ewc_scope": "adapter"}, objective={"replay": 1.0}
+        label=" + COMET as printed", recipe={"pmr_teacher": "live", "ewc_scope": "adapter"},
+        model={"hold_old_codes": False}, objective={"replay": 1.0},
     ),
 }  # fmt: skip
 
@@ -126,6 +127,8 @@ def _changes(setting: str) -> dict[str, Method]:
         if (name := with_experts(setting, number)) != full(setting):
             label = f", {number} expert{'s' * (number > 1)}"
             found[name] = Method(label=label, model={"num_experts": number})
+    if setting == COMET:
+        found["comet-moving-codes"] = Method(label=", old codes moving", model={"hold_old_codes": False})
     key, scope, held = _OTHER_SCOPES[setting]
     found[f"{setting}-{key}"] = Method(label=f", EWC on {held}", recipe={"ewc_scope": scope})
     return found
@@ -134,7 +137,7 @@ def _changes(setting: str) -> dict[str, Method]:
 def _on(reading: Method, change: Method) -> Method:
     return replace(
         change, label=reading.label.removeprefix(" + ") + change.label, recipe={**reading.recipe, **change.recipe},
-        objective={**reading.objective, **change.objective},
+        model={**reading.model, **change.model}, objective={**reading.objective, **change.objective},
     )  # fmt: skip
 
 
@@ -142,7 +145,12 @@ CONTROLS: Mapping[str, Method] = {
     "dcid-no-contrast": Method(label="DCID - Cross-CPC", recipe=_WITHOUT, objective={"contrast": 0.0}),
     "dcid-frozen-text": Method(label="DCID, text frozen", recipe={**_WITHOUT, "frozen": (TEXT,)}),
     "dcid-ewc-text": Method(label="DCID, EWC on text", recipe={**_WITHOUT, "ewc_scope": "encoder"}),
-    "dcid-protected": Method(label="DCID, old codes protected", recipe={**_WITHOUT, "protect": True}),
+    "dcid-protected": Method(
+        label="DCID, old codes protected", recipe={**_WITHOUT, "protect": True}, model={"hold_old_codes": False}
+    ),
+    "dcid-held": Method(
+        label="DCID, old codes held", recipe={**_WITHOUT, "protect": True}, model={"hold_old_codes": True}
+    ),
     "dcid-all-codes": Method(label="DCID, all codes at once", recipe=_WITHOUT, all_codes=True),
     "dcid-video-images": Method(label="DCID, images as films", recipe={**_WITHOUT, "image_branch": "video"}),
     "comet-video-images": Method(label="COMET, images as films", recipe={"image_branch": "video"}),
