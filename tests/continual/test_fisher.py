@@ -148,15 +148,9 @@ def test_processes_that_share_a_batch_square_the_gradient_of_all_of_it() -> None
 
 
 def test_normalised_importances_have_mean_one_over_each_part() -> None:
-    scaled = normalised(
-        {
-            "a.x": torch.tensor([1.0, 3.0]),
-            "a.y": torch.tensor([[8.0]]),
-            "b": torch.tensor([5.0]),
-            "c.x": torch.zeros(1),
-        }
-    )
+    fisher = {"a.x": [1.0, 3.0], "a.y": [[8.0]], "b": [5.0], "c.x": [0.0]}
     expected = {"a.x": [0.25, 0.75], "a.y": [[2.0]], "b": [1.0], "c.x": [0.0]}
+    scaled = normalised({name: torch.tensor(each) for name, each in fisher.items()})
     torch.testing.assert_close(scaled, {name: torch.tensor(each) for name, each in expected.items()})
     with pytest.raises(ConfigError, match="no parameter has any importance"):
         normalised({"a": torch.zeros(2)})

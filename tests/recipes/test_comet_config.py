@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from polysense.errors import ConfigError
+from polysense.models.comet import CometConfig
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.config import read_config
 from polysense.trainer.comet import CometSettings
@@ -43,6 +44,7 @@ def test_defaults_are_the_recommended_reading() -> None:
     for name in ("pmr_teacher", "ewc", "ewc_scope", "new_code_weight"):
         assert CometRecipe.__dataclass_fields__[name].default == getattr(world, name)
     assert CometSettings().replay == world.objective.replay and usual.comet
+    assert CometConfig().hold_old_codes == world.model["hold_old_codes"]
 
 
 def test_images_need_the_branch_that_they_are_to_use() -> None:

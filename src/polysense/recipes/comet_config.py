@@ -179,7 +179,7 @@ class CometRecipe:
             f"new codes weigh {self.new_code_weight:g}": self.new_code_weight != NEW_CODE_WEIGHT,
             "there is no EWC": not self.ewc,
             "EWC holds the mediator's encoder too": self.ewc_scope == "adapter+encoder" and self.ewc > 0,
-            "codes of earlier stages stand still": bool(self.model.get("hold_old_codes")),
+            "codes of earlier stages stand still": bool(self.model.get("hold_old_codes", True)),
             "the codebook does not grow": len(self.stages) > 1 and not any(each.rows for each in self.codebook_stages),
             f"there are {self._experts} experts": self._experts != _EXPERTS,
             "gates are not balanced": not own.gate,

@@ -75,7 +75,7 @@ class CometSettings:
     reconstruction: float = 1.0
     commitment: float = 1.0
     contrast: float = 1.0
-    replay: float = 0.3
+    replay: float = 0.15
     code: float = 0.5
     information: float = 1.0
     gate: float = 1.0

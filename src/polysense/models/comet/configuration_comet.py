@@ -90,7 +90,7 @@ class CometConfig(PreTrainedConfig):
         codebook_decay, codebook_epsilon: gamma and the smoothing of the moving averages.
         restart_after: updates after which an unused code is drawn anew; 0 never. About a quarter of a stage.
         protect_old_codes: never restart codes of earlier stages.
-        hold_old_codes: nor move them, if they are protected. As printed they go on moving, and with them goes what
+        hold_old_codes: nor move them, if they are protected. As printed (false) they go on moving, and take along what
             senses that are not there had learned to say by them.
         mixing: how senses are blended in the moving averages: "time", "attention", or "none" (plain EMA-VQ).
         assignment: "nearest", or "attention": a mixture of all codes (the prototypes of TURN).
@@ -115,7 +115,7 @@ class CometConfig(PreTrainedConfig):
     codebook_epsilon: int | float = 1e-5
     restart_after: int = 300
     protect_old_codes: bool = True
-    hold_old_codes: bool = False
+    hold_old_codes: bool = True
     mixing: Literal["time", "attention", "none"] = "time"
     assignment: Literal["nearest", "attention"] = "nearest"
     num_experts: int = 6
