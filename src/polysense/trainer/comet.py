@@ -330,7 +330,8 @@ def consolidate(ewc: OnlineEwc, objective: CometObjective, batches: Iterable[Any
     """End a stage: the importance of the model's parameters to its total loss joins EWC, whose anchor moves here.
 
     The Fisher diagonal is the mean over mini-batches of the squared gradient, divided by its own mean in the adapter
-    and in the encoder, so that lambda does not depend on the loss's scale (COMET, Eq. 6; method-facts 3.4). To be called while the data are there.
+    and in the encoder, so that lambda does not depend on the loss's scale (COMET, Eq. 6; method-facts 3.4). To be
+    called while the data are there.
 
     Args:
         batches: of the stage, in the training's batch size, on which the estimate depends. Each process gives its
