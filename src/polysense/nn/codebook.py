@@ -126,7 +126,6 @@ class Codebook(nn.Module):
     Args:
         size, dim: number and width of the codes.
         protected: first codes that are never restarted: those of earlier stages, which an absent sense may use.
-            `CodebookOptions.hold_protected` keeps them from moving, too.
     """
 
     embedding: Tensor

@@ -58,7 +58,7 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
 def shipped_names(kind: type[Any], system: str) -> list[str]:
     """Names of the shipped configs of a folder that are of this kind."""
     found = []
-    for name in sorted(path.stem for path in (recipe_folder() / system).glob("*.yaml")):
+    for name in config_names(recipe_folder() / system):
         with suppress(ConfigError):
             read_config(kind, system, name)
             found.append(name)
