@@ -58,9 +58,8 @@ def check_encoder(name: str, own: Sequence[str]) -> None:
     elif name.startswith(NET):
         net_recipe(name)
     elif name not in own or Path(name).exists():
-        nets = read_config(features.FeatureRecipe, features.FOLDER, "features").nets
         shipped = [f"{_UNIALIGN}{config}" for config in config_names(recipe_folder() / "unialign")]
-        named_folder(name, [*own, *shipped, *(f"{NET}{net}" for net in nets)])
+        named_folder(name, [*own, *shipped, *(f"{NET}{net}" for net in _net_recipes().nets)])
 
 
 def named_folder(name: str, own: Sequence[str]) -> Path:
@@ -92,7 +91,11 @@ def net_recipe(name: str) -> features.FeatureRecipe:
     Raises:
         ConfigError: there is no such net.
     """
-    recipe, net = read_config(features.FeatureRecipe, features.FOLDER, "features"), name.removeprefix(NET)
+    recipe, net = _net_recipes(), name.removeprefix(NET)
     if net not in recipe.nets:
         raise ConfigError(f"features.yaml has no net {net!r}", fix=f"Choose {', '.join(recipe.nets)}.")
     return replace(recipe, nets={net: recipe.nets[net]}, text=None, probes="")
+
+
+def _net_recipes() -> features.FeatureRecipe:
+    return read_config(features.FeatureRecipe, features.FOLDER, "features")

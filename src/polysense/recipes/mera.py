@@ -86,10 +86,11 @@ class MeraRun:
 
     def _check_encoders(self) -> None:
         """Refuse encoders that are not there by now, and not when the stages before theirs have been trained."""
+        trained = clip_configs()
         for number, sense in enumerate(self.recipe.stages):
             if (encoder := self.recipe.senses[sense].encoder) not in self._seen(number):
                 with place(f"senses: {sense}: encoder"):
-                    check_encoder(encoder, clip_configs())
+                    check_encoder(encoder, trained)
 
     def _check_replay(self) -> None:
         """Refuse a share that nothing is replayed by now, and not when a stage has been trained."""
