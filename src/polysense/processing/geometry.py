@@ -23,6 +23,7 @@ Points = Float[np.ndarray, "points 3"]
 
 _SMALL = 256  # points below which NumPy is as quick as building a tree
 _LEAF_LEVELS = 5  # height of the bucket tree; 2 ** 5 buckets suit some thousand points
+_LEAF = 24  # points in a leaf of the tree of neighbours
 _LATTICE_SHARE = 0.5  # share of repeated coordinates above which equal distances are the rule
 _GLANCE = 8  # times the root of the number of points: as many show some thirty pairs where every point is doubled
 
@@ -90,8 +91,9 @@ def nearest_neighbours(
     Args:
         count: at most the number of points.
     """
-    # a tree split at midpoints is built in half the time, which a few hundred queries do not win back
-    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    # a tree split at midpoints is built in half the time, which a few hundred queries do not win back; leaves of about
+    # as many points as are looked for save steps through the tree
+    tree = cKDTree(points, leafsize=_LEAF, balanced_tree=False, compact_nodes=False)
     distances, indices = tree.query(queries, k=count, workers=-1)
     distances, indices = distances.reshape(len(queries), count), indices.reshape(len(queries), count)
     if (distances[:, 1:] == distances[:, :-1]).any():
