@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polysense.errors import CheckpointError, UnsafeFileError
-from polysense.merging.weight_files import INDEX, WEIGHTS, Output, read_headers, read_numbers, write_weights
+from polysense.merging.weight_files import INDEX, WEIGHTS, Output, Piece, read_headers, read_numbers, write_weights
 
 DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -25,9 +26,9 @@ def every_dtype() -> dict[str, Tensor]:
 
 
 def outputs(state: dict[str, Tensor], numbers: int = 5) -> dict[str, Output]:
-    def pieces(tensor: Tensor) -> Iterator[Tensor]:
+    def pieces(tensor: Tensor) -> Iterator[Piece]:
         flat = tensor.reshape(-1)
-        return (flat[start : start + numbers] for start in range(0, len(flat), numbers))
+        return (partial(flat.narrow, 0, at, min(numbers, len(flat) - at)) for at in range(0, len(flat), numbers))
 
     return {
         key: Output(tensor.dtype, tuple(tensor.shape), lambda t=tensor: pieces(t))  # type: ignore[misc]
@@ -50,12 +51,35 @@ def entry(shape: list[Any], offsets: list[Any], dtype: object = "F32") -> dict[s
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-def test_a_written_file_is_the_library_s_own_byte_for_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_written_file_is_the_library_s_own_byte_for_byte(tmp_path: Path, workers: int) -> None:
     state = every_dtype()
-    write_weights(tmp_path, outputs(state))
+    write_weights(tmp_path, outputs(state), workers=workers)
     save_file(state, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
     assert not (tmp_path / INDEX).exists()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_as_many_pieces_as_workers_are_made_before_one_is_written(tmp_path: Path, workers: int) -> None:
+    made: list[int] = []
+
+    def piece(number: int) -> Tensor:
+        made.append(number)
+        return torch.full((4,), number, dtype=torch.uint8)
+
+    def asked() -> Iterator[Piece]:
+        for number in range(9):
+            assert number - (path.stat().st_size - header) // 4 <= workers + 1
+            yield partial(piece, number)
+
+    path, text = (
+        tmp_path / WEIGHTS,
+        b'{"__metadata__":{"format":"pt"},"x":{"dtype":"U8","shape":[36],"data_offsets":[0,36]}}',
+    )
+    header = 8 + len(text) + -len(text) % 8
+    write_weights(tmp_path, {"x": Output(torch.uint8, (36,), asked)}, workers=workers)
+    assert sorted(made) == list(range(9)) and load_file(path)["x"].tolist() == [i // 4 for i in range(36)]
 
 
 def test_shards_are_written_with_an_index_and_read_back(tmp_path: Path) -> None:

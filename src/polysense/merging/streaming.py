@@ -18,7 +18,15 @@ from polysense.errors import ConfigError
 from polysense.merging.lora_delta import Factors, check_deltas, effective_weight
 from polysense.merging.registry import Formula, check_values, get_merge_method, merge_numbers
 from polysense.merging.select import MERGEABLE, select
-from polysense.merging.weight_files import INDEX, Output, StoredTensor, read_headers, read_numbers, write_weights
+from polysense.merging.weight_files import (
+    INDEX,
+    Output,
+    Piece,
+    StoredTensor,
+    read_headers,
+    read_numbers,
+    write_weights,
+)
 from polysense.modality import JsonValue
 from polysense.storage import MANIFEST, atomic_folder
 
@@ -84,7 +92,8 @@ def merge_folders(
         job = _Merge(formula, key, stage, tuple(model[key] for model in models), bases, numbers)
         outputs[key] = Output(models[0][key].dtype, models[0][key].shape, job.pieces)
     details = {"method": method, "stage": stage, "options": options, "shared": None if shared is None else [*shared]}
-    _save(outputs, Path(target), {"merge": details}, companions=Path(folders[-1]), finish=finish)
+    _save(outputs, Path(target), {"merge": details}, companions=Path(folders[-1]), finish=finish,
+          whole_tensors=chosen.whole_tensors)  # fmt: skip
 
 
 def add_deltas(
@@ -131,13 +140,15 @@ class _Merge:
     bases: tuple[StoredTensor, ...]
     numbers: int | None
 
-    def pieces(self) -> Iterator[Shaped[Tensor, " numbers"]]:
+    def pieces(self) -> Iterator[Piece]:
+        return (partial(self._merged, *place) for place in _ranges(self.sources[0], self.numbers))
+
+    def _merged(self, start: int, stop: int) -> Shaped[Tensor, " numbers"]:
         stored = self.sources + self.bases
-        for start, stop in _ranges(self.sources[0], self.numbers):
-            read = [read_numbers(each, start, stop) for each in stored]
-            check_values([(each.where, values) for each, values in zip(stored, read, strict=True)])
-            states, base = read[: len(self.sources)], read[len(self.sources) :]
-            yield merge_numbers(self.formula, self.key, start, self.stage, states[0], states[1:], *base)
+        read = [read_numbers(each, start, stop) for each in stored]
+        check_values([(each.where, values) for each, values in zip(stored, read, strict=True)])
+        states, base = read[: len(self.sources)], read[len(self.sources) :]
+        return merge_numbers(self.formula, self.key, start, self.stage, states[0], states[1:], *base)
 
 
 def _copies(models: Sequence[Mapping[str, StoredTensor]], chunk_bytes: int) -> dict[str, Output]:
@@ -162,21 +173,23 @@ def _check_config_fits(outputs: Mapping[str, Output], last: Mapping[str, StoredT
             )  # fmt: skip
 
 
-def _unchanged(tensor: StoredTensor, numbers: int) -> Iterator[Shaped[Tensor, " numbers"]]:
-    for start, stop in _ranges(tensor, numbers):
-        yield read_numbers(tensor, start, stop)
+def _unchanged(tensor: StoredTensor, numbers: int) -> Iterator[Piece]:
+    return (partial(read_numbers, tensor, *place) for place in _ranges(tensor, numbers))
 
 
-def _effective_rows(
-    tensor: StoredTensor, factors: Callable[[], Sequence[Factors]], numbers: int
-) -> Iterator[Shaped[Tensor, " numbers"]]:
+def _effective_rows(tensor: StoredTensor, factors: Callable[[], Sequence[Factors]], numbers: int) -> Iterator[Piece]:
     read, (_, inputs) = factors(), tensor.shape
-    for start, stop in _ranges(tensor, max(1, numbers // inputs) * inputs):
-        weight = read_numbers(tensor, start, stop).view(-1, inputs)
-        rows = slice(start // inputs, stop // inputs)
-        merged = effective_weight(weight, [(A, B[rows], scale) for A, B, scale in read]).to(tensor.dtype)
-        check_values([(tensor.where, merged)])
-        yield merged.view(-1)
+    for place in _ranges(tensor, max(1, numbers // inputs) * inputs):
+        yield partial(_effective, tensor, read, *place)
+
+
+def _effective(tensor: StoredTensor, factors: Sequence[Factors], start: int, stop: int) -> Shaped[Tensor, " numbers"]:
+    inputs = tensor.shape[1]
+    weight = read_numbers(tensor, start, stop).view(-1, inputs)
+    rows = slice(start // inputs, stop // inputs)
+    merged = effective_weight(weight, [(A, B[rows], scale) for A, B, scale in factors]).to(tensor.dtype)
+    check_values([(tensor.where, merged)])
+    return merged.view(-1)
 
 
 def _ranges(tensor: StoredTensor, numbers: int | None) -> Iterator[tuple[int, int]]:
@@ -196,11 +209,12 @@ def _save(
     *,
     companions: Path,
     finish: Finish | None,
+    whole_tensors: bool = False,
 ) -> None:
     needed = sum(output.size for output in outputs.values())
     with atomic_folder(target, details=details, needed_bytes=needed) as folder:
-        with _one_thread():
-            write_weights(folder, outputs)
+        with _one_thread() as threads:
+            write_weights(folder, outputs, workers=1 if whole_tensors else threads)
         if (companions / "config.json").exists():  # a model folder, which `read_headers` has judged
             for path in sorted(companions.iterdir()):
                 if path.suffix in _COMPANIONS and path.name not in {INDEX, MANIFEST}:
@@ -210,12 +224,12 @@ def _save(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Within this block torch computes in one thread: pieces are small, and threads that wait for one another over
-    each cost twice the work itself where the machine has other things to do."""
+def _one_thread() -> Iterator[int]:
+    """Within this block torch computes a piece in one thread, and as many pieces side by side as it had threads: they
+    are small, and threads that wait for one another over each cost twice the work itself."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(threads)

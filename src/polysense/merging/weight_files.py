@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,9 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
 
+Piece = Callable[[], Shaped[Tensor, " numbers"]]
+"""Makes some consecutive numbers of a tensor, in its dtype; in any thread, at any time."""
+
 
 @dataclass(frozen=True)
 class StoredTensor(Entry):
@@ -56,11 +61,11 @@ class StoredTensor(Entry):
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor to be written: its pieces, in order and in its dtype, are made when the file has come to them."""
+    """A tensor to be written: its pieces, in order, are asked for shortly before the file has come to them."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    pieces: Callable[[], Iterator[Shaped[Tensor, " numbers"]]]
+    pieces: Callable[[], Iterator[Piece]]
 
     @property
     def size(self) -> int:
@@ -105,20 +110,23 @@ def read_numbers(tensor: StoredTensor, start: int, stop: int) -> Shaped[Tensor, 
     return torch.from_numpy(data).view(tensor.dtype)
 
 
-def write_weights(folder: Path, outputs: Mapping[str, Output], shard_bytes: int = SHARD_BYTES) -> None:
+def write_weights(
+    folder: Path, outputs: Mapping[str, Output], shard_bytes: int = SHARD_BYTES, workers: int = 1
+) -> None:
     """Write tensors into a folder, as one safetensors file or as several with an index.
 
     Args:
         folder: where to; see `polysense.storage.atomic_folder`.
         outputs: in the order of the files.
         shard_bytes: most bytes of numbers in a file that holds more than one tensor.
+        workers: pieces that are made side by side; as many wait to be written at most.
     """
     shards = _shards(outputs, shard_bytes)
     names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     total = sum(output.size for output in outputs.values())
     with tqdm(total=total, desc="writing weights", unit="B", unit_scale=True, delay=2, leave=False) as bar:
         for name, shard in zip(names if len(shards) > 1 else [WEIGHTS], shards, strict=True):
-            _write_shard(folder / name, shard, bar)
+            _write_shard(folder / name, shard, workers, bar)
     if len(shards) > 1:
         weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
@@ -137,7 +145,7 @@ def _shards(outputs: Mapping[str, Output], shard_bytes: int) -> list[dict[str, O
     return [dict(sorted(shard.items(), key=lambda item: (_RANKS[item[1].dtype], item[0]))) for shard in shards]
 
 
-def _write_shard(path: Path, outputs: Mapping[str, Output], bar: tqdm[Any]) -> None:
+def _write_shard(path: Path, outputs: Mapping[str, Output], workers: int, bar: tqdm[Any]) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for key, output in outputs.items():
@@ -145,16 +153,22 @@ def _write_shard(path: Path, outputs: Mapping[str, Output], bar: tqdm[Any]) -> N
         header[key] = {"dtype": _NAMES[output.dtype], "shape": output.shape, "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as writer:
+    pieces = (piece for output in outputs.values() for piece in output.pieces())
+    with path.open("wb", buffering=0) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        written: Future[None] | None = None
-        for piece in (piece for output in outputs.values() for piece in output.pieces()):
-            if written is not None:  # while one piece is written, the next is made
-                written.result()
-            written = writer.submit(_write, file, piece)
+        for piece in _made_ahead(pieces, workers):
+            _write(file, piece)
             bar.update(piece.nbytes)
-        if written is not None:
-            written.result()
+
+
+def _made_ahead(pieces: Iterator[Piece], workers: int) -> Iterator[Shaped[Tensor, " numbers"]]:
+    """The pieces in order; while one is written, the next are made."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending = deque(pool.submit(piece) for piece in islice(pieces, workers))
+        while pending:
+            made = pending.popleft().result()
+            pending.extend(pool.submit(piece) for piece in islice(pieces, 1))
+            yield made
 
 
 def _write(file: FileIO, piece: Tensor) -> None:
