@@ -119,7 +119,7 @@ CLAIMS: Mapping[str, ScoreClaim] = {
 COMPARED: Mapping[str, tuple[str, ...]] = {
     name: each.methods for name, each in CLAIMS.items() if len(each.methods) > 1
 }
-"""Claims that compare two methods: while undecided, these methods are run with more seeds (design.md section 8)."""
+"""Claims that compare two methods: while undecided, these methods are run with more seeds."""
 
 
 def by_unit(records: Records, method: str, value: Callable[[Record], float]) -> dict[Unit, float]:
@@ -128,7 +128,7 @@ def by_unit(records: Records, method: str, value: Callable[[Record], float]) -> 
 
 
 def claims(records: Records, cost: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Every claim with its figures by seed, their interval and the verdict (design.md section 8); or what is missing.
+    """Every claim with its figures by seed, their interval and the verdict; or what is missing.
 
     Args:
         records: all cells.

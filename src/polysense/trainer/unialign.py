@@ -1,4 +1,7 @@
-"""UniAlign's training objective (section 3.2, Eq. 16): which losses, between which embeddings, with which weights."""
+"""UniAlign's training objective: which losses, between which embeddings, with which weights.
+
+Eq. 16 of section 3.2 without its distillation terms (Eq. 12-15): they need teachers that polysense does not load.
+"""
 
 from __future__ import annotations
 
