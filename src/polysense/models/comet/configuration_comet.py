@@ -92,7 +92,8 @@ class CometConfig(PreTrainedConfig):
         protect_old_codes: never restart codes of earlier stages.
         hold_old_codes: nor move them, if they are protected. As printed (false) they go on moving, and take along what
             senses that are not there had learned to say by them.
-        mixing: how senses are blended in the moving averages: "time", "attention", or "none" (plain EMA-VQ).
+        mixing: how senses are blended in the moving averages: "time", "attention" or another name in
+            `polysense.nn.alignment.ALIGNMENTS`, or "none" (plain EMA-VQ).
         assignment: "nearest", or "attention": a mixture of all codes (the prototypes of TURN).
         num_experts: experts of the CMoE-Adapter; 0 leaves it out (CMG).
         expert_combine, expert_specific, expert_residual: see `CommonSpecificExperts`.
@@ -116,7 +117,7 @@ class CometConfig(PreTrainedConfig):
     restart_after: int = 300
     protect_old_codes: bool = True
     hold_old_codes: bool = True
-    mixing: Literal["time", "attention", "none"] = "time"
+    mixing: str = "time"
     assignment: Literal["nearest", "attention"] = "nearest"
     num_experts: int = 6
     expert_combine: Literal["sum", "chain"] = "sum"
