@@ -25,6 +25,8 @@ _PLY_BYTES = {
     **dict.fromkeys(("double", "float64"), 8),
 }
 
+_SHIFTS = (("red", 16), ("green", 8), ("blue", 0))  # bits of each colour in a PCD file's packed "rgb"
+
 Cloud = Float[np.ndarray, "points channels"]
 
 
@@ -78,9 +80,6 @@ def _read_pcd(opened: media.MediaFile, colour: bool) -> Cloud:
             bits = np.ascontiguousarray(packed).view(np.uint32)
             table |= {name: (bits >> shift & 255).astype(np.uint8) for name, shift in _SHIFTS}
         return _columns(table, opened.name, colour)
-
-
-_SHIFTS = (("red", 16), ("green", 8), ("blue", 0))
 
 
 def _columns(table: Any, name: str, colour: bool) -> Cloud:

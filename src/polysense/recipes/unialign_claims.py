@@ -18,10 +18,8 @@ SENSES = ("depth", "point_cloud", "video", "audio")
 BOUNDS = "bounds"
 """Method of the cells that train every sense with full supervision."""
 METHODS = ("joint", "incremental", "nce", "global", BOUNDS)
-SHARE = (
-    0.4,
-    0.8,
-)  # of a fully supervised model, that NCE alone is to reach: the world is neither too hard nor too easy
+SHARE = (0.4, 0.8)
+"""Shares of a fully supervised model between which NCE alone is to be: the world is neither too hard nor too easy."""
 LEAST = 3.0  # times chance, that every added sense is to reach
 
 Record = Mapping[str, Any]

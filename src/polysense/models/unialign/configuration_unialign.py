@@ -68,7 +68,7 @@ class UniAlignConfig(PreTrainedConfig):
     train_logit_scale: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # AutoConfig comes here before any check of the folder, and sub-configs are built by the next line but four
+        # AutoConfig comes here before any check of the folder, and super().__post_init__ builds the sub-configs
         check_config({"num_labels": kwargs.get("num_labels"), "clip_config": self.clip_config}, where="UniAlignConfig")
         self.modalities = dict(self.modalities)
         self.visible_groups = dict(self.visible_groups)
