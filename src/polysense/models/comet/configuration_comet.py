@@ -34,6 +34,9 @@ class CometSense:
         branch: sense whose encoders, decoder and adapter layers it uses; `None` has its own. COMET's related loaders
             read images through the video branch.
         encoded: its sequences come from the model's own encoder (`CometModel.encode`); otherwise from the caller.
+
+    Raises:
+        ConfigError: sizes that are not positive, or a recurrent sense of maps.
     """
 
     feature_dim: int
@@ -99,6 +102,9 @@ class CometConfig(PreTrainedConfig):
         expert_combine, expert_specific, expert_residual: see `CommonSpecificExperts`.
         context_layers, horizon: of the predictors of Cross-CPC.
         information: whether there are the approximations that vCLUB needs.
+
+    Raises:
+        ConfigError: sizes out of range, options that cannot be used, or a sense that does not fit beside the others.
     """
 
     model_type = "comet"

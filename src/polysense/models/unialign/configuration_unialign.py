@@ -47,6 +47,9 @@ class UniAlignConfig(PreTrainedConfig):
         image_tokenized: senses that are read through the image tokenizer as well, both embeddings averaged (Table 3,
             starred row, does so for depth).
         train_logit_scale: let the temperature train; frozen at the base's value otherwise.
+
+    Raises:
+        ConfigError: sizes out of range, options that exclude each other, or a modality without a spec of its own.
     """
 
     model_type = "unialign"
