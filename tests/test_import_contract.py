@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -182,3 +183,16 @@ def test_every_module_has_its_mirrored_test() -> None:
 def test_the_contract_looks_at_something() -> None:
     assert len(FILES) > 50
     assert {"errors", "nn.experts", "models.unialign.modeling_unialign"} <= set(MODULES)
+
+
+def test_every_section_that_a_docstring_cites_exists() -> None:
+    facts = (ROOT / "docs" / "method-facts.md").read_text(encoding="utf-8")
+    there = set(re.findall(r"^#+ ([\d.]*\d)", facts, re.MULTILINE))
+    numbers = r"method-facts\s+(\d[\d.]*(?:(?:,| and| to)\s+\d[\d.]*)*)"
+    cited = {
+        section.rstrip(".")
+        for path in FILES
+        for listed in re.findall(numbers, path.read_text(encoding="utf-8"))
+        for section in re.findall(r"\d[\d.]*", listed)
+    }
+    assert len(cited) > 20 and cited <= there

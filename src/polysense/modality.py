@@ -33,6 +33,9 @@ class Modality:
         group: name of the expert group that serves it; empty means a group of its own.
         tokenizer: options of the tokenizer (see `polysense.nn.patch_embed`), for example `{"patch_size": 8}`.
         processor: options of the processor (see `polysense.processing`), for example `{"mean": 0.04}`.
+
+    Raises:
+        ConfigError: a name that is no identifier in lower case or is taken by the library, or no channels.
     """
 
     name: str

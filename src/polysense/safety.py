@@ -17,10 +17,10 @@ from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
 _PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
 _MAX_JSON_BYTES = 32 << 20
-_MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
+MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "transformers_weights"}
 _MAX_LABELS = 100_000  # transformers makes a table of `num_labels` names as soon as it reads the number
-_SAVE_AGAIN = "Save the model again with save_pretrained and use that folder."
+SAVE_AGAIN = "Save the model again with save_pretrained and use that folder."
 _CONVERT = "Convert the weights to safetensors in a sandbox; pickles can run code."
 _DO_NOT_USE = "Do not use this folder unless you trust its author; ask for one that save_pretrained wrote."
 
@@ -38,11 +38,11 @@ def read_json(path: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError("the file is missing", where=path, fix=_SAVE_AGAIN) from error
+        raise CheckpointError("the file is missing", where=path, fix=SAVE_AGAIN) from error
     except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"the file cannot be read as JSON ({error})", where=path, fix=_SAVE_AGAIN) from error
+        raise CheckpointError(f"the file cannot be read as JSON ({error})", where=path, fix=SAVE_AGAIN) from error
     if not isinstance(value, dict):
-        raise CheckpointError("the file does not hold a JSON object", where=path, fix=_SAVE_AGAIN)
+        raise CheckpointError("the file does not hold a JSON object", where=path, fix=SAVE_AGAIN)
     return value
 
 
@@ -68,8 +68,8 @@ def _check_weights_file(path: Path) -> None:
     if start.startswith(_PICKLE_STARTS):
         raise UnsafeFileError("the file is a pickle, whatever its name says", where=path, fix=_CONVERT)
     header, size = int.from_bytes(start[:8], "little"), path.stat().st_size
-    if len(start) < 9 or header > min(_MAX_HEADER_BYTES, size - 8) or start[8:] != b"{":
-        raise CheckpointError("the file is truncated or no safetensors file", where=path, fix=_SAVE_AGAIN)
+    if len(start) < 9 or header > min(MAX_HEADER_BYTES, size - 8) or start[8:] != b"{":
+        raise CheckpointError("the file is truncated or no safetensors file", where=path, fix=SAVE_AGAIN)
 
 
 def check_config(value: Any, *, where: str, depth: int = 0) -> None:
@@ -136,7 +136,7 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise CheckpointError("the index has no weight_map", where=index, fix=_SAVE_AGAIN)
+            raise CheckpointError("the index has no weight_map", where=index, fix=SAVE_AGAIN)
         shards |= {check_file_name(name, where=f"{index}: {key}") for key, name in weight_map.items()}
     for name in sorted(shards):
         if not (folder / name).is_file():
@@ -144,5 +144,5 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
             if pickles:
                 listing = ", ".join(sorted(pickles))
                 raise UnsafeFileError(f"only pickled weights are here ({listing})", where=folder, fix=_CONVERT)
-            raise CheckpointError(f"{name} is missing", where=folder, fix=_SAVE_AGAIN)
+            raise CheckpointError(f"{name} is missing", where=folder, fix=SAVE_AGAIN)
         _check_weights_file(folder / name)

@@ -21,7 +21,7 @@ from transformers import AutoModel, CLIPModel
 
 from polysense import UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
-from polysense.models.base import count_parameters, load_foreign, local_folder, weights_digest
+from polysense.models.base import count_parameters, load_foreign, local_folder, model_key, weights_digest
 from polysense.testing import tiny_clip, tiny_senses
 
 KEY = "tokenizers.depth.position"
@@ -448,6 +448,15 @@ def test_a_digest_of_weights_tells_names_types_shapes_and_bits() -> None:
     assert len(digests) == 1 + len(others)
     turned = {"b": weights["b"], "a": torch.ones(3, 2).t()}  # another layout in memory, in another order
     assert weights_digest(turned) == weights_digest(weights)
+
+
+def test_a_models_key_is_the_same_wherever_it_was_loaded_from(tmp_path: Path) -> None:
+    for name in "ab":
+        tiny_clip().save_pretrained(tmp_path / name)
+    one, other = (CLIPModel.from_pretrained(tmp_path / name) for name in "ab")
+    assert one.config._name_or_path != other.config._name_or_path and model_key(one) == model_key(other)
+    other.config.text_config.eos_token_id += 1  # says where a text is read: the weights are the same
+    assert model_key(one) != model_key(other)
 
 
 def test_parameters_are_counted_by_part() -> None:

@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil
 from polysense import UniAlignProcessor
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.modality import get_modality
-from polysense.models.processor import SensesProcessor, sense_of
+from polysense.models.processor import SensesProcessor, argument_of, sense_of
 from polysense.testing import tiny_anchor
 
 
@@ -24,6 +24,7 @@ def processor(tmp_path: Path) -> SensesProcessor:
 
 def test_transformers_names_of_arguments_are_understood() -> None:
     assert [sense_of(name) for name in ("images", "videos", "audio", "depth")] == ["image", "video", "audio", "depth"]
+    assert [argument_of(name) for name in ("image", "video", "audio")] == ["images", "videos", "audio"]
 
 
 def test_what_callers_of_transformers_ask_by_habit_changes_nothing(processor: SensesProcessor) -> None:

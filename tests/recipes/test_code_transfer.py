@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from polysense.errors import ConfigError, FeatureShapeError
+from polysense.recipes.code_tasks import TASKS, Classification
 from polysense.recipes.code_transfer import TransferSettings, own_results, transfer_results
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.config import build
@@ -83,3 +84,10 @@ def test_senses_of_different_widths_are_refused(tmp_path: Path) -> None:
 def test_one_sense_is_no_transfer(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two senses"):
         settings(tmp_path, "classification", senses=["video"])
+
+
+def test_a_task_is_chosen_once_it_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"transfer: task: 'mine' is not a choice.*classification, localisation"):
+        settings(tmp_path, "mine")
+    monkeypatch.setitem(TASKS, "mine", Classification)
+    assert settings(tmp_path, "mine").task == "mine"

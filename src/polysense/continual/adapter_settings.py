@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from polysense.errors import ConfigError
 
 LANGUAGE_MODEL_LINEARS = r"(.*\.)?language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
-"""Every linear of the language model's blocks, nothing of encoders, connectors or the head (hf-conventions 2)."""
+"""Every linear of the language model's blocks, nothing of encoders, connectors or the head."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,9 @@ class Conversations:
         suffix: follows every question, so that answers are short.
         question_share: probability of a question, for samples that have captions and questions.
         turns: most turns of a conversation about one sample in training; at test, each is a conversation of its own.
+
+    Raises:
+        ConfigError: nothing to ask, an empty pool, no probability, or no turn.
     """
 
     tasks: Sequence[Task] = ("caption", "question")

@@ -33,6 +33,9 @@ class EventLayout:
         listed: a table whose first column names the clips that are kept, such as a split of AVVP; empty keeps all.
         clip_per_row: every row is a clip of its own (AVE); otherwise rows with one identifier are one clip (AVVP).
         seconds: length of a clip.
+
+    Raises:
+        ConfigError: no table, a column that is used and not named, or a delimiter or length that cannot be.
     """
 
     tables: Mapping[str, str]

@@ -60,6 +60,9 @@ class Source:
         length: (sample, epoch) to a length, to make batches of samples of about one length; `None`: as they come.
         every: it takes part in one of so many micro-steps; a data set too small for a sample in each.
         weight: factor of its batches' loss.
+
+    Raises:
+        ConfigError: a number that is not positive, or the modality itself among the anchors.
     """
 
     name: str

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_ARGUMENTS = {"image": "images", "video": "videos"}
+from polysense.data.conversations import INSTRUCTIONS
+from polysense.models.processor import argument_of
+
 _EXAMPLES = {"image": "photo.jpg", "text": "a red cube", "video": "clip.mp4", "audio": "sound.flac",
              "speech": "speech.flac", "depth": "depth.png", "point_cloud": "cloud.ply"}  # fmt: skip
 _FEATURES = "features.npy"  # computed elsewhere, as those that the stage learned from
-_INSTRUCTION = "Describe it briefly."
 _TOKENS = 32  # of an answer
 
 _HERE = 'from_pretrained(".")'
@@ -34,7 +35,7 @@ def outcome(stage: Stage) -> str:
 
 def _embedding(stage: Stage) -> str:
     modality = [*stage["modalities"], *stage["trained"]][-1]
-    argument = _ARGUMENTS.get(modality, modality)
+    argument = argument_of(modality)
     return f"""\
 import polysense
 from transformers import AutoModel, AutoProcessor
@@ -46,7 +47,7 @@ embedding = model.embed("{modality}", processor({argument}=["{_example(modality)
 
 def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
-    asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or (_INSTRUCTION,)
+    asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or INSTRUCTIONS
     return f"""\
 import polysense
 from transformers import AutoModelForImageTextToText, AutoProcessor

@@ -23,6 +23,9 @@ def ties(block: Block, *, density: float = 0.2, scale: float = 1.0) -> Float[Ten
         density: share of each task vector, per tensor, that survives the trimming; the paper's k is 20 %.
         scale: lambda; 1 is the paper's value where nothing is tuned.
 
+    Raises:
+        ConfigError: a share or a factor that cannot be used, or no `base`.
+
     Limits: trimming needs a whole tensor at once.
     """
     check_fraction("density", density)

@@ -26,12 +26,10 @@ from tqdm.auto import tqdm
 
 from polysense.errors import CheckpointError
 from polysense.merging.select import Entry
-from polysense.safety import check_checkpoint_folder, check_file_name, read_json
+from polysense.safety import MAX_HEADER_BYTES, SAVE_AGAIN, check_checkpoint_folder, check_file_name, read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9
-_MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
-_SAVE_AGAIN = "Save the model again with save_pretrained and use that folder."
 # in the order that safetensors gives them in a file: widest first, so that every tensor lies aligned
 _DTYPES = {
     "U64": torch.uint64, "I64": torch.int64, "F64": torch.float64, "C64": torch.complex64, "F32": torch.float32,
@@ -87,13 +85,13 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
         return dict(sorted(_read_header(folder / WEIGHTS).items()))
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise CheckpointError("the index has no weight_map", where=index, fix=_SAVE_AGAIN)
+        raise CheckpointError("the index has no weight_map", where=index, fix=SAVE_AGAIN)
     files = {check_file_name(name, where=f"{index}: {key}") for key, name in weight_map.items()}
     stored = {name: _read_header(folder / name) for name in sorted(files)}
     if unlisted := sorted(f"{name}: {key}" for name in stored for key in stored[name] if weight_map.get(key) != name):
-        raise CheckpointError(f"the index does not list {unlisted[0]}", where=index, fix=_SAVE_AGAIN)
+        raise CheckpointError(f"the index does not list {unlisted[0]}", where=index, fix=SAVE_AGAIN)
     if missing := sorted(key for key, name in weight_map.items() if key not in stored[name]):
-        raise CheckpointError(f"{weight_map[missing[0]]} lacks {missing[0]}", where=index, fix=_SAVE_AGAIN)
+        raise CheckpointError(f"{weight_map[missing[0]]} lacks {missing[0]}", where=index, fix=SAVE_AGAIN)
     return {key: stored[weight_map[key]][key] for key in sorted(weight_map)}
 
 
@@ -106,7 +104,7 @@ def read_numbers(tensor: StoredTensor, start: int, stop: int) -> Shaped[Tensor, 
         while done < len(data) and (count := file.readinto(data[done:].data)):
             done += count
     if done < len(data):
-        raise CheckpointError("the file was cut while it was read", where=tensor.where, fix=_SAVE_AGAIN)
+        raise CheckpointError("the file was cut while it was read", where=tensor.where, fix=SAVE_AGAIN)
     return torch.from_numpy(data).view(tensor.dtype)
 
 
@@ -183,35 +181,35 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > min(_MAX_HEADER_BYTES, size - 8):
-                raise CheckpointError("the file is truncated or no safetensors file", where=path, fix=_SAVE_AGAIN)
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise CheckpointError("the file is truncated or no safetensors file", where=path, fix=SAVE_AGAIN)
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         stored = {key: _stored(path, key, entry, 8 + length) for key, entry in header.items()}
     except FileNotFoundError as error:
-        raise CheckpointError("the file is missing", where=path, fix=_SAVE_AGAIN) from error
+        raise CheckpointError("the file is missing", where=path, fix=SAVE_AGAIN) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError("the file has no safetensors header", where=path, fix=_SAVE_AGAIN) from error
+        raise CheckpointError("the file has no safetensors header", where=path, fix=SAVE_AGAIN) from error
     end = 8 + length
     for tensor in sorted(stored.values(), key=lambda each: (each.offset, math.prod(each.shape))):
         if tensor.offset != end:
-            raise CheckpointError("tensors overlap or leave gaps", where=tensor.where, fix=_SAVE_AGAIN)
+            raise CheckpointError("tensors overlap or leave gaps", where=tensor.where, fix=SAVE_AGAIN)
         end += math.prod(tensor.shape) * tensor.dtype.itemsize
     if end != size:
-        raise CheckpointError(f"the file has {size} bytes, its header tells of {end}", where=path, fix=_SAVE_AGAIN)
+        raise CheckpointError(f"the file has {size} bytes, its header tells of {end}", where=path, fix=SAVE_AGAIN)
     return stored
 
 
 def _stored(path: Path, key: str, entry: Mapping[str, Any], data: int) -> StoredTensor:
     shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
     if not all(isinstance(each, int) and each >= 0 for each in (*shape, begin, end)):
-        raise CheckpointError("the tensor has an impossible shape or place", where=f"{path}: {key}", fix=_SAVE_AGAIN)
+        raise CheckpointError("the tensor has an impossible shape or place", where=f"{path}: {key}", fix=SAVE_AGAIN)
     if entry["dtype"] not in _DTYPES:
-        raise CheckpointError(f"the dtype {entry['dtype']!r} is unknown", where=f"{path}: {key}", fix=_SAVE_AGAIN)
+        raise CheckpointError(f"the dtype {entry['dtype']!r} is unknown", where=f"{path}: {key}", fix=SAVE_AGAIN)
     dtype = _DTYPES[entry["dtype"]]
     if math.prod(shape) * dtype.itemsize != end - begin:
         raise CheckpointError(f"{end - begin} bytes cannot hold {entry['dtype']} of shape {shape}",
-                              where=f"{path}: {key}", fix=_SAVE_AGAIN)  # fmt: skip
+                              where=f"{path}: {key}", fix=SAVE_AGAIN)  # fmt: skip
     return StoredTensor(dtype, shape, f"{path}: {key}", path, data + begin)

@@ -30,7 +30,7 @@ def interval(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def verdict(differences: Sequence[float]) -> str:
-    """What paired differences (claimed better minus claimed worse) say of a claim (design.md section 8)."""
+    """What paired differences (claimed better minus claimed worse) say of a claim: where their interval lies."""
     _, low, high = mean_interval(differences)
     if low > 0:
         return "reproduced"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedModel
 
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
+from polysense.modality import JsonValue
 from polysense.protocols import ModalityEncoder
 from polysense.safety import check_checkpoint_folder, read_json
 from polysense.storage import MANIFEST, verify_folder
@@ -28,6 +29,7 @@ Source: TypeAlias = str | Path | PreTrainedModel
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
 HUB_ARGUMENTS = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download")
 _NAME_ONE = "Give a stage's folder, or owner/name on the Hub."
+_INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
 
 
@@ -100,6 +102,12 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         together.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         together.update(weight.flatten().view(torch.uint8).numpy().data)
     return together.hexdigest()
+
+
+def model_key(model: PreTrainedModel) -> dict[str, JsonValue]:
+    """All that a frozen model's outputs depend on beside its inputs: the digest of its weights, and its config."""
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL}
+    return {"weights": weights_digest(model.state_dict()), "config": config}
 
 
 def load_foreign(kind: Any, source: str | Path, *, may_lack: str = r"(?!)") -> PreTrainedModel:

@@ -15,8 +15,8 @@ from polysense.errors import ConfigError, UnknownModalityError
 from polysense.modality import JsonValue, Modality, get_modality
 from polysense.processing import ModalityProcessor, processor_for
 
-_ARGUMENTS = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
-
+_SENSES = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
+_ARGUMENTS = {sense: argument for argument, sense in _SENSES.items()}
 
 # what callers of transformers ask for by habit, and the values that are what happens in any case
 _HABITS: Mapping[str, tuple[Any, ...]] = types.MappingProxyType(
@@ -26,7 +26,12 @@ _HABITS: Mapping[str, tuple[Any, ...]] = types.MappingProxyType(
 
 def sense_of(argument: str) -> str:
     """The sense whose sources a keyword argument of a processor holds."""
-    return _ARGUMENTS.get(argument, argument)
+    return _SENSES.get(argument, argument)
+
+
+def argument_of(sense: str) -> str:
+    """The keyword argument of a processor that holds a sense's sources."""
+    return _ARGUMENTS.get(sense, sense)
 
 
 class SensesProcessor(ProcessorMixin):

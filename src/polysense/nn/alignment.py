@@ -35,7 +35,7 @@ def same_step(
     if queries.shape[1] != keys.shape[1]:
         raise FeatureShapeError(
             f"sequences of {queries.shape[1]} and {keys.shape[1]} steps cannot be paired step by step",
-            fix="Give both sides the same number of steps (padded, with a mask), or use alignment: attention.",
+            fix="Give both sides the same number of steps (padded, with a mask), or use mixing: attention.",
         )
     return values, mask
 

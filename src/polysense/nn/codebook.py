@@ -124,7 +124,7 @@ class Codebook(nn.Module):
     N starts at 1 and o at e, so that e = o / N holds from the first step on, wherever the codes come from.
 
     Args:
-        size, dim: number and width of the codes.
+        size, dim, options: number and width of the codes, and how they follow the features.
         protected: first codes that are never restarted: those of earlier stages, which an absent sense may use.
     """
 
@@ -290,12 +290,12 @@ class Codebook(nn.Module):
         if self.options.hold_protected:
             used[: self.protected] = False
         gamma, epsilon = self.options.decay, self.options.epsilon
-        total_before = torch.where(used, gamma * self.ema_count + (1 - gamma) * counts, self.ema_count)
+        ema_count = torch.where(used, gamma * self.ema_count + (1 - gamma) * counts, self.ema_count)
         ema_sum = torch.where(used[:, None], gamma * self.ema_sum + (1 - gamma) * sums, self.ema_sum)
-        mass = total_before.sum()
-        smoothed = (total_before + epsilon) / (mass + self.size * epsilon) * mass
+        mass = ema_count.sum()
+        smoothed = (ema_count + epsilon) / (mass + self.size * epsilon) * mass
         self.embedding = torch.where(used[:, None], ema_sum / smoothed[:, None], self.embedding)
-        self.ema_count, self.ema_sum = total_before, ema_sum
+        self.ema_count, self.ema_sum = ema_count, ema_sum
         self.unused_steps = torch.where(counts > 0, 0, self.unused_steps + 1)
         self.updates = self.updates + 1
         return self._restart()

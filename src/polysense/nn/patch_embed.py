@@ -62,11 +62,23 @@ class Tokenizer(nn.Module):
         """Start from the base encoder's image tokenizer where that makes sense; the default keeps the random start."""
 
     def forward(self, values: Tensor) -> Tokens:
+        """Tokens with their positions added, for the encoder. A subclass defines this, and may begin with `check`.
+
+        Args:
+            values: features in the axes of `layout`.
+
+        Raises:
+            FeatureShapeError: features of another shape.
+        """
         raise ConfigError(f"tokenizer kind of {self.modality!r} does not define forward", fix="Define it.")
 
 
 def register_tokenizer(kind: str) -> Callable[[type[Tokenizer]], type[Tokenizer]]:
-    """Class decorator that makes a tokenizer available to every `Modality` of this `kind`."""
+    """Class decorator that makes a tokenizer available to every `Modality` of this `kind`.
+
+    Raises:
+        ConfigError: the kind is taken by another class.
+    """
 
     def register(tokenizer: type[Tokenizer]) -> type[Tokenizer]:
         if _TOKENIZERS.setdefault(kind, tokenizer) is not tokenizer:
@@ -107,6 +119,9 @@ class RasterTokenizer(Tokenizer):
         tubelet: time steps that share one patch.
         from_image: begin with the base encoder's image patches and positions, fitted to these sizes and channels, as
             AST does for sound; by default frames do and the other kinds do not.
+
+    Raises:
+        ConfigError: a patch larger than the picture, or strides that are not positive.
     """
 
     layout = "batch time channels height width"
@@ -163,7 +178,11 @@ class RasterTokenizer(Tokenizer):
         return self.patches(values)
 
     def patches(self, values: Float[Tensor, "batch time channels height width"]) -> Tokens:
-        """Tokens of features whose sizes are known to fit."""
+        """Tokens of features whose sizes are known to fit.
+
+        Raises:
+            FeatureShapeError: time steps that do not divide into tubelets.
+        """
         if values.shape[1] % self.tubelet:
             raise FeatureShapeError(
                 f"{values.shape[1]} time steps of {self.modality} do not divide into tubelets of {self.tubelet}",
@@ -215,6 +234,9 @@ class PointTokenizer(Tokenizer):
         groups: groups per cloud (196 keeps the sequence length of a 224-pixel image).
         width: width of the first layer; the others are 2, 4 and 2 times as wide.
         norm: "layer" (default: independent of the other samples, hence of processes and accumulation) or "batch".
+
+    Raises:
+        ConfigError: an unknown norm, or points without three coordinates.
     """
 
     layout = "batch groups neighbours channels"

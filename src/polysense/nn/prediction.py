@@ -16,6 +16,9 @@ class ContextPredictor(nn.Module):
         dim: width of features and context.
         layers: of the LSTM; the paper says one, CMG's release has two.
         horizon: K, steps ahead that are predicted.
+
+    Raises:
+        ConfigError: a number that is not positive.
     """
 
     def __init__(self, dim: int, layers: int = 1, horizon: int = 1) -> None:

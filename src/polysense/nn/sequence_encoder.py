@@ -142,10 +142,8 @@ class MapSpecificEncoder(nn.Module):
         super().__init__()
         self.kernels = _kernels(grid)
         first, second = self.kernels
-        self.conv1, self.conv2 = (
-            nn.Conv2d(channels, 2 * channels, first),
-            nn.Conv2d(2 * channels, 4 * channels, second),
-        )
+        self.conv1 = nn.Conv2d(channels, 2 * channels, first)
+        self.conv2 = nn.Conv2d(2 * channels, 4 * channels, second)
         self.mix = nn.Conv2d(4 * channels, 4 * channels, 1)
         self.residual1 = nn.Conv2d(4 * channels, channels, 3, padding=1)
         self.residual2 = nn.Conv2d(channels, 4 * channels, 1)

@@ -205,7 +205,11 @@ def decoding(name: str, kind: str) -> Iterator[None]:
 
 
 def check_picture_size(width: int, height: int, name: str) -> None:
-    """Refuse pictures without area and decompression bombs by the size that the header declares."""
+    """Refuse pictures without area and decompression bombs by the size that the header declares.
+
+    Raises:
+        MediaError: names the size.
+    """
     if width < 1 or height < 1:
         raise MediaError(f"has no area ({width} x {height} pixels)", where=name, fix="Write the file again.")
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:

@@ -25,6 +25,8 @@ _PLY_BYTES = {
     **dict.fromkeys(("double", "float64"), 8),
 }
 
+_SHIFTS = (("red", 16), ("green", 8), ("blue", 0))  # bits of each colour in a PCD file's packed "rgb"
+
 Cloud = Float[np.ndarray, "points channels"]
 
 
@@ -43,7 +45,11 @@ def read_cloud(opened: media.MediaFile, *, colour: bool) -> Cloud:
 
 
 def from_array(values: Shaped[np.ndarray, " ..."], name: str, *, colour: bool) -> Cloud:
-    """Check an array of `points 3` or `points 6` (colours in 0 to 1) and keep the wanted channels."""
+    """Check an array of `points 3` or `points 6` (colours in 0 to 1) and keep the wanted channels.
+
+    Raises:
+        MediaError: another shape, or values that are no coordinates and colours.
+    """
     if values.ndim != 2 or values.shape[1] not in (3, 6) or (colour and values.shape[1] == 3):
         wanted = "(points, 6)" if colour else "(points, 3) or (points, 6)"
         raise MediaError(f"has shape {values.shape} instead of {wanted}", where=name,
@@ -78,9 +84,6 @@ def _read_pcd(opened: media.MediaFile, colour: bool) -> Cloud:
             bits = np.ascontiguousarray(packed).view(np.uint32)
             table |= {name: (bits >> shift & 255).astype(np.uint8) for name, shift in _SHIFTS}
         return _columns(table, opened.name, colour)
-
-
-_SHIFTS = (("red", 16), ("green", 8), ("blue", 0))
 
 
 def _columns(table: Any, name: str, colour: bool) -> Cloud:

@@ -164,12 +164,8 @@ class AnswerEvaluator:
         verdicts: Path | None = None,
         kept: KeptAnswers | None = None,
     ) -> None:
-        self.model, self.processor, self.settings, self.conversations = (
-            model.eval(),
-            processor,
-            settings,
-            conversations,
-        )
+        self.model, self.processor = model.eval(), processor
+        self.settings, self.conversations = settings, conversations
         self.features = features or FrozenTokens(model, processor, 0)
         self.judge, self.kept = settings.judge.judge(verdicts), kept
 

@@ -1,7 +1,7 @@
 """Is the world hard enough to tell methods apart, and not too hard? Judged on NCE alone beside full supervision.
 
 Difficulty is chosen on these figures, with seeds of their own, and the world is then frozen: its hash stands in
-`eval/reports/world.json`, and no report may be made on another (design.md section 5).
+`eval/reports/world.json`, and no report may be made on another: what is measured may not choose it.
 """
 
 from __future__ import annotations

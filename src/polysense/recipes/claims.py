@@ -25,7 +25,7 @@ def paired(better: Mapping[Seed, float], worse: Mapping[Seed, float]) -> list[fl
 
 
 def claim(measure: str, values: Sequence[float]) -> dict[str, Any]:
-    """A claim that stands if `values`, one per seed, are above zero (design.md section 8)."""
+    """A claim that stands if `values`, one per seed, are above zero."""
     return {"measure": measure, "values": list(values), **interval(values), "verdict": judged(values)}
 
 
@@ -49,7 +49,7 @@ def undecided(table: Mapping[str, Mapping[str, Any]], compared: Mapping[str, Ite
 
     Args:
         table: claims by name.
-        compared: claim to the methods that it compares; they are run with more seeds (design.md section 8).
+        compared: claim to the methods that it compares; they are run with more seeds.
     """
     return sorted(
         {method for name, methods in compared.items() if table[name]["verdict"] == UNDECIDED for method in methods}

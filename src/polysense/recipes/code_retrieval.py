@@ -11,13 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from polysense.data import SampleDataset, Subset
+from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.metrics import best_match_ranks, match_ranks, proportion_interval, recall_at
 from polysense.recipes.codes import CodeEncoder, Sentences, encoded
 from polysense.recipes.evaluation import Result, unique_pool
 from polysense.recipes.sources import DatasetSettings
-
-TEXT = "text"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from polysense.recipes.head_training import HeadSettings, train_head
 from polysense.recipes.sources import DatasetSettings
 
 LAST, BEST = "last epoch", "best epoch"
+_TRAIN = "(training)"  # of what is learned from, beside the names of the tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class TransferSettings:
     """What is learned from one sense, and where it is tested on the others.
 
     Attributes:
-        task: "classification" of clips, or "localisation" of the events of every second.
+        task: name in `TASKS`: "classification" of clips, or "localisation" of the events of every second.
         train: clips with labels.
         tests: name of a figure to its clips; name the training clips as well to score as published.
         senses: every ordered pair of them is scored.
@@ -40,7 +41,7 @@ class TransferSettings:
         head: how the head is trained.
     """
 
-    task: Literal["classification", "localisation"]
+    task: str
     train: DatasetSettings
     tests: Mapping[str, DatasetSettings]
     senses: Sequence[str] = ("video", "audio")
@@ -48,6 +49,8 @@ class TransferSettings:
     head: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ConfigError(f"{self.task!r} is not a choice", where="task", fix=f"Choose one of {', '.join(TASKS)}.")
         if len(set(self.senses)) < 2 or not self.tests:
             raise ConfigError(f"there are the senses {list(self.senses)} and {len(self.tests)} tests",
                               where="transfer", fix="Give two senses or more, and one test or more.")  # fmt: skip
@@ -132,9 +135,6 @@ def _read(
         codes = encoded(encode, key[1], dataset)
         data[key] = Labelled(codes, task.truth(labels[key], classes, codes))
     return task, data, len(classes)
-
-
-_TRAIN = "(training)"
 
 
 def _labelled(

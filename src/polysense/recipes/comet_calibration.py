@@ -2,7 +2,7 @@
 
 Media and narration are frozen on these figures, with seeds of their own: transfer without pairs, what Cross-CPC is
 for, and what later stages forget. They stand in `eval/reports/world.json` under `comet`, and the report is made on no
-other world and by no other recipe (design.md section 5).
+other world and by no other recipe: what is measured may not choose what it is measured on.
 """
 
 from __future__ import annotations

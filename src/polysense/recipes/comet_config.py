@@ -210,8 +210,9 @@ class CometRecipe:
         return self.image_branch if sense == "image" and self.image_branch != _OWN else None
 
     def _senses(self, settings: CometStageSettings) -> tuple[str, ...]:
-        if unknown := [name for name in settings.pairs if name not in self.data.pairs] or not settings.pairs:
-            raise ConfigError(f"there are no pairs {unknown if settings.pairs else ''}".rstrip(),
+        unknown = [name for name in settings.pairs if name not in self.data.pairs]
+        if unknown or not settings.pairs:
+            raise ConfigError("there are no pairs" + (f" {unknown}" if unknown else ""),
                               fix=f"Known: {', '.join(self.data.pairs)}.")  # fmt: skip
         senses = [tuple(self.data.pairs[name].senses) for name in settings.pairs]
         if len({frozenset(each) for each in senses}) > 1:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from polysense.data import SampleDataset, Subset
+from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import CodeActivation, code_activation, code_counts, perplexity
-from polysense.recipes.code_retrieval import TEXT, RetrievalSettings, retrieval_results
+from polysense.recipes.code_retrieval import RetrievalSettings, retrieval_results
 from polysense.recipes.code_transfer import TransferSettings, transfer_results
 from polysense.recipes.codes import CodeEncoder, Sentences, encoded
 from polysense.recipes.comet_segmentation import SegmentationSettings, segmentation_results

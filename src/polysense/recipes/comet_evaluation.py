@@ -13,9 +13,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.metrics import CodeActivation, code_activation
-from polysense.recipes.code_retrieval import TEXT, RetrievalSettings
+from polysense.recipes.code_retrieval import RetrievalSettings
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_downstream import ActivationSettings, DownstreamSettings, score_codes
 from polysense.recipes.config import import_modules, read_config

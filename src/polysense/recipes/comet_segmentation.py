@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPSegConfig
 
 from polysense.data import MediaRef, Sample, SampleDataset, Subset, keyed_rng
+from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.losses import mask_loss
 from polysense.metrics import contour_accuracy, mean_interval, region_similarity
@@ -22,7 +23,6 @@ from polysense.models.referring import ReferringSegmenter, ReferringSegmenterCon
 from polysense.nn.starts import named_draws
 from polysense.processing import ImageProcessor, VideoProcessor
 from polysense.processing.masks import load_masks, resized_masks
-from polysense.recipes.code_retrieval import TEXT
 from polysense.recipes.codes import CodeEncoder, CodeSequences, encoded
 from polysense.recipes.evaluation import Result
 from polysense.recipes.head_training import HeadSettings, train_head

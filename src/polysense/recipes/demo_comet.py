@@ -23,6 +23,7 @@ FOLDER = "comet"
 _NETS = "comet-features"
 _METRIC = "last epoch"
 _RETRIEVED = "R@10"
+_FIGURES = ("value", "chance", "upper_bound")
 
 
 def run(
@@ -82,9 +83,6 @@ def _transfer(results: Results) -> Table:
     ]  # fmt: skip
     head = ["learned and tested", "data", "method", "score", "chance", "same sense"]
     return Table("labels of one sense, tested on another", head, sorted(rows), left=3)
-
-
-_FIGURES = ("value", "chance", "upper_bound")
 
 
 def _kept(results: Results) -> Table:

@@ -17,16 +17,15 @@ from transformers import AutoModel, AutoProcessor
 
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
 from polysense.errors import ConfigError, UnknownModalityError
-from polysense.metrics import accuracy, class_embeddings, composed, match_ranks, proportion_interval, recall_at
+from polysense.metrics import accuracy, composed, match_ranks, proportion_interval, recall_at
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.recipes.class_texts import class_table
 from polysense.recipes.config import check_positive, import_modules, place
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
 from polysense.safety import read_json
 from polysense.storage import check_writable, write_whole
-
-_DEFAULT_TEMPLATE = ("{}",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +129,7 @@ class Evaluator:
 
     def classifier(self, names: Sequence[str], modality: str) -> Float[Tensor, "classes embed"]:
         """Class embeddings by the sense's templates."""
-        templates = self.processor.templates.get(modality, _DEFAULT_TEMPLATE)
-        return class_embeddings(names, templates, self.encode_text).cpu()
+        return class_table(names, modality, self.processor, self.encode_text).embeddings.cpu()
 
     def zero_shot(
         self, dataset: SampleDataset, modality: str, name: str, upper_bound: float | None = None

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from polysense.data.event_tables import BACKGROUND
 from polysense.data.feature_sequences import FeatureSequences
 from polysense.errors import ConfigError
 from polysense.metrics import linear_probe
@@ -24,8 +25,6 @@ from polysense.storage import write_whole
 from polysense.trainer.distributed import on_main
 
 logger = logging.getLogger(__name__)
-
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,11 @@ class HeadSettings:
         epochs: how often the samples are gone through; CMG takes 50 on AVVP.
         batch_size: samples a step.
         learning_rate: Adam's.
-        milestones: epochs after which the learning rate is multiplied by `decay`.
+        milestones, decay: epochs after which the learning rate is multiplied, and by what.
         max_grad_norm: at which gradients are clipped.
+
+    Raises:
+        ConfigError: no epoch, or batches without samples.
     """
 
     epochs: int = 30

@@ -1,8 +1,8 @@
 """Does plain fine-tuning forget enough, and not all? Judged before any other method of MERA's report runs.
 
 Words and recipe are chosen on these figures, with seeds of their own. They then stand in `eval/reports/world.json`
-under `mera`, beside what froze the media, and the report is made on no other world and by no other recipe
-(design.md section 5).
+under `mera`, beside what froze the media, and the report is made on no other world and by no other recipe:
+what is measured may not choose what it is measured on.
 """
 
 from __future__ import annotations

@@ -18,10 +18,8 @@ SENSES = ("depth", "point_cloud", "video", "audio")
 BOUNDS = "bounds"
 """Method of the cells that train every sense with full supervision."""
 METHODS = ("joint", "incremental", "nce", "global", BOUNDS)
-SHARE = (
-    0.4,
-    0.8,
-)  # of a fully supervised model, that NCE alone is to reach: the world is neither too hard nor too easy
+SHARE = (0.4, 0.8)
+"""Shares of a fully supervised model between which NCE alone is to be: the world is neither too hard nor too easy."""
 LEAST = 3.0  # times chance, that every added sense is to reach
 
 Record = Mapping[str, Any]
@@ -119,7 +117,7 @@ CLAIMS: Mapping[str, ScoreClaim] = {
 COMPARED: Mapping[str, tuple[str, ...]] = {
     name: each.methods for name, each in CLAIMS.items() if len(each.methods) > 1
 }
-"""Claims that compare two methods: while undecided, these methods are run with more seeds (design.md section 8)."""
+"""Claims that compare two methods: while undecided, these methods are run with more seeds."""
 
 
 def by_unit(records: Records, method: str, value: Callable[[Record], float]) -> dict[Unit, float]:
@@ -128,7 +126,7 @@ def by_unit(records: Records, method: str, value: Callable[[Record], float]) -> 
 
 
 def claims(records: Records, cost: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Every claim with its figures by seed, their interval and the verdict (design.md section 8); or what is missing.
+    """Every claim with its figures by seed, their interval and the verdict; or what is missing.
 
     Args:
         records: all cells.

@@ -6,11 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from polysense.data.conversations import INSTRUCTIONS
+from polysense.models.processor import argument_of
 from polysense.report.retention import final_stage
 from polysense.report.run import Run, StageResults
 
-_ARGUMENTS = {"image": "images", "video": "videos"}
-_PROMPT = "Describe it briefly."
 _EMBEDDING = "Three lines embed a file of your own; the cosine of two embeddings says how well they match."
 _USAGE = {"mera": "Three lines ask about a file of your own; on the command line, polysense chat does.",
           "comet": "Two lines give the codes of a file of your own, second by second; on the command line, polysense "
@@ -36,7 +36,7 @@ def snippet(run: Run) -> str:
             f'codes = CometReader.from_pretrained("{place}").timeline("{modality}", "your-file")'
         )
     modality = [*last.record.get("modalities", ["image"])][-1]
-    argument = _ARGUMENTS.get(modality, modality)
+    argument = argument_of(modality)
     return (
         "import polysense, transformers\n"
         f'model, processor = (auto.from_pretrained("{place}") '
@@ -65,7 +65,7 @@ def stage_place(run: Run, stage: StageResults) -> str:
 def instruction(stage: StageResults) -> str:
     """What a MERA stage was asked for a caption when it was tested."""
     settings: dict[str, Any] = dict(stage.record.get("hyperparameters") or {})
-    return str(next(iter((settings.get("conversations") or {}).get("instructions") or ()), _PROMPT))
+    return str(((settings.get("conversations") or {}).get("instructions") or INSTRUCTIONS)[0])
 
 
 def _asking(place: str, modality: str, prompt: str) -> str:

@@ -48,7 +48,11 @@ class ClipObjective:
         self.module, self.tokenize, self.paraphrases = model, tokenize, paraphrases
 
     def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
-        """Captions that are equal word for word are no negatives of one another."""
+        """Captions that are equal word for word are no negatives of one another.
+
+        Raises:
+            ManifestError: a sample without a caption.
+        """
         if None in batch.captions:
             raise ManifestError("a sample has no caption", where=batch.ids[batch.captions.index(None)],
                                 fix="Train anchors on captioned images.")  # fmt: skip

@@ -26,6 +26,7 @@ class TextBatch:
         ids: names of the texts.
         input_ids: padded on the right.
         attention_mask: 1 where a token is real.
+        weight: factor of its loss.
     """
 
     ids: tuple[str, ...]

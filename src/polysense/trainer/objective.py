@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,6 @@ class TrainingBatch(Protocol):
         """Factor of its loss in that of a step."""
 
     def to(self, target: torch.device) -> TrainingBatch: ...
-
-
-BatchT = TypeVar("BatchT", bound=TrainingBatch)
 
 
 @runtime_checkable

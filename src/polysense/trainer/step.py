@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from polysense.errors import ConfigError
 from polysense.trainer.config import LoopConfig
-from polysense.trainer.distributed import attendance, rank, sum_ranks, world_size
+from polysense.trainer.distributed import attendance, mean_ranks, rank, world_size
 from polysense.trainer.objective import Objective, StatefulObjective
 from polysense.trainer.optimizer import set_learning_rate
 from polysense.trainer.sharding import is_sharded, whole_value
@@ -144,8 +144,8 @@ class StepRunner:
         ]
         device = self.parameters[0].device
         touched = torch.tensor([grad is not None for grad in grads], dtype=torch.float32, device=device)
-        flat = sum_ranks(torch.cat([*pieces, touched, self._loss.to(touched.device).reshape(1)])) / world_size()
-        *sums, touched, loss = flat.split([piece.numel() for piece in pieces] + [len(grads), 1])
-        for parameter, mean, count in zip(parameters, sums, touched.tolist(), strict=True):
+        flat = mean_ranks(torch.cat([*pieces, touched, self._loss.to(touched.device).reshape(1)]))
+        *means, touched, loss = flat.split([piece.numel() for piece in pieces] + [len(grads), 1])
+        for parameter, mean, count in zip(parameters, means, touched.tolist(), strict=True):
             parameter.grad = mean.view_as(parameter).to(parameter.device, parameter.dtype) if count else None
         return float(loss)

@@ -65,6 +65,9 @@ class TwoViewsObjective:
         modality: the sense.
         temperature: what cosines are divided by.
         shift: steps from the first view to the second.
+
+    Raises:
+        ConfigError: a temperature that is not positive, or a shift below 0.
     """
 
     weights: Mapping[str, float] = {"two_views": 1.0}

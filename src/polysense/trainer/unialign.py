@@ -1,4 +1,7 @@
-"""UniAlign's training objective (section 3.2, Eq. 16): which losses, between which embeddings, with which weights."""
+"""UniAlign's training objective: which losses, between which embeddings, with which weights.
+
+Eq. 16 of section 3.2 without its distillation terms (Eq. 12-15): they need teachers that polysense does not load.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from polysense.models.unialign import UniAlignModel
 from polysense.trainer.clip import text_identities
 from polysense.trainer.distributed import gather_with_grad
 from polysense.trainer.objective import zero_touch
+
+TERMS = ("nce_text", "nce_image", "soft_bind")
 
 TextEncoder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
 
@@ -68,7 +73,7 @@ class ObjectiveSettings:
     binding_scale: float | None = None
 
     def __post_init__(self) -> None:
-        weights = {name: getattr(self, name) for name in ("nce_text", "nce_image", "soft_bind")}
+        weights = {name: getattr(self, name) for name in TERMS}
         if bad := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
             raise ConfigError(f"{bad[0]} is {weights[bad[0]]}", where="objective", fix="Give at least 0.")
         if not any(weights.values()):
@@ -113,7 +118,7 @@ class UniAlignObjective:
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each term; terms of weight zero are not computed at all."""
-        return {name: getattr(self.settings, name) for name in ("nce_text", "nce_image", "soft_bind")}
+        return {name: getattr(self.settings, name) for name in TERMS}
 
     def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
         """The terms of one batch of one source."""

@@ -84,13 +84,18 @@ class Difficulty:
 
     @classmethod
     def named(cls, name: str) -> Difficulty:
-        """The level "easy", "standard" or "hard"."""
+        """The level "easy", "standard" or "hard".
+
+        Raises:
+            ConfigError: another name.
+        """
         if name not in _LEVELS:
             raise ConfigError(f"unknown difficulty {name!r}", fix=f"Use one of {', '.join(_LEVELS)}.")
         return _LEVELS[name]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Difficulty:
+        """Rebuild a difficulty from JSON; `ConfigError` unless it names every number and nothing else."""
         known = {f.name for f in fields(cls)}
         if set(values) != known:
             raise ConfigError(

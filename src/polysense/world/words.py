@@ -49,7 +49,11 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def word(name: str, modality: str, *, own: bool) -> str:
-    """A plain name, or the sense's own word for it where it has one."""
+    """A plain name, or the sense's own word for it where it has one.
+
+    Raises:
+        UnknownModalityError: a sense that has no words.
+    """
     if modality not in _OWN:
         raise UnknownModalityError(modality, _OWN, where="words of the world")
     return _OWN[modality].get(name, name) if own else name

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 
 from polysense.errors import ConfigError
 from polysense.models.comet import CometConfig, CometSense
+from polysense.nn.alignment import ALIGNMENTS, same_step
 
 
 def config(**values: Any) -> CometConfig:
@@ -36,6 +37,7 @@ def test_codes_of_earlier_stages_are_protected_unless_told_otherwise() -> None:
         ({"dropout": 1.0}, "dropout 1.0"),
         ({"hidden_size": 10**9}, "hidden_size is"),
         ({"codebook_decay": 1.5}, "decay is 1.5"),
+        ({"mixing": "by luck"}, "mixing is 'by luck'"),
         ({"modalities": {"text": {"feature_dim": 0}}}, "features of width 0"),
         ({"modalities": {"text": {"feature_dim": 4, "colour": 1}}}, r"unknown keys \['colour'\]"),
         ({"modalities": {"text": {"feature_dim": "4"}}}, "feature_dim of a sense is '4'"),
@@ -49,6 +51,11 @@ def test_codes_of_earlier_stages_are_protected_unless_told_otherwise() -> None:
 def test_what_cannot_be_used_is_named(values: dict[str, Any], what: str) -> None:
     with pytest.raises(ConfigError, match=what):
         config(**values)
+
+
+def test_an_alignment_is_chosen_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALIGNMENTS, "mine", same_step)
+    assert CometConfig.from_dict(config(mixing="mine").to_dict()).codebook.mixing == "mine"
 
 
 def test_a_recurrent_sense_has_no_maps() -> None:

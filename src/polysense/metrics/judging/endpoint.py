@@ -200,7 +200,11 @@ def _content(body: Any) -> str | Unanswered:
 
 
 def load_client() -> ModuleType:
-    """The `openai` package, which only this judge needs."""
+    """The `openai` package, which only this judge needs.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import openai
     except ImportError as error:

@@ -34,6 +34,9 @@ class CometSense:
         branch: sense whose encoders, decoder and adapter layers it uses; `None` has its own. COMET's related loaders
             read images through the video branch.
         encoded: its sequences come from the model's own encoder (`CometModel.encode`); otherwise from the caller.
+
+    Raises:
+        ConfigError: sizes that are not positive, or a recurrent sense of maps.
     """
 
     feature_dim: int
@@ -92,12 +95,16 @@ class CometConfig(PreTrainedConfig):
         protect_old_codes: never restart codes of earlier stages.
         hold_old_codes: nor move them, if they are protected. As printed (false) they go on moving, and take along what
             senses that are not there had learned to say by them.
-        mixing: how senses are blended in the moving averages: "time", "attention", or "none" (plain EMA-VQ).
+        mixing: how senses are blended in the moving averages: "time", "attention" or another name in
+            `polysense.nn.alignment.ALIGNMENTS`, or "none" (plain EMA-VQ).
         assignment: "nearest", or "attention": a mixture of all codes (the prototypes of TURN).
         num_experts: experts of the CMoE-Adapter; 0 leaves it out (CMG).
         expert_combine, expert_specific, expert_residual: see `CommonSpecificExperts`.
         context_layers, horizon: of the predictors of Cross-CPC.
         information: whether there are the approximations that vCLUB needs.
+
+    Raises:
+        ConfigError: sizes out of range, options that cannot be used, or a sense that does not fit beside the others.
     """
 
     model_type = "comet"
@@ -116,7 +123,7 @@ class CometConfig(PreTrainedConfig):
     restart_after: int = 300
     protect_old_codes: bool = True
     hold_old_codes: bool = True
-    mixing: Literal["time", "attention", "none"] = "time"
+    mixing: str = "time"
     assignment: Literal["nearest", "attention"] = "nearest"
     num_experts: int = 6
     expert_combine: Literal["sum", "chain"] = "sum"

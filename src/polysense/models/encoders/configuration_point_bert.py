@@ -28,6 +28,9 @@ class PointBertConfig(PreTrainedConfig):
         num_groups: groups per cloud. The processor makes them: 8192 points, 512 groups of 32.
         point_width: width of the mini-PointNet's first layer; the others are 2, 4 and 2 times as wide.
         keep_class: count the class token among the tokens, as PointLLM and MERA do (513 of them).
+
+    Raises:
+        ConfigError: sizes out of range or that do not go together.
     """
 
     model_type = "point_bert"

@@ -37,6 +37,9 @@ class StepNetConfig(PreTrainedConfig):
             0 it sees the raster itself.
         frequencies: lowest ones of the raster's course over its width, whose amplitudes are seen beside them: rhythm,
             whenever it begins.
+
+    Raises:
+        ConfigError: sizes out of range or that do not go together.
     """
 
     model_type = "step_net"

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polysense.errors import CheckpointError, ConfigError, MediaError
 from polysense.modality import JsonValue
-from polysense.models.base import weights_digest
+from polysense.models.base import model_key, weights_digest
 from polysense.nn.whitening import Whitening
 from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps
 from polysense.storage import digest
@@ -29,7 +29,6 @@ Steps = Float[Tensor, "time ..."]
 _WHITENING = "whitening.safetensors"
 LONGEST = 60
 """Most sequences that a file is read as, end to end."""
-_INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 
 
 @runtime_checkable
@@ -56,11 +55,6 @@ def extractor_digest(extractor: SequenceExtractor) -> str:
     return digest(json.dumps(extractor.key, sort_keys=True, default=str).encode())
 
 
-def _model_key(model: PreTrainedModel) -> dict[str, JsonValue]:
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _INCIDENTAL}
-    return {"weights": weights_digest(model.state_dict()), "config": config}
-
-
 @dataclass(frozen=True, kw_only=True)
 class EncoderExtractor:
     """Tokens of a `ModalityEncoder`, sample by sample, so that they depend on nothing else.
@@ -81,7 +75,7 @@ class EncoderExtractor:
 
     @cached_property
     def _model(self) -> dict[str, JsonValue]:
-        return _model_key(self.encoder)
+        return model_key(self.encoder)
 
     @property
     def key(self) -> dict[str, JsonValue]:
@@ -132,7 +126,7 @@ class TextExtractor:
     @cached_property
     def _model(self) -> dict[str, JsonValue]:
         vocabulary = json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
-        return {**_model_key(self.model), "vocabulary": digest(vocabulary.encode())}
+        return {**model_key(self.model), "vocabulary": digest(vocabulary.encode())}
 
     @property
     def key(self) -> dict[str, JsonValue]:

@@ -95,6 +95,9 @@ class MeraConfig(PreTrainedConfig):
         modalities: name to the values of a `MeraSense` of every sense, in order of addition.
         tie_word_embeddings: whether the output layer is the embedding matrix; the language model's own setting.
         adapters: values of the `MeraAdapters` inside the language model, if it has any.
+
+    Raises:
+        ConfigError: a nested config, sense or adapter that cannot be used, or too many of them.
     """
 
     model_type = "mera"

@@ -15,6 +15,9 @@ class Dialogue:
         model: a `MeraForConditionalGeneration`; it is left in evaluation mode.
         processor: its processor.
         max_new_tokens: length at which an answer is cut off.
+
+    Raises:
+        ConfigError: `max_new_tokens` below 1.
     """
 
     def __init__(self, model: Any, processor: Any, *, max_new_tokens: int = 64) -> None:

@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from polysense.modality import JsonValue
-from polysense.models.base import weights_digest
+from polysense.models.base import model_key
 from polysense.models.mera.token_store import FrozenTokenStore
 from polysense.processing import Memory
+from polysense.processing.base import pad_stack
 from polysense.storage import digest
 
 Facts = Mapping[str, JsonValue]
-
-_INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 
 
 class FrozenTokens:
@@ -61,7 +59,8 @@ class FrozenTokens:
         known: Sequence[Facts] = [{}] * len(sources) if facts is None else facts
         drawn: Sequence[np.random.Generator | None] = [None] * len(sources) if rngs is None else rngs
         rows = [self._row(modality, *each) for each in zip(sources, known, drawn, strict=True)]
-        return _stacked(modality, rows)
+        tokens, mask = pad_stack(rows, time_axis=True, where=modality)
+        return {f"{modality}_tokens": tokens} | ({} if mask is None else {f"{modality}_mask": mask})
 
     def _row(
         self, modality: str, source: Any, facts: Facts, rng: np.random.Generator | None
@@ -77,10 +76,8 @@ class FrozenTokens:
         """Digest of all that tokens of a sense depend on beside the sample: it is frozen, so once will do."""
         if modality not in self._encodings:
             sense = self.model.config.senses[modality]
-            encoder = self.model.model.encoders[sense.encoder]
-            config = {key: value for key, value in encoder.config.to_dict().items() if key not in _INCIDENTAL}
             told = {
-                "weights": weights_digest(encoder.state_dict()), "config": config,
+                **model_key(self.model.model.encoders[sense.encoder]),
                 "spec": sense.spec, "layer": sense.layer, "pool": sense.pool,
                 "processor": self.processor.part(modality).to_dict(),
             }  # fmt: skip
@@ -99,13 +96,3 @@ class FrozenTokens:
         encoded = self.model.encode(modality, features[part.spec.values_key].to(device), mask)
         real = encoded.tokens[0] if encoded.mask is None else encoded.tokens[0][encoded.mask[0]]
         return cast(Tensor, real.to("cpu", copy=True))
-
-
-def _stacked(modality: str, rows: Sequence[Float[Tensor, "_ space dim"]]) -> dict[str, Tensor]:
-    """Rows filled up with zeros to the longest."""
-    lengths = torch.tensor([len(row) for row in rows])
-    longest = int(lengths.max())
-    tokens = torch.stack([torch.cat([row, row.new_zeros(longest - len(row), *row.shape[1:])]) for row in rows])
-    if bool((lengths == longest).all()):
-        return {f"{modality}_tokens": tokens}
-    return {f"{modality}_tokens": tokens, f"{modality}_mask": torch.arange(longest) < lengths.unsqueeze(1)}

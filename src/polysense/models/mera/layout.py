@@ -24,6 +24,9 @@ class TokenLayout:
         per_step: tokens per encoded time step, or the number for any item where `fixed`.
         fixed: whether an item has as many tokens however long it is (a Q-Former's queries).
         frames_per_step: time steps of the features that share an encoded one.
+
+    Raises:
+        ConfigError: a number that is not a positive integer.
     """
 
     per_step: int

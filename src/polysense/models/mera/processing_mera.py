@@ -26,11 +26,10 @@ from polysense.models.mera.chat import (
     misplaced,
     take_apart,
 )
+from polysense.models.mera.inputs import IGNORED
 from polysense.models.mera.layout import TokenLayout
 from polysense.models.mera.prompting import PlaceholderProcessor, Side
 from polysense.models.mera.tokens import pad_token_id
-
-_IGNORED = -100
 
 
 class MeraProcessor(PlaceholderProcessor):
@@ -243,7 +242,7 @@ class MeraProcessor(PlaceholderProcessor):
         expansion.finish(len(rows))
         inputs = self._padded([ids for ids, _ in rows], padding_side)
         labels = self._padded([labels for _, labels in rows], padding_side)["input_ids"]
-        inputs["labels"] = labels.masked_fill(inputs["attention_mask"] == 0, _IGNORED)
+        inputs["labels"] = labels.masked_fill(inputs["attention_mask"] == 0, IGNORED)
         return BatchFeature({**inputs, **features})
 
     # ---- steps --------------------------------------------------------------------------------------------------
@@ -321,7 +320,7 @@ class MeraProcessor(PlaceholderProcessor):
                 ends = [place + 1 for place, each in enumerate(part) if each == end]
                 learned = (ends[-1] if ends else len(part)) if is_answer else 0
                 labels += [
-                    each if place < learned and each not in marks else _IGNORED for place, each in enumerate(part)
+                    each if place < learned and each not in marks else IGNORED for place, each in enumerate(part)
                 ]
                 ids += part
             rows.append((ids, labels))

@@ -24,6 +24,9 @@ class ReferringSegmenterConfig(PreTrainedConfig):
         clipseg_config: a CLIPSeg's; its vision tower and its decoder are used, its text tower is not.
         code_dim: width of the code sequences.
         train_vision: whether the vision tower learns, as it must where it was not pre-trained.
+
+    Raises:
+        ConfigError: no CLIPSeg, or layers that its vision tower lacks.
     """
 
     model_type = "referring_segmenter"

@@ -47,6 +47,9 @@ class UniAlignConfig(PreTrainedConfig):
         image_tokenized: senses that are read through the image tokenizer as well, both embeddings averaged (Table 3,
             starred row, does so for depth).
         train_logit_scale: let the temperature train; frozen at the base's value otherwise.
+
+    Raises:
+        ConfigError: sizes out of range, options that exclude each other, or a modality without a spec of its own.
     """
 
     model_type = "unialign"
@@ -68,7 +71,7 @@ class UniAlignConfig(PreTrainedConfig):
     train_logit_scale: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # AutoConfig comes here before any check of the folder, and sub-configs are built by the next line but four
+        # AutoConfig comes here before any check of the folder, and super().__post_init__ builds the sub-configs
         check_config({"num_labels": kwargs.get("num_labels"), "clip_config": self.clip_config}, where="UniAlignConfig")
         self.modalities = dict(self.modalities)
         self.visible_groups = dict(self.visible_groups)

@@ -228,7 +228,12 @@ class UniAlignModel(PolysenseModel):
     # ---- encoding -----------------------------------------------------------------------------------------------
 
     def token_spec(self, modality: str) -> TokenSpec:
-        """Shape of the tokens of `modality`."""
+        """Shape of the tokens of `modality`.
+
+        Raises:
+            UnknownModalityError: the model lacks it.
+            ConfigError: text that does not go through the shared encoder.
+        """
         self._group_of(modality)
         vision = self.config.vision
         side, tubelet = vision.image_size // vision.patch_size, 1

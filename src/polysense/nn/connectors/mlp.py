@@ -28,6 +28,9 @@ class MLPConnector(Connector):
         bias: whether the layers have one.
         init_scale: factor of the last layer's initial values. Words of a language model are short vectors (an RMS of
             0.02 or so), beside which torch's own values make long ones; small factors begin among the words.
+
+    Raises:
+        ConfigError: widths, layers, an activation or a factor that it does not have.
     """
 
     def __init__(
