@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from polysense.errors import ConfigError, ManifestError
@@ -21,8 +21,9 @@ from polysense.models.unialign import UniAlignModel
 from polysense.trainer.clip import text_identities
 from polysense.trainer.distributed import gather_with_grad
 from polysense.trainer.objective import zero_touch
+from polysense.trainer.terms import Terms
 
-TERMS = ("nce_text", "nce_image", "soft_bind")
+OWN = ("nce_text", "nce_image", "soft_bind")
 
 TextEncoder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
 
@@ -62,6 +63,7 @@ class ObjectiveSettings:
         soft_bind: soft modality binding to the classes of the other data sets.
         binding_scale: factor on the dot products of the binding; `None` takes the model's logit scale, 1 is Eq. 10 as
             printed.
+        terms: weights of further terms, by the names they are registered under in `ALIGNMENT_TERMS`.
 
     Raises:
         ConfigError: a negative or infinite weight, nothing that is weighed at all, or a scale that is not positive.
@@ -71,11 +73,20 @@ class ObjectiveSettings:
     nce_image: float = 1.0
     soft_bind: float = 1.0
     binding_scale: float | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term."""
+        return {**self.terms, **{name: getattr(self, name) for name in OWN}}
 
     def __post_init__(self) -> None:
-        weights = {name: getattr(self, name) for name in TERMS}
+        weights = self.weights
         if bad := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
             raise ConfigError(f"{bad[0]} is {weights[bad[0]]}", where="objective", fix="Give at least 0.")
+        if twice := sorted({*OWN} & {*self.terms}):
+            raise ConfigError(f"{twice[0]} is weighed twice", where="objective: terms",
+                              fix="Terms of the library have keys of their own.")  # fmt: skip
         if not any(weights.values()):
             raise ConfigError("all terms weigh nothing", where="objective", fix="Give one of them a weight.")
         if self.binding_scale is not None and not 0 < self.binding_scale < math.inf:
@@ -118,25 +129,14 @@ class UniAlignObjective:
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each term; terms of weight zero are not computed at all."""
-        return {name: getattr(self.settings, name) for name in TERMS}
+        return self.settings.weights
 
     def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
         """The terms of one batch of one source."""
-        model, wanted = self.module, {name for name, weight in self.weights.items() if weight}
-        embeddings = model.embed(modality, batch.features[modality])
-        tables = self._tables_now(batch.source, embeddings.device, binds="soft_bind" in wanted)
-        terms: dict[str, Tensor] = {}
-        if "nce_text" in wanted:
-            texts, identities = self._texts(batch, tables.get(batch.source))
-            terms["nce_text"] = info_nce(embeddings, texts, model.logit_scale, identities, gather_with_grad)
-        if "nce_image" in wanted and "image" in batch.features and modality != "image":
-            with torch.set_grad_enabled(model.config.image_experts and torch.is_grad_enabled()):
-                images = model.embed("image", batch.features["image"])
-            terms["nce_image"] = info_nce(embeddings, images, model.logit_scale, gather=gather_with_grad)
-        others = [table for name, table in tables.items() if name != batch.source]
-        if "soft_bind" in wanted and others and batch.source in tables:
-            terms["soft_bind"] = self._binding(embeddings, batch, tables[batch.source], others)
-        return terms
+        embeddings = self.module.embed(modality, batch.features[modality])
+        beside = any(weight for name, weight in self.weights.items() if not name.startswith("nce_"))
+        tables = self._tables_now(batch.source, embeddings.device, all_sources=beside)
+        return ALIGNMENT_TERMS(AlignedBatch(self, modality, batch, embeddings, tables), self.weights)
 
     def dummy(self, modality: str) -> Tensor:
         """Touches what this sense trains and nothing else, so that senses without a sample get no gradient at all."""
@@ -144,42 +144,98 @@ class UniAlignObjective:
         parameters = [p for name, p in self.module.named_parameters() if any(each.fullmatch(name) for each in own)]
         return zero_touch(nn.ParameterList(parameters))
 
-    def _tables_now(self, source: str, device: torch.device, *, binds: bool) -> Mapping[str, ClassTable]:
+    def _tables_now(self, source: str, device: torch.device, *, all_sources: bool) -> Mapping[str, ClassTable]:
         """The tables as the text path is now. Only a batch's own labels carry gradients: others are its targets."""
         if self.follow is None:
             if any(table.embeddings.device != device for table in self.tables.values()):
                 self.tables = {name: table.to(device) for name, table in self.tables.items()}
             return self.tables
         tables = {}
-        wanted = self.tables if binds else [source] if self.texts[source] == "label" else []
+        wanted = self.tables if all_sources else [source] if self.texts[source] == "label" else []
         for name in wanted:
             with torch.set_grad_enabled(name == source and torch.is_grad_enabled()):
                 tables[name] = self.follow(name)
         return tables
 
-    def _texts(self, batch: Any, table: ClassTable | None) -> tuple[Float[Tensor, "batch embed"], Tensor]:
-        """Text embedding of every sample, and a number that is the same for the same text (for the negatives)."""
-        if self.texts[batch.source] == "label" and table is not None:
+
+@dataclass(frozen=True)
+class AlignedBatch:
+    """A batch of one source and what the model makes of it: what the terms are computed from.
+
+    Attributes:
+        objective: whose terms are computed: it has the model (`module`) and the settings.
+        modality: the sense.
+        batch: its samples: `source`, `features`, `labels`, `captions` and `ids`.
+        embeddings: `batch embed`, unit norm.
+        tables: source name to its classes, as the text path is now.
+    """
+
+    objective: UniAlignObjective
+    modality: str
+    batch: Any
+    embeddings: Float[Tensor, "batch embed"]
+    tables: Mapping[str, ClassTable]
+
+    @property
+    def model(self) -> UniAlignModel:
+        return self.objective.module
+
+    def texts(self) -> tuple[Float[Tensor, "batch embed"], Int[Tensor, " batch"]]:
+        """Text embedding of every sample, and a number that is the same for the same text (for the negatives).
+
+        Raises:
+            ManifestError: a sample without the class or the caption that its source is paired by.
+        """
+        batch, table = self.batch, self.tables.get(self.batch.source)
+        if self.objective.texts[batch.source] == "label" and table is not None:
             rows = table.indices(batch.labels, where=batch.source)
             return table.embeddings[rows], rows
         if None in batch.captions:
             raise ManifestError("a sample has no caption", where=batch.ids[batch.captions.index(None)],
                                 fix="Add captions, or pair this source with labels (text: label).")  # fmt: skip
-        with torch.set_grad_enabled(self.module.config.unified_text and torch.is_grad_enabled()):
-            embeddings = self.encode_text(list(batch.captions))
+        with torch.set_grad_enabled(self.model.config.unified_text and torch.is_grad_enabled()):
+            embeddings = self.objective.encode_text(list(batch.captions))
         return embeddings, text_identities(batch.captions).to(embeddings.device)
 
-    def _binding(self, embeddings: Tensor, batch: Any, own: ClassTable, others: Sequence[ClassTable]) -> Tensor:
-        """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number.
 
-        Samples without a class, which only sources of captions may have, count as zero.
-        """
-        labelled = [row for row, label in enumerate(batch.labels) if label is not None]
-        if not labelled:
-            return embeddings.sum() * 0
-        labels = own.indices([batch.labels[row] for row in labelled], where=batch.source)
-        embeddings = embeddings[labelled]
-        given = self.settings.binding_scale
-        scale = self.module.logit_scale.detach() if given is None else given
-        terms = [soft_binding(embeddings, labels, own.embeddings, other.embeddings, scale) for other in others]
-        return torch.stack(terms).mean() * (len(labelled) / len(batch))
+ALIGNMENT_TERMS: Terms[AlignedBatch] = Terms()
+"""Terms of UniAlign's objective; `ALIGNMENT_TERMS.register(name)` adds one."""
+
+
+@ALIGNMENT_TERMS.register("nce_text")
+def text_contrast(aligned: AlignedBatch) -> Float[Tensor, ""]:
+    """InfoNCE between a sense and the text of its sample; samples of the same text are no negatives."""
+    texts, identities = aligned.texts()
+    return info_nce(aligned.embeddings, texts, aligned.model.logit_scale, identities, gather_with_grad)
+
+
+@ALIGNMENT_TERMS.register("nce_image")
+def image_contrast(aligned: AlignedBatch) -> Float[Tensor, ""] | None:
+    """InfoNCE between a sense and the image of its sample, where its source has one."""
+    model, features = aligned.model, aligned.batch.features
+    if "image" not in features or aligned.modality == "image":
+        return None
+    with torch.set_grad_enabled(model.config.image_experts and torch.is_grad_enabled()):
+        images = model.embed("image", features["image"])
+    return info_nce(aligned.embeddings, images, model.logit_scale, gather=gather_with_grad)
+
+
+@ALIGNMENT_TERMS.register("soft_bind")
+def binding(aligned: AlignedBatch) -> Float[Tensor, ""] | None:
+    """Eq. 11 towards every other data set, averaged, so that its weight does not grow with their number.
+
+    Samples without a class, which only sources of captions may have, count as zero.
+    """
+    batch, embeddings, tables = aligned.batch, aligned.embeddings, aligned.tables
+    others = [table for name, table in tables.items() if name != batch.source]
+    if not others or batch.source not in tables:
+        return None
+    labelled = [row for row, label in enumerate(batch.labels) if label is not None]
+    if not labelled:
+        return embeddings.sum() * 0
+    own, chosen = tables[batch.source], embeddings[labelled]
+    labels = own.indices([batch.labels[row] for row in labelled], where=batch.source)
+    given = aligned.objective.settings.binding_scale
+    scale = aligned.model.logit_scale.detach() if given is None else given
+    terms = [soft_binding(chosen, labels, own.embeddings, other.embeddings, scale) for other in others]
+    return torch.stack(terms).mean() * (len(labelled) / len(batch))

@@ -1,0 +1,55 @@
+"""The terms of a system's training objective: each is one function and one registration, here or in a user's module.
+
+A recipe weighs a registered term by its name (`objective: {terms: {my_term: 0.1}}`, with `imports: [my_module]`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeAlias, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from polysense.errors import ConfigError
+
+Scored = TypeVar("Scored")
+"""What the terms of a system are computed from: a batch, and what its model makes of it."""
+
+Term: TypeAlias = Callable[[Scored], Float[Tensor, ""] | None]
+"""A *mean over samples* (see `Objective`), or `None` where a batch has nothing for it, on all processes alike."""
+
+
+class Terms(Generic[Scored]):
+    """The terms of one system by name, in order of registration."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Term[Scored]] = {}
+
+    def register(self, name: str) -> Callable[[Term[Scored]], Term[Scored]]:
+        """Decorator that makes a function available as the term `name`.
+
+        Raises:
+            ConfigError: the name is taken by another function.
+        """
+
+        def add(function: Term[Scored]) -> Term[Scored]:
+            if self._functions.setdefault(name, function) is not function:
+                raise ConfigError(f"a term {name!r} is registered already", fix="Choose another name.")
+            return function
+
+        return add
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse terms that are not there. Raises `ConfigError` with the known names."""
+        if unknown := [name for name in names if name not in self._functions]:
+            raise ConfigError(
+                f"there is no term {unknown[0]!r}",
+                where="objective: terms",
+                fix=f"Known: {', '.join(self._functions)}. Modules with more go into imports.",
+            )
+
+    def __call__(self, scored: Scored, weights: Mapping[str, float]) -> dict[str, Tensor]:
+        """The terms that weigh anything and that the batch has something for."""
+        found = {name: function(scored) for name, function in self._functions.items() if weights.get(name)}
+        return {name: value for name, value in found.items() if value is not None}
