@@ -262,13 +262,14 @@ class CometObjective:
         return cross_modal_code(likely, gather=gather_with_grad)
 
     def _information(self, out: CometOutput) -> Tensor:
-        """vCLUB of the quantised and the specific features of every sense, its approximation fitted to them first."""
+        """vCLUB of the quantised and the specific features of every sense, its approximation fitted to them first,
+        unless the sense is frozen."""
         terms = []
         for name in self.senses:
             mask = out.masks[name][..., None]
             x, y = (gather_with_grad(each[name] * mask) for each in (out.quantized, out.summaries))
             network = self.module.model.approximation(name)
-            if self.module.training:
+            if self.module.training and all(each.requires_grad for each in network.parameters()):
                 self._fit(name, x.detach(), y.detach())
             constants = {key: parameter.detach() for key, parameter in network.named_parameters()}
             mean, log_variance = functional_call(network, constants, (x,))
