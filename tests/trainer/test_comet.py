@@ -229,6 +229,8 @@ def test_training_aligns_the_senses(tmp_path: Path) -> None:
     [
         ({"modalities": ["audio"]}, "a stage of the senses"),
         ({"settings": CometSettings(information=1.0)}, "no approximations for vCLUB"),
+        ({"settings": CometSettings(**dict.fromkeys(TERMS, 0.0))}, "no term of the objective has a weight"),
+        ({"settings": CometSettings(**{**dict.fromkeys(TERMS, 0.0), "replay": 1.0})}, "no term of the objective"),
     ],
 )
 def test_what_cannot_train_is_refused(change: dict[str, Any], what: str) -> None:

@@ -132,7 +132,7 @@ class CometObjective:
         replay: the pseudo-modality, from the second stage on.
 
     Raises:
-        ConfigError: fewer than two senses, or vCLUB without the model's approximations.
+        ConfigError: fewer than two senses, vCLUB without the model's approximations, or nothing to descend.
         UnknownModalityError: a sense that the model lacks.
     """
 
@@ -154,6 +154,10 @@ class CometObjective:
         if replay is not None and replay.mediator not in self.senses:
             raise ConfigError(f"the mediator {replay.mediator!r} is not among the senses of the stage",
                               where="mediator", fix="Name a sense of the pair.")  # fmt: skip
+        lacking = {"gate": model.adapter is None, "replay": replay is None}
+        if not any(getattr(settings, name) for name in TERMS if not lacking.get(name)):
+            raise ConfigError("no term of the objective has a weight", where="objective",
+                              fix=f"Give one of {', '.join(TERMS)} more than 0.")  # fmt: skip
         inner = {
             name: InnerAdam(model.approximations[name], settings.inner_learning_rate)
             for name in branches
