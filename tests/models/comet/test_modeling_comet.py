@@ -237,6 +237,7 @@ def test_the_encoder_may_be_of_another_precision_and_stays_so(encoder: torch.dty
         (torch.zeros(2, 3, 4, 6), "where a step has the sizes"),
         (torch.full((2, 3, 6), math.nan), "not finite"),
         (torch.full((2, 3, 6), math.inf), "not finite"),
+        (torch.full((2, 3, 6), 3e38), "too large"),
     ],
 )
 def test_sequences_that_cannot_be_encoded_are_refused(sequence: torch.Tensor, what: str) -> None:

@@ -308,9 +308,10 @@ class CometModel(PolysenseModel):
         """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier)."""
         sequence = self.as_sequence(modality, sequence)
         masks = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
-        if not zero_padding(sequence, masks[modality]).isfinite().all():
-            raise FeatureShapeError("the features are not finite", where=modality, fix="Leave such samples out.")
         z, _, _ = self._continuous(modality, sequence, masks[modality])
+        if not all(zero_padding(each, masks[modality]).isfinite().all() for each in (sequence, z)):
+            raise FeatureShapeError("the features are not finite, or too large", where=modality,
+                                    fix="Leave such samples out.")  # fmt: skip
         indices = self.codebook.assign(z)
         quantized = self.codebook.lookup(indices).to(z.dtype) if self._hard else self._mixed(z)
         return CometEncoding(indices=indices, quantized=quantized, continuous=z, mask=masks[modality])
