@@ -59,6 +59,40 @@ def test_a_stage_that_cannot_begin_changes_nothing(stage: CodebookStage, error: 
     assert set(model.state_dict()) == keys and model.config.codebook_sizes == [7]
 
 
+DEPTH = {"feature_dim": 6, "grid": (2, 0)}
+
+
+@pytest.mark.parametrize(
+    ("pair", "senses", "batches", "error", "what"),
+    [
+        (("audio", "text"), {"audio": {"feature_dim": 7}}, {}, FeatureShapeError, "audio: a sequence of shape"),
+        (("audio", "text"), SENSES, {"text": torch.randn(9, 4, 6)}, FeatureShapeError, "text: a sequence of shape"),
+        (("audio", "text"), SENSES, {"text": torch.randn(8, 4, 5)}, FeatureShapeError, "cannot be paired"),
+        (("audio", "depth", "text"), {**SENSES, "depth": DEPTH}, {"depth": torch.randn(9, 4, 6)}, ConfigError, "grid"),
+    ],
+)
+def test_what_does_not_fit_the_model_changes_nothing(
+    pair: tuple[str, ...], senses: dict[str, Any], batches: dict[str, torch.Tensor], error: Any, what: str
+) -> None:
+    model = tiny_comet("video", "text").train()
+    keys = set(model.state_dict())
+    features = {**batch("audio", "text"), **{name: {"sequence": each} for name, each in batches.items()}}
+    with pytest.raises(error, match=what):
+        begin_stage(model, CodebookStage(pair=pair, rows=2), senses, features, first=False)
+    assert set(model.state_dict()) == keys and model.modalities == ("video", "text") and model.training
+    assert model.config.codebook_sizes == [7] and model.codebook.size == 7
+
+
+def test_a_mask_may_be_of_ones_and_zeros() -> None:
+    features = batch("audio", "text")
+    for each in features.values():
+        each["mask"] = torch.ones(each["sequence"].shape[:2], dtype=torch.int64)
+    whole, masked = tiny_comet("audio", "text"), tiny_comet("audio", "text")
+    begin_stage(whole, CodebookStage(pair=("audio", "text")), {}, batch("audio", "text"), first=True)
+    begin_stage(masked, CodebookStage(pair=("audio", "text")), {}, features, first=True)
+    assert torch.equal(whole.codebook.embedding, masked.codebook.embedding)
+
+
 def test_codes_are_protected_without_growth_and_the_config_remembers_it(tmp_path: Path) -> None:
     model = tiny_comet("video", "text")
     stage = CodebookStage(pair=("video", "text"), protect=True)
@@ -108,6 +142,7 @@ def test_constant_features_start_no_codebook() -> None:
         ({"pair": ("text", "text")}, "a stage of the senses"),
         ({"pair": ("text", "audio"), "mediator": "video"}, "the mediator 'video' is not one of text, audio"),
         ({"pair": ("text", "audio"), "rows": -1}, "cannot grow by -1"),
+        ({"pair": ("text", "audio"), "rows": True}, "cannot grow by True"),
         ({"pair": ("text", "audio"), "pmr_teacher": "dead"}, "pmr_teacher is 'dead'"),
         ({"pair": ("text", "audio"), "new_code_weight": 1.5}, "new_code_weight is 1.5"),
     ],

@@ -26,6 +26,16 @@ def test_attention_by_hand() -> None:
     assert partners.item() == pytest.approx(0.25 * 4 + 0.75 * 8) and there.tolist() == [[True]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_attention_in_other_precisions(dtype: torch.dtype) -> None:
+    queries, keys = torch.randn(2, 5, 4), torch.randn(2, 3, 4)
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    expected, _ = cross_attention(queries, keys, keys, mask)
+    partners, _ = cross_attention(queries.to(dtype), keys.to(dtype), keys.to(dtype), mask)
+    assert partners.dtype == dtype
+    torch.testing.assert_close(partners[0].float(), expected[0], atol=0.05, rtol=0.05)
+
+
 def test_attention_takes_sequences_of_different_lengths_and_knows_empty_ones() -> None:
     mask = torch.tensor([[True, False, False], [False, False, False]])
     keys = torch.randn(2, 3, 4)

@@ -70,6 +70,16 @@ def test_growing_by_nothing_or_by_what_is_no_whole_number_is_refused(rows: int) 
     assert (made.size, made.protected) == (4, 0)
 
 
+@pytest.mark.parametrize("shape", [(5, 2), (0, 3)])
+def test_vectors_of_another_shape_change_nothing(shape: tuple[int, int]) -> None:
+    made = trained()
+    before = made.embedding
+    for change in (lambda vectors: grow(made, 2, vectors), made.start_from):
+        with pytest.raises(FeatureShapeError, match="fit no code of width 3"):
+            change(torch.randn(shape))
+    assert made.embedding is before and made.protected == 0 and made.updates == 3
+
+
 def test_constant_vectors_grow_nothing() -> None:
     made = trained()
     with pytest.raises(FeatureShapeError, match="all the same"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,12 @@ def test_the_flat_search_agrees_with_all_distances(rows: int, size: int, dim: in
     distances = torch.cdist(vectors.double(), codes.double())
     found = distances.gather(1, nearest(vectors, codes)[:, None])[:, 0]
     torch.testing.assert_close(found, distances.min(dim=1).values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_finds_the_nearest_of_its_own_codes(dtype: torch.dtype) -> None:
+    vectors, codes = (300 + torch.randn(64, 8)).to(dtype), (300 + torch.randn(32, 8)).to(dtype)
+    assert torch.equal(nearest(vectors, codes), nearest(vectors.double(), codes.double()))
 
 
 def test_no_vectors_have_no_nearest_codes_and_of_equal_codes_the_first_counts() -> None:

@@ -21,6 +21,7 @@ from tests.cli.stand_ins import stand_in
 
 LONELY = ["data.extractors.speech={stored: {channels: 6}}",
           "data.pairs.lonely={senses: [audio, speech], data: {manifest: audio-train.jsonl}}"]  # fmt: skip
+SOUNDS = "{manifest: audio-test.jsonl}"
 
 
 def stages(second: str) -> str:
@@ -71,6 +72,31 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
             "evaluation: retrieval: test: senses: unknown modality 'txt'",
         ),
         (["evaluation.retrieval.test.data.manifest=gone.jsonl"], "evaluation: retrieval: test: "),
+        (["evaluation.retrieval.test.senses=[audio, video]"], "retrieval: test: audio-test: no sample has audio and"),
+        (["evaluation.retrieval.test.pool=0"], "evaluation: retrieval: test: pool is 0"),
+        (["evaluation.retrieval.test.ks=[1, -5]"], "evaluation: retrieval: test: ks is (1, -5)"),
+        (["evaluation.retrieval.test.captions=0"], "evaluation: retrieval: test: captions is 0"),
+        (
+            [f"evaluation.transfer.test={{task: localisation, train: {SOUNDS}, tests: {{a: {SOUNDS}}}}}"],
+            "evaluation: transfer: test: audio-test: no sample has video with a label for localisation",
+        ),
+        (
+            [f"evaluation.segmentation.test={{ask: audio, train: [{SOUNDS}], tests: {{a: {SOUNDS}}}}}"],
+            "evaluation: segmentation: test: segmentation: no sample has a picture, its mask and an expression",
+        ),
+        (
+            [f"evaluation.segmentation.test={{ask: audio, train: [], tests: {{a: {SOUNDS}}}}}"],
+            "evaluation: segmentation: test: there are 0 data sets to train on",
+        ),
+        (
+            [f"evaluation.segmentation.test={{ask: audio, train: [{SOUNDS}], tests: {{}}}}"],
+            "evaluation: segmentation: test: there are 1 data sets to train on and 0 tests",
+        ),
+        (
+            [f"evaluation.activation={{senses: [video, audio], data: {SOUNDS}}}"],
+            "evaluation: activation: audio-test: no sample has video, audio",
+        ),
+        ([f"evaluation.activation={{senses: [audio], data: {SOUNDS}}}"], "the senses ['audio'] share no codes"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
@@ -86,6 +112,10 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
         ("model.num_attention_heads=3", "model: hidden_size: a width of 8 with 3 heads"),
         ("model.horizon=4", "model: horizon: sequences of 4 steps cannot be predicted 4 ahead"),
         ("model.information=false", "model: information: the model has no approximations for vCLUB"),
+        (
+            "objective={reconstruction: 0, commitment: 0, contrast: 0, code: 0, information: 0, gate: 0}",
+            "objective: no term of the objective has a weight",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_extracted(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polysense.continual import OnlineEwc
+from polysense.continual import OnlineEwc, apply_freezing
 from polysense.continual.codebook_stage import ewc_pattern
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.losses import code_distribution, commitment, cross_modal_code, gate_balance, info_nce, step_error
@@ -89,6 +89,15 @@ def test_codes_move_at_the_end_of_a_step_and_only_if_it_was_applied() -> None:
     made.after_step(True)
     assert "model.codebook.embedding" in changed(before, state(made))
     assert made.module.steps == 2 and isinstance(made, StatefulObjective)
+
+
+def test_the_approximation_of_a_frozen_sense_stands_still_with_the_rest_of_it() -> None:
+    made = objective()
+    apply_freezing(made.module.model, made.module.model.freezing(["audio"]))
+    before = state(made)
+    made.total("audio", pairs().build(0)[0]).backward()
+    moved = {name for name in changed(before, state(made)) if "approximations" in name}
+    assert moved and all(".audio." in name for name in moved)
 
 
 def test_the_micro_batches_of_a_step_count_as_one() -> None:
@@ -220,6 +229,8 @@ def test_training_aligns_the_senses(tmp_path: Path) -> None:
     [
         ({"modalities": ["audio"]}, "a stage of the senses"),
         ({"settings": CometSettings(information=1.0)}, "no approximations for vCLUB"),
+        ({"settings": CometSettings(**dict.fromkeys(TERMS, 0.0))}, "no term of the objective has a weight"),
+        ({"settings": CometSettings(**{**dict.fromkeys(TERMS, 0.0), "replay": 1.0})}, "no term of the objective"),
     ],
 )
 def test_what_cannot_train_is_refused(change: dict[str, Any], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, TEACHERS, PseudoModality
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.comet import CometModel
-from polysense.nn.codebook import check_spread
+from polysense.nn.codebook import check_spread, real_masks
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class CodebookStage:
         if self.mediator is not None and self.mediator not in self.pair:
             raise ConfigError(f"the mediator {self.mediator!r} is not one of {', '.join(self.pair)}",
                               where="mediator", fix="Name a sense of the pair.")  # fmt: skip
-        if self.rows < 0:
+        if type(self.rows) is not int or self.rows < 0:
             raise ConfigError(f"a codebook cannot grow by {self.rows} codes", where="rows", fix="Give 0 or more.")
         if self.pmr_teacher not in (None, *TEACHERS):
             raise ConfigError(f"pmr_teacher is {self.pmr_teacher!r}", where="pmr_teacher",
@@ -118,9 +119,10 @@ def begin_stage(
     if missing := [name for name in new if name not in senses]:
         raise UnknownModalityError(missing[0], [*model.modalities, *senses], where="pair")
     _check_features(stage.pair, batch)
+    _check_fit(model, {name: senses[name] for name in new}, {name: batch[name]["sequence"] for name in stage.pair})
     # of the mediator alone: a new sense's encoder has learned nothing yet
     vectors = first_vectors(model, [mediator], batch)
-    check_spread(vectors)
+    check_spread(vectors, model.config.hidden_size)
     for name in new:
         model.add_modality(name, seed=seed, **senses[name])
     replay = None
@@ -142,14 +144,26 @@ def _check_features(senses: Sequence[str], batch: Mapping[str, Mapping[str, Tens
         if name not in batch:
             raise FeatureShapeError(f"the first batch has {', '.join(batch)} alone", where=name,
                                     fix="Give samples of all senses of the pair.")  # fmt: skip
-        sequence, mask = batch[name]["sequence"], batch[name].get("mask")
-        steps = sequence.flatten(0, 1) if mask is None else sequence[mask]
+    sequences = {name: batch[name]["sequence"] for name in senses}
+    masks = {name: batch[name]["mask"].bool() for name in senses if "mask" in batch[name]}
+    for name, mask in real_masks(sequences, masks).items():
+        steps = sequences[name][mask]
         if not len(steps) or not steps.isfinite().all():
             raise FeatureShapeError("the first batch has features that are missing or not finite", where=name,
                                     fix="Look for broken samples, or extract the features anew.")  # fmt: skip
-        if len(sequence) > 1 and bool((steps == steps[0]).all()):
+        if len(mask) > 1 and bool((steps == steps[0]).all()):
             raise FeatureShapeError("all features of the first batch are the same", where=name,
                                     fix="Check what they are extracted from.")  # fmt: skip
+
+
+def _check_fit(model: CometModel, new: Mapping[str, Mapping[str, Any]], sequences: Mapping[str, Tensor]) -> None:
+    """Give an empty copy of the model its new senses and the sequences: what does not fit shows now."""
+    with torch.device("meta"):
+        trial = CometModel(copy.deepcopy(model.config))
+    for name, values in new.items():
+        trial.add_modality(name, **values)
+    for name, sequence in sequences.items():
+        trial.as_sequence(name, sequence.to("meta"))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def cross_attention(
 ) -> Aligned:
     """Scaled dot-product attention to all real steps of the other sense, as CMG's paper has it (its section 3.3)."""
     scores = queries @ keys.transpose(1, 2) / math.sqrt(queries.shape[-1])
-    weights = scores.masked_fill(~mask[:, None, :], -1e30).softmax(dim=-1)
+    weights = scores.masked_fill(~mask[:, None, :], torch.finfo(scores.dtype).min).softmax(dim=-1)
     return weights.to(values.dtype) @ values, mask.any(dim=1, keepdim=True).expand(queries.shape[:2])
 
 

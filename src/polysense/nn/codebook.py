@@ -158,13 +158,13 @@ class Codebook(nn.Module):
         self.put(slice(None), torch.rand_like(self.embedding).mul_(2).sub_(1).div_(self.size))
 
     @torch.no_grad()
-    def start_from(self, vectors: Float[Tensor, "rows dim"], *, key: str = "") -> None:
+    def start_from(self, vectors: Float[Tensor, "rows _"], *, key: str = "") -> None:
         """Begin at vectors drawn from a batch, without repetition as far as they last; `key` keys the draw.
 
         Raises:
-            FeatureShapeError: vectors that are not finite or all the same; nothing is changed.
+            FeatureShapeError: vectors of another width, not finite or all the same; nothing is changed.
         """
-        check_spread(vectors)
+        check_spread(vectors, self.embedding.shape[1])
         with named_draws(f"{key}/start"):
             order = torch.cat([torch.randperm(len(vectors)) for _ in range(-(-self.size // len(vectors)))])
             noise = self._noise(self.size)
@@ -374,15 +374,15 @@ def real_masks(
     }
 
 
-def check_spread(vectors: Float[Tensor, "rows dim"]) -> None:
-    """Refuse vectors from which no codes can be made.
+def check_spread(vectors: Float[Tensor, "rows _"], dim: int) -> None:
+    """Refuse vectors from which no codes of width `dim` can be made.
 
     Raises:
-        FeatureShapeError: none, not finite, or all the same.
+        FeatureShapeError: none, of another shape, not finite, or all the same.
     """
-    if not len(vectors) or not vectors.isfinite().all():
-        raise FeatureShapeError("the features for the codes are missing or not finite", where="codebook",
-                                fix="Look for broken samples in this batch.")  # fmt: skip
+    if vectors.shape[1:] != (dim,) or not len(vectors) or not vectors.isfinite().all():
+        raise FeatureShapeError(f"features {tuple(vectors.shape)} fit no code of width {dim}, or are not finite",
+                                where="codebook", fix="Look for broken samples in this batch.")  # fmt: skip
     if bool((vectors == vectors[0]).all()):
         raise FeatureShapeError("the features for the codes are all the same", where="codebook",
                                 fix="Check what the features are extracted from.")  # fmt: skip

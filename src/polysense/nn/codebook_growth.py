@@ -13,7 +13,7 @@ from polysense.nn.starts import named_draws
 
 
 @torch.no_grad()
-def grow(codebook: Codebook, rows: int, vectors: Float[Tensor, "vectors dim"] | None = None, *, key: str = "") -> None:
+def grow(codebook: Codebook, rows: int, vectors: Float[Tensor, "vectors _"] | None = None, *, key: str = "") -> None:
     """V1 becomes V2: its codes, to the last bit, and `rows` new ones below them. The old ones are protected now.
 
     Args:
@@ -23,13 +23,13 @@ def grow(codebook: Codebook, rows: int, vectors: Float[Tensor, "vectors dim"] | 
 
     Raises:
         ConfigError: `rows` is no whole number of at least 1; nothing is changed.
-        FeatureShapeError: vectors that are not finite or all the same; nothing is changed.
+        FeatureShapeError: vectors of another width, not finite or all the same; nothing is changed.
     """
     if type(rows) is not int or rows < 1:
         raise ConfigError(f"a codebook cannot grow by {rows!r} codes", fix="Give a whole number of at least 1.")
-    if vectors is not None:
-        check_spread(vectors)
     old = codebook.embedding
+    if vectors is not None:
+        check_spread(vectors, old.shape[1])
     codebook.protected = len(old)
     with named_draws(f"{key}/grow"):
         if vectors is None:

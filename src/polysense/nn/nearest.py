@@ -19,8 +19,10 @@ def nearest_with_scores(
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, "rows size"] | None]:
     """`nearest`, and the scores z e - |e|^2 / 2 that it compares, if they are few enough to be there at once.
 
-    The least squared distance has the largest score, so the rows' own lengths are not needed.
+    The least squared distance has the largest score, so the rows' own lengths are not needed. In single precision at
+    least: in half, codes that are near one another would have the same score.
     """
+    codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
     half = codes.square().sum(dim=1) / 2
     with torch.autocast(rows.device.type, enabled=False):
         pieces = rows.to(codes.dtype).split(max(1, _SCORES_AT_ONCE // len(codes)))

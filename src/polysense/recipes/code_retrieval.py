@@ -42,6 +42,26 @@ class RetrievalSettings:
         if len(set(self.senses)) != 2 or len(self.senses) != 2:
             raise ConfigError(f"retrieval is between two senses, not {list(self.senses)}", where="retrieval",
                               fix="Name two different senses.")  # fmt: skip
+        numbers = {"captions": [self.captions], "pool": [self.pool], "ks": self.ks}
+        for name, given in numbers.items():
+            if not given or any(number is not None and number < 1 for number in given):
+                raise ConfigError(f"{name} is {getattr(self, name)}", fix="Give 1 or more.")
+
+
+def retrieval_samples(settings: RetrievalSettings, root: Path) -> tuple[SampleDataset, Sentences | None]:
+    """The samples, and their captions where one of the senses is text.
+
+    Raises:
+        ConfigError: no sample has both senses.
+        ManifestError: a sample has no caption.
+    """
+    senses = [sense for sense in settings.senses if sense != TEXT]
+    samples = _pool(settings, senses, settings.data.open(root))
+    if len(senses) == 2:
+        return samples, None
+    sentences = Sentences(samples, senses[0], settings.captions)
+    sentences.owners  # noqa: B018  # reads all captions
+    return samples, sentences
 
 
 def retrieval_results(name: str, settings: RetrievalSettings, encode: CodeEncoder, root: Path) -> list[Result]:
@@ -51,21 +71,15 @@ def retrieval_results(name: str, settings: RetrievalSettings, encode: CodeEncode
         name: what the figures' data set is called.
         encode: the frozen encoder in evaluation mode.
 
-    Raises:
-        ConfigError: no sample has both senses.
-        ManifestError: a sample has no caption.
+    Raises: see `retrieval_samples`.
     """
-    sample_senses = [sense for sense in settings.senses if sense != TEXT]
-    samples = _pool(settings, sample_senses, settings.data.open(root))
-    first = sample_senses[0]
+    samples, sentences = retrieval_samples(settings, root)
+    first, label = sorted(settings.senses, key=lambda sense: sense == TEXT)
     items = encoded(encode, first, samples).pooled
-    if len(sample_senses) == 2:
-        others, owners = encoded(encode, sample_senses[1], samples).pooled, None
-        label = sample_senses[1]
+    if sentences is None:
+        others, owners = encoded(encode, label, samples).pooled, None
     else:
-        sentences = Sentences(samples, first, settings.captions)
-        others, owners = encoded(encode, TEXT, sentences).pooled, sentences.owners.to(items.device)
-        label = TEXT
+        others, owners = encoded(encode, label, sentences).pooled, sentences.owners.to(items.device)
     return [
         *_recalls(f"retrieval {first} to {label}", first, name, settings.ks, *_found(items, others, owners)),
         *_recalls(f"retrieval {label} to {first}", first, name, settings.ks, *_finders(items, others, owners)),

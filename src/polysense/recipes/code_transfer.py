@@ -51,9 +51,9 @@ class TransferSettings:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ConfigError(f"{self.task!r} is not a choice", where="task", fix=f"Choose one of {', '.join(TASKS)}.")
-        if len(set(self.senses)) < 2 or not self.tests:
+        if len(set(self.senses)) < max(2, len(self.senses)) or not self.tests:
             raise ConfigError(f"there are the senses {list(self.senses)} and {len(self.tests)} tests",
-                              where="transfer", fix="Give two senses or more, and one test or more.")  # fmt: skip
+                              where="transfer", fix="Give two senses, each once, and one test, or more.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class Curve:
         for metric, last in self.scores[-1].items():
             yield metric, LAST, last
             yield metric, BEST, max(each[metric] for each in self.scores)
+
+
+def check_transfer(settings: TransferSettings, root: Path) -> None:
+    """Look for the labels, of all that `transfer_results` needs. Raises: see there."""
+    _labelled(settings, TASKS[settings.task](settings.classes), root)
 
 
 def transfer_results(settings: TransferSettings, encode: CodeEncoder, root: Path, *, seed: int = 0) -> list[Result]:

@@ -6,8 +6,9 @@ protocols score any model, and raw features as a bound.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from polysense.data import SampleDataset, Subset
 from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import CodeActivation, code_activation, code_counts, perplexity
-from polysense.recipes.code_retrieval import RetrievalSettings, retrieval_results
-from polysense.recipes.code_transfer import TransferSettings, transfer_results
+from polysense.recipes.code_retrieval import RetrievalSettings, retrieval_results, retrieval_samples
+from polysense.recipes.code_transfer import TransferSettings, check_transfer, transfer_results
 from polysense.recipes.codes import CodeEncoder, Sentences, encoded
-from polysense.recipes.comet_segmentation import SegmentationSettings, segmentation_results
+from polysense.recipes.comet_segmentation import SegmentationSettings, check_segmentation, segmentation_results
 from polysense.recipes.config import place
 from polysense.recipes.evaluation import Result, metrics_record
 from polysense.recipes.sources import DatasetSettings
@@ -37,6 +38,13 @@ class ActivationSettings:
     data: DatasetSettings
     senses: Sequence[str] = ("video", "audio", "text")
     share: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.senses)) < max(2, len(self.senses)):
+            raise ConfigError(f"the senses {list(self.senses)} share no codes", where="activation",
+                              fix="Name two or more, each once.")  # fmt: skip
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise ConfigError(f"share is {self.share}", where="activation", fix="Give a number from 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +91,24 @@ def check_protocols(settings: DownstreamSettings, known: Collection[str], seen: 
         root: folder that the data sets are relative to.
 
     Raises:
-        ConfigError: naming the protocol, for senses that nobody knows and data sets that cannot be opened.
+        ConfigError: naming the protocol, for senses that nobody knows, data sets that cannot be opened, and those
+            without samples, labels or captions that it could be scored on.
     """
-    wanted = {f"transfer: {name}": (each.senses, [each.train, *each.tests.values()])
-              for name, each in settings.transfer.items()}  # fmt: skip
-    wanted |= {f"retrieval: {name}": (each.senses, [each.data]) for name, each in settings.retrieval.items()}
-    wanted |= {f"segmentation: {name}": (each.senses, [*each.train, *each.tests.values()])
-               for name, each in settings.segmentation.items()}  # fmt: skip
-    if settings.activation is not None:
-        wanted["activation"] = settings.activation.senses, [settings.activation.data]
-    for where, (senses, data) in wanted.items():
+    wanted: dict[str, tuple[Sequence[str], Callable[[], object]]] = {}
+    for name, transfer in settings.transfer.items():
+        wanted[f"transfer: {name}"] = transfer.senses, partial(check_transfer, transfer, root)
+    for name, retrieval in settings.retrieval.items():
+        wanted[f"retrieval: {name}"] = retrieval.senses, partial(retrieval_samples, retrieval, root)
+    for name, segmentation in settings.segmentation.items():
+        wanted[f"segmentation: {name}"] = segmentation.senses, partial(check_segmentation, segmentation, root)
+    if (activation := settings.activation) is not None:
+        wanted["activation"] = activation.senses, partial(_activation_samples, activation, root)
+    for where, (senses, look) in wanted.items():
         with place(where):
             if unknown := sorted(set(senses) - set(known)):
                 raise UnknownModalityError(unknown[0], sorted(known), where="senses")
             if set(senses) <= set(seen):
-                for each in data:
-                    each.open(root)
+                look()
 
 
 def score_codes(
@@ -141,20 +151,29 @@ def shared_codes(settings: ActivationSettings, encode: CodeEncoder, root: Path, 
     Raises:
         ConfigError: no sample has all senses, or the encoder gives no codes.
     """
-    dataset, media = settings.data.open(root), [sense for sense in settings.senses if sense != TEXT]
-    rows = tuple(row for row in range(len(dataset)) if set(media) <= set(dataset[row].media))
-    if not rows or not media:
-        raise ConfigError(f"no sample has {', '.join(settings.senses)}", where=settings.data.name,
-                          fix="Give samples of all senses.")  # fmt: skip
-    samples: SampleDataset = Subset(dataset, rows)
+    samples, sentences = _activation_samples(settings, root)
     counts = {}
     for sense in settings.senses:
-        codes = encoded(encode, sense, Sentences(samples, media[0], each=1) if sense == TEXT else samples)
+        codes = encoded(encode, sense, sentences if sense == TEXT else samples)
         if codes.indices is None:
             raise ConfigError("the encoder gives vectors without the numbers of their codes", where=sense,
                               fix="Give an encoder with a codebook.")  # fmt: skip
         counts[sense] = code_counts(codes.indices, size, codes.mask)
     return code_activation(counts, share=settings.share)
+
+
+def _activation_samples(settings: ActivationSettings, root: Path) -> tuple[SampleDataset, Sentences]:
+    """The samples that have all senses, and their first captions. Raises `ConfigError` or `ManifestError`."""
+    dataset, media = settings.data.open(root), [sense for sense in settings.senses if sense != TEXT]
+    rows = tuple(row for row in range(len(dataset)) if set(media) <= set(dataset[row].media))
+    if not rows:
+        raise ConfigError(f"no sample has {', '.join(media)}", where=settings.data.name,
+                          fix="Give samples of all senses.")  # fmt: skip
+    samples = Subset(dataset, rows)
+    sentences = Sentences(samples, media[0], each=1)
+    if TEXT in settings.senses:
+        sentences.owners  # noqa: B018  # reads all captions
+    return samples, sentences
 
 
 def activation_record(activation: CodeActivation) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.losses import mask_loss
 from polysense.metrics import contour_accuracy, mean_interval, region_similarity
+from polysense.models.base import local_folder, reading
 from polysense.models.referring import ReferringSegmenter, ReferringSegmenterConfig
 from polysense.nn.starts import named_draws
 from polysense.processing import ImageProcessor, VideoProcessor
@@ -57,6 +58,14 @@ class SegmentationSettings:
     expressions: int | None = 2
     head: HeadSettings = field(default_factory=lambda: HeadSettings(batch_size=32, learning_rate=1.0e-3))
 
+    def __post_init__(self) -> None:
+        if not self.train or not self.tests:
+            raise ConfigError(f"there are {len(self.train)} data sets to train on and {len(self.tests)} tests",
+                              fix="Give one of each, or more.")  # fmt: skip
+        if self.frames < 1 or (self.expressions is not None and self.expressions < 1):
+            raise ConfigError(f"{self.frames} frames and {self.expressions} expressions are taken of a sample",
+                              fix="Give 1 or more.")  # fmt: skip
+
     @property
     def senses(self) -> tuple[str, str]:
         """The one that teaches and the one that asks."""
@@ -94,6 +103,20 @@ class Expressions:
 
     def labels(self, modality: str) -> Sequence[str | None]:
         return [None] * len(self)
+
+
+def check_segmentation(settings: SegmentationSettings, root: Path) -> None:
+    """Look for samples that can be learned from or tested on, and whether the head can be made.
+
+    Raises:
+        ConfigError: a data set without such samples, or sizes that no CLIPSeg has.
+        CheckpointError: the CLIPSeg to begin with cannot be found.
+    """
+    _clipseg_config(settings)
+    for each in [*settings.train, *settings.tests.values()]:
+        dataset = each.open(root)
+        if not any(_is_referred(dataset[number]) for number in range(len(dataset))):
+            raise _nothing_referred()
 
 
 def segmentation_results(
@@ -175,9 +198,9 @@ def _read(dataset: SampleDataset, settings: SegmentationSettings, *, training: b
     rows, owners, texts, kept = list[range](), list[int](), list[str](), list[int]()
     for number in tqdm(range(len(dataset)), desc="reading masks", delay=2, leave=False):
         sample = dataset[number]
-        expressions = _expressions(sample, settings.expressions) if training else sample.extra.get("referring", [])[:1]
-        if not expressions or not {"mask", "masks"} & set(sample.media):
+        if not _is_referred(sample):
             continue
+        expressions = _expressions(sample, settings.expressions) if training else sample.extra["referring"][:1]
         pictures, masks = _film(sample, size, settings.frames if training else None)
         begin = sum(len(each) for each in frames)
         for each in expressions:
@@ -189,9 +212,17 @@ def _read(dataset: SampleDataset, settings: SegmentationSettings, *, training: b
         samples.append(sample)
         kept.append(number)
     if not samples:
-        raise ConfigError("no sample has a picture, its mask and an expression", where="segmentation",
-                          fix="Give rows with `referring` and the media mask or masks.")  # fmt: skip
+        raise _nothing_referred()
     return _Read(samples, Subset(dataset, tuple(kept)), torch.cat(frames), truth, rows, owners, texts)
+
+
+def _is_referred(sample: Sample) -> bool:
+    return bool(sample.extra.get("referring")) and bool({"mask", "masks"} & set(sample.media))
+
+
+def _nothing_referred() -> ConfigError:
+    return ConfigError("no sample has a picture, its mask and an expression", where="segmentation",
+                       fix="Give rows with `referring` and the media mask or masks.")  # fmt: skip
 
 
 def _expressions(sample: Sample, most: int | None) -> list[Any]:
@@ -238,9 +269,16 @@ def _head(settings: SegmentationSettings, dim: int, seed: int) -> ReferringSegme
 
 def _side(settings: SegmentationSettings) -> int:
     """Size of the head's frames in pixels."""
-    given = settings.clipseg
-    config = CLIPSegConfig(**_clipseg_values(settings)) if given is None else CLIPSegConfig.from_pretrained(given)
-    return int(config.vision_config.image_size)
+    return int(_clipseg_config(settings).vision_config.image_size)
+
+
+def _clipseg_config(settings: SegmentationSettings) -> Any:
+    """Of the CLIPSeg that the head begins with or is made as."""
+    if settings.clipseg is None:
+        return ReferringSegmenterConfig(clipseg_config=_clipseg_values(settings)).clipseg
+    folder = local_folder(settings.clipseg, {})
+    with reading(folder):
+        return CLIPSegConfig.from_pretrained(folder)
 
 
 def _clipseg_values(settings: SegmentationSettings) -> dict[str, Any]:

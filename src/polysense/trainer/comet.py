@@ -132,7 +132,7 @@ class CometObjective:
         replay: the pseudo-modality, from the second stage on.
 
     Raises:
-        ConfigError: fewer than two senses, or vCLUB without the model's approximations.
+        ConfigError: fewer than two senses, vCLUB without the model's approximations, or nothing to descend.
         UnknownModalityError: a sense that the model lacks.
     """
 
@@ -154,6 +154,10 @@ class CometObjective:
         if replay is not None and replay.mediator not in self.senses:
             raise ConfigError(f"the mediator {replay.mediator!r} is not among the senses of the stage",
                               where="mediator", fix="Name a sense of the pair.")  # fmt: skip
+        lacking = {"gate": model.adapter is None, "replay": replay is None}
+        if not any(getattr(settings, name) for name in TERMS if not lacking.get(name)):
+            raise ConfigError("no term of the objective has a weight", where="objective",
+                              fix=f"Give one of {', '.join(TERMS)} more than 0.")  # fmt: skip
         inner = {
             name: InnerAdam(model.approximations[name], settings.inner_learning_rate)
             for name in branches
@@ -262,13 +266,14 @@ class CometObjective:
         return cross_modal_code(likely, gather=gather_with_grad)
 
     def _information(self, out: CometOutput) -> Tensor:
-        """vCLUB of the quantised and the specific features of every sense, its approximation fitted to them first."""
+        """vCLUB of the quantised and the specific features of every sense, its approximation fitted to them first,
+        unless the sense is frozen."""
         terms = []
         for name in self.senses:
             mask = out.masks[name][..., None]
             x, y = (gather_with_grad(each[name] * mask) for each in (out.quantized, out.summaries))
             network = self.module.model.approximation(name)
-            if self.module.training:
+            if self.module.training and all(each.requires_grad for each in network.parameters()):
                 self._fit(name, x.detach(), y.detach())
             constants = {key: parameter.detach() for key, parameter in network.named_parameters()}
             mean, log_variance = functional_call(network, constants, (x,))

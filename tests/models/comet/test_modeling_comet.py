@@ -209,6 +209,26 @@ def test_senses_of_an_encoder_are_read_from_raw_features(tmp_path: Path) -> None
         model.extract("text", torch.randn(1, 2, 5))
 
 
+@pytest.mark.parametrize("encoder", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_encoder_may_be_of_another_precision_and_stays_so(encoder: torch.dtype, tmp_path: Path) -> None:
+    unialign = UniAlignModel.from_clip(tiny_clip(), tiny_senses()).to(encoder)
+    unialign.save_pretrained(tmp_path / "encoder")
+    model = CometModel.from_encoder(tmp_path / "encoder", ["video"], **SIZES)
+    model.add_modality("depth")
+    raw, text = tiny_features(), {"feature_dim": 5, "recurrent": True}
+    model.add_modality("text", **text)
+    model.save_pretrained(tmp_path / "codes")
+    for one in (model, CometModel.from_pretrained(tmp_path / "codes")):
+        assert {each.dtype for each in one.encoder.parameters()} == {encoder}
+        assert {each.dtype for n, each in one.named_parameters() if not n.startswith("encoder.")} == {torch.float32}
+        assert one.dtype == torch.float32 and one.encode("text", torch.randn(1, 2, 5)).quantized.dtype == one.dtype
+        for name in ("video", "depth"):
+            encoding = one.encode(name, raw[f"{name}_values"])
+            assert torch.equal(encoding.indices, model.encode(name, raw[f"{name}_values"]).indices), name
+    small = CometModel.from_pretrained(tmp_path / "codes", dtype=torch.bfloat16)
+    assert small.encode("video", raw["video_values"]).continuous.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(
     ("sequence", "what"),
     [
@@ -217,6 +237,7 @@ def test_senses_of_an_encoder_are_read_from_raw_features(tmp_path: Path) -> None
         (torch.zeros(2, 3, 4, 6), "where a step has the sizes"),
         (torch.full((2, 3, 6), math.nan), "not finite"),
         (torch.full((2, 3, 6), math.inf), "not finite"),
+        (torch.full((2, 3, 6), 3e38), "too large"),
     ],
 )
 def test_sequences_that_cannot_be_encoded_are_refused(sequence: torch.Tensor, what: str) -> None:

@@ -77,6 +77,13 @@ class CometSense:
         return cls(**values)
 
 
+def sense_values(senses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Name to all values of every sense, those that are not given included; errors: see `CometSense.from_dict`."""
+    return {
+        name: CometSense.from_dict(dict(each), where=f"modalities.{name}").to_dict() for name, each in senses.items()
+    }
+
+
 @strict
 class CometConfig(PreTrainedConfig):
     """What a COMET model is made of. The defaults are CMG's released sizes (method-facts 2).
@@ -226,4 +233,4 @@ def check_options(options: Mapping[str, Any], *, where: str) -> None:
         CometConfig(**options)
 
 
-__all__ = ["OPTIONS", "CometConfig", "CometSense", "check_options"]
+__all__ = ["OPTIONS", "CometConfig", "CometSense", "check_options", "sense_values"]

@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.base import PolysenseModel, Source, checked_encoder, load_encoder
-from polysense.models.comet.configuration_comet import CometConfig, CometSense
+from polysense.models.comet.configuration_comet import CometConfig, CometSense, sense_values
 from polysense.nn.alignment import cross_attention
 from polysense.nn.codebook import Codebook, CodebookOutput, real_masks
 from polysense.nn.codebook_growth import grow
@@ -96,7 +96,7 @@ class CometModel(PolysenseModel):
         Raises:
             ConfigError: senses or fields that cannot be used.
         """
-        return cls._started(CometConfig(modalities=_values(senses), **config), seed)
+        return cls._started(CometConfig(modalities=sense_values(senses), **config), seed)
 
     @classmethod
     def from_encoder(
@@ -117,7 +117,7 @@ class CometModel(PolysenseModel):
         """
         loaded: Any = load_encoder(encoder)
         encoded = {name: {"feature_dim": loaded.token_spec(name).dim, "encoded": True} for name in modalities}
-        senses = _values({**encoded, **(features or {})})
+        senses = sense_values({**encoded, **(features or {})})
         model = cls._started(CometConfig(modalities=senses, encoder_config=loaded.config, **config), seed)
         model.encoder.load_state_dict(loaded.state_dict())
         return model
@@ -150,12 +150,12 @@ class CometModel(PolysenseModel):
                 raise ConfigError("the model has no encoder, so a sense needs feature_dim", where=name,
                                   fix="Give the width of its features.")  # fmt: skip
             sense = {"feature_dim": self.encoder.token_spec(name).dim, "encoded": True}
-        values = _values({name: sense})[name]
+        values = sense_values({name: sense})[name]
         self.config.check_sense(name, values)
         self.config.modalities[name] = values
         self._build(name, CometSense(**values))
         self._start(name, seed)
-        self.to(device=self.device, dtype=self.dtype).train(self.training)
+        self.train(self.training)
 
     def start_codebook(self, vectors: Float[Tensor, "vectors dim"], *, seed: int = 0) -> None:
         """Begin with codes at continuous features of the first batches; errors: see `Codebook.start_from`."""
@@ -207,6 +207,7 @@ class CometModel(PolysenseModel):
         for part, modules in places.items():
             if name in modules:
                 start_anew(modules[name], f"{seed}/{part}.{name}")
+                modules[name].to(device=self.device, dtype=self.dtype)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Every part of ours starts as torch (or its own `reset_parameters`) starts it."""
@@ -221,6 +222,11 @@ class CometModel(PolysenseModel):
         return self
 
     # ---- what there is ------------------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of everything but the encoder, which may have another."""
+        return self.codebook.embedding.dtype
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -302,9 +308,10 @@ class CometModel(PolysenseModel):
         """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier)."""
         sequence = self.as_sequence(modality, sequence)
         masks = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
-        if not zero_padding(sequence, masks[modality]).isfinite().all():
-            raise FeatureShapeError("the features are not finite", where=modality, fix="Leave such samples out.")
         z, _, _ = self._continuous(modality, sequence, masks[modality])
+        if not all(zero_padding(each, masks[modality]).isfinite().all() for each in (sequence, z)):
+            raise FeatureShapeError("the features are not finite, or too large", where=modality,
+                                    fix="Leave such samples out.")  # fmt: skip
         indices = self.codebook.assign(z)
         quantized = self.codebook.lookup(indices).to(z.dtype) if self._hard else self._mixed(z)
         return CometEncoding(indices=indices, quantized=quantized, continuous=z, mask=masks[modality])
@@ -385,12 +392,6 @@ class CometModel(PolysenseModel):
                 fix="Give batch, time and the sizes of a step.",
             )  # fmt: skip
         return timed.to(self.dtype)
-
-
-def _values(senses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        name: CometSense.from_dict(dict(each), where=f"modalities.{name}").to_dict() for name, each in senses.items()
-    }
 
 
 __all__ = ["CometModel", "CometOutput"]
