@@ -12,7 +12,7 @@ from polysense.errors import ConfigError
 from polysense.models.comet import CometConfig
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.config import read_config
-from polysense.trainer.comet import CometSettings
+from polysense.trainer.comet_settings import CometSettings
 from tests.recipes.comet_parts import comet_recipe
 
 

@@ -16,7 +16,8 @@ from polysense.data import Batch, MediaRef, Mixture, Sample, Source
 from polysense.data.rng import keyed_rng
 from polysense.modality import JsonValue
 from polysense.models.comet import CometModel
-from polysense.trainer.comet import CometObjective, CometSettings
+from polysense.trainer.comet import CometObjective
+from polysense.trainer.comet_settings import CometSettings
 from tests.models.comet.tiny import SENSES, tiny_comet
 
 STEPS = 5
@@ -91,3 +92,11 @@ def second_stage(teacher: Any = "frozen", model: CometModel | None = None, **set
     made = CometObjective(model, modalities=stage.pair, settings=CometSettings(**settings), replay=replay)
     made.module.train()
     return made
+
+
+def state(made: CometObjective) -> dict[str, Tensor]:
+    return {name: each.clone() for name, each in made.module.state_dict().items()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}

@@ -4,8 +4,8 @@ import pytest
 
 from polysense.errors import ConfigError
 from polysense.models.comet import CometConfig
-from polysense.trainer.comet import CometSettings
 from polysense.trainer.comet_methods import METHODS, comet_method
+from polysense.trainer.comet_settings import CometSettings
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -7,14 +7,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from polysense.errors import ConfigError, ManifestError
 from polysense.losses import info_nce, soft_binding
-from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
+from polysense.trainer.unialign import (
+    ALIGNMENT_TERMS,
+    AlignedBatch,
+    ClassTable,
+    ObjectiveSettings,
+    UniAlignObjective,
+)
 from tests.trainer import pairs
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +69,8 @@ def test_another_sample_of_the_same_class_is_no_negative() -> None:
 
 @pytest.mark.parametrize("term", ["nce_text", "nce_image", "soft_bind"])
 def test_terms_of_weight_zero_are_left_out(term: str) -> None:
-    terms = pairs.objective(ObjectiveSettings(**{term: 0.0})).losses("depth", pairs.batch("depth"))
+    none: dict[str, Any] = {term: 0.0}
+    terms = pairs.objective(ObjectiveSettings(**none)).losses("depth", pairs.batch("depth"))
     assert terms.keys() == {"nce_text", "nce_image", "soft_bind"} - {term}
 
 
@@ -166,6 +175,21 @@ def test_tables_follow_the_model_to_its_device() -> None:
         ({"binding_scale": 0.0}, "binding_scale is 0.0"),
     ],
 )
-def test_weights_that_teach_nothing_are_refused(values: dict[str, float], message: str) -> None:
+def test_weights_that_teach_nothing_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ObjectiveSettings(**values)
+
+
+def test_a_term_of_the_users_own_is_a_function_and_a_registration() -> None:
+    @ALIGNMENT_TERMS.register("spread")
+    def spread(aligned: AlignedBatch) -> Tensor:
+        assert {*aligned.tables} == {"depth", "audio"} and aligned.modality == "depth"
+        return aligned.embeddings.var(dim=0).sum()
+
+    objective, batch = pairs.objective(ObjectiveSettings(soft_bind=0.0, terms={"spread": 0.1})), pairs.batch("depth")
+    terms = objective.losses("depth", batch)
+    vectors = objective.module.embed("depth", batch.features["depth"])
+    assert terms.keys() == {"nce_text", "nce_image", "spread"} and objective.weights["spread"] == 0.1
+    torch.testing.assert_close(terms["spread"], vectors.var(dim=0).sum())
+    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'spraed'.*spread"):
+        pairs.objective(ObjectiveSettings(terms={"spraed": 1.0}))

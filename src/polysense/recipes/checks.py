@@ -18,8 +18,9 @@ from polysense.models.unialign import UniAlignConfig, UniAlignModel
 from polysense.models.unialign.configuration_unialign import config_on_clip
 from polysense.recipes.config import place
 from polysense.safety import read_json
-from polysense.trainer.comet import CometObjective, CometSettings
+from polysense.trainer.comet import CometObjective
 from polysense.trainer.comet_prediction import last_moment
+from polysense.trainer.comet_settings import CometSettings
 
 
 def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[str]) -> None:

@@ -181,7 +181,7 @@ class CometRun:
         values = {
             "learning": {"method": recipe.method, "comet": recipe.comet},
             "codes": recipe.codes, "model": self._model_options(),
-            "objective": asdict(recipe.objective_settings), "ewc": ewc if recipe.strength else None,
+            "objective": recipe.objective_settings.to_dict(), "ewc": ewc if recipe.strength else None,
             "frozen": recipe.frozen, "recurrent": recipe.recurrent, "image_branch": recipe.image_branch,
             "steps": recipe.data.steps, "half": recipe.data.half, "seed": recipe.seed,
             "loop": {key: value for key, value in recipe.loop.to_dict().items() if key not in HARMLESS},

@@ -16,8 +16,8 @@ from polysense.recipes.config import place
 from polysense.recipes.feature_pairs import PairRecipe
 from polysense.recipes.features import FeatureRecipe
 from polysense.trainer import LoopConfig
-from polysense.trainer.comet import CometSettings
 from polysense.trainer.comet_methods import CometMethod, comet_method
+from polysense.trainer.comet_settings import CometSettings
 
 _OWN = "own"
 _EXPERTS = CometConfig.num_experts

@@ -331,7 +331,7 @@ class UniAlignRun:
             "base_model": {"name": self.recipe.anchor, "license": self.recipe.anchor_license},
             "data": [self._data(name) for name in self.sources_of(stage.trains or ("image", "text"))],
             "hyperparameters": {
-                "model": dict(self.recipe.model), "objective": asdict(self.recipe.objective),
+                "model": dict(self.recipe.model), "objective": self.recipe.objective.to_dict(),
                 "loop": self.recipe.loop.to_dict(),
                 "senses": {name: asdict(settings) for name, settings in self.recipe.senses.items()},
             },

@@ -5,8 +5,10 @@ A recipe weighs a registered term by its name (`objective: {terms: {my_term: 0.1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, TypeAlias, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +20,42 @@ Scored = TypeVar("Scored")
 
 Term: TypeAlias = Callable[[Scored], Float[Tensor, ""] | None]
 """A *mean over samples* (see `Objective`), or `None` where a batch has nothing for it, on all processes alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermSettings:
+    """Weights of an objective's terms: those that the system has by fields of their names, which `OWN` lists.
+
+    Attributes:
+        terms: weights of further ones, by the names they are registered under.
+
+    Raises:
+        ConfigError: a weight that is negative or infinite, or a term that is weighed twice.
+    """
+
+    OWN: ClassVar[tuple[str, ...]]
+    terms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term."""
+        return {**{name: getattr(self, name) for name in self.OWN}, **self.terms}
+
+    def __post_init__(self) -> None:
+        if twice := sorted({*self.OWN} & {*self.terms}):
+            raise ConfigError(f"{twice[0]} is weighed twice", where="objective: terms",
+                              fix="Terms that the library has are keys of the objective itself.")  # fmt: skip
+        self.check_positive(self.weights)
+
+    @staticmethod
+    def check_positive(numbers: Mapping[str, float]) -> None:
+        """Refuse numbers that are negative or infinite. Raises `ConfigError`."""
+        if bad := [name for name, number in numbers.items() if not 0 <= number < math.inf]:
+            raise ConfigError(f"{bad[0]} is {numbers[bad[0]]}", where="objective", fix="Give at least 0.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values; no `terms` if there are none, so that stages from before there could be any keep their names."""
+        return {name: value for name, value in asdict(self).items() if name != "terms" or value}
 
 
 class Terms(Generic[Scored]):

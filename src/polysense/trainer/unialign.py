@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +21,7 @@ from polysense.models.unialign import UniAlignModel
 from polysense.trainer.clip import text_identities
 from polysense.trainer.distributed import gather_with_grad
 from polysense.trainer.objective import zero_touch
-from polysense.trainer.terms import Terms
-
-OWN = ("nce_text", "nce_image", "soft_bind")
+from polysense.trainer.terms import Terms, TermSettings
 
 TextEncoder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
 
@@ -54,7 +52,7 @@ class ClassTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveSettings:
+class ObjectiveSettings(TermSettings):
     """Weights of the terms; the paper gives every objective weight 1 (Eq. 16).
 
     Attributes:
@@ -66,28 +64,18 @@ class ObjectiveSettings:
         terms: weights of further terms, by the names they are registered under in `ALIGNMENT_TERMS`.
 
     Raises:
-        ConfigError: a negative or infinite weight, nothing that is weighed at all, or a scale that is not positive.
+        ConfigError: see `TermSettings`; nothing that is weighed at all, or a scale that is not positive.
     """
 
+    OWN: ClassVar[tuple[str, ...]] = ("nce_text", "nce_image", "soft_bind")
     nce_text: float = 1.0
     nce_image: float = 1.0
     soft_bind: float = 1.0
     binding_scale: float | None = None
-    terms: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each term."""
-        return {**self.terms, **{name: getattr(self, name) for name in OWN}}
 
     def __post_init__(self) -> None:
-        weights = self.weights
-        if bad := [name for name, weight in weights.items() if not 0 <= weight < math.inf]:
-            raise ConfigError(f"{bad[0]} is {weights[bad[0]]}", where="objective", fix="Give at least 0.")
-        if twice := sorted({*OWN} & {*self.terms}):
-            raise ConfigError(f"{twice[0]} is weighed twice", where="objective: terms",
-                              fix="Terms of the library have keys of their own.")  # fmt: skip
-        if not any(weights.values()):
+        super().__post_init__()
+        if not any(self.weights.values()):
             raise ConfigError("all terms weigh nothing", where="objective", fix="Give one of them a weight.")
         if self.binding_scale is not None and not 0 < self.binding_scale < math.inf:
             raise ConfigError(f"binding_scale is {self.binding_scale}", where="objective",
@@ -122,6 +110,7 @@ class UniAlignObjective:
         if missing := [name for name, text in texts.items() if text == "label" and name not in tables]:
             raise ConfigError(f"the sources {missing} pair samples with labels and have no classes",
                               fix="Use text: caption, or label their samples.")  # fmt: skip
+        ALIGNMENT_TERMS.check(settings.terms)
         self.module, self.modalities = model, tuple(dict.fromkeys(modalities))
         self.tables, self.texts, self.encode_text, self.settings = dict(tables), dict(texts), encode_text, settings
         self.follow = follow
