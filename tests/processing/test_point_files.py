@@ -58,7 +58,7 @@ def test_a_cloud_on_a_map_keeps_its_shape(kind: type) -> None:
     shape = np.random.default_rng(0).integers(0, 100, (50, 3))
     far = (shape + np.array([500_000_000, 5_000_000_000, 0])).astype(kind)
     assert np.array_equal(from_array(far, "far", colour=False), (shape - shape[0]).astype(np.float32))
-    near = (shape + 500).astype(kind)
+    near: np.ndarray = (shape + 500).astype(kind)
     assert np.array_equal(from_array(near, "near", colour=False), near.astype(np.float32))
 
 
