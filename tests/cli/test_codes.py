@@ -18,7 +18,9 @@ CODES = {"audio": [7, 7, 3, 1], "image": [5], "text": [3, 9]}
 class Reader:
     modalities, longest = ("audio", "image", "text"), 4
 
-    def timeline(self, sense: str, source: Any) -> list[int]:
+    def timeline(self, sense: str, source: Any, facts: dict[str, Any] | None = None) -> list[int]:
+        if facts:
+            return [facts["code"]]
         if Path(source).suffix == ".wav" and Path(source).name == "photo.wav":
             raise MediaError("is a picture", where=str(source), fix="Give a sound.")
         return CODES[sense]
@@ -54,6 +56,14 @@ def test_a_file_that_cannot_be_used_is_one_line_and_the_others_are_shown(
     assert "is a picture" in said.err and "1 of 2 have no codes" in said.err
     assert "sound.wav: at most the first 4 codes are shown" in said.err
     assert "7 7 3 1" in said.out and "shared" not in said.out
+
+
+def test_facts_reach_the_sense_that_they_are_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    media = write_media(tmp_path)
+    files = [str(media / "sound.wav"), str(media / "photo.png")]
+    assert main(["codes", *files, "--fact", "image.code=99", "--model", "x"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "%" in line]
+    assert [row[1:-2] for row in rows] == [["audio", "7", "7", "3", "1"], ["image", "99"]]
 
 
 def test_there_must_be_something_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,38 @@ def test_vectors_are_those_of_the_library(model: Path, media: Path, tmp_path: Pa
     torch.testing.assert_close(vectors, expected)
 
 
+def test_facts_say_what_a_file_does_not_and_what_is_assumed_is_told(
+    model: Path, media: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["embed", f"{media}/deep.png", "--model", str(model), "--output", str(tmp_path / "vectors.json")]
+
+    def vector(*facts: str) -> list[float]:
+        assert main([*words, *(word for fact in facts for word in ("--fact", fact))]) == 0
+        return list(json.loads((tmp_path / "vectors.json").read_text())["items"][0]["embedding"])
+
+    preset = vector()
+    told = capsys.readouterr().err
+    assert "deep.png: depth.focal=518.857901, depth.baseline=0.075 are assumed" in told and "--fact" in told
+    given = vector("depth.intrinsics=[78.0, 78.0, 31.5, 31.5]", "depth.baseline=0.1")
+    assert "assumed" not in capsys.readouterr().err
+    assert preset != given == vector("depth.focal=78", "depth.baseline=0.1")
+    assert vector("depth.baseline=0.075") == preset
+
+
+@pytest.mark.parametrize("fact", ["depth.focal", "depth=3", ".focal=3", "depth.=3", "depth.focal=[3"])
+def test_a_fact_names_a_sense_and_a_value(fact: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["embed", "a.png", "--model", "m", "--fact", fact])
+    assert "--fact" in capsys.readouterr().err
+
+
+def test_facts_of_a_sense_that_the_model_lacks_are_refused(
+    model: Path, media: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["embed", f"{media}/deep.png", "--model", str(model), "--fact", "smell.focal=3"]) == 1
+    assert "--fact: unknown modality 'smell'" in capsys.readouterr().err
+
+
 def test_the_model_may_come_from_the_environment(
     model: Path, media: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

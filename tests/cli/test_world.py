@@ -49,6 +49,8 @@ def test_a_gallery_that_could_not_be_saved_is_refused_before_it_is_drawn(
     draw = stand_in(monkeypatch, "polysense.world.gallery.draw_gallery")
     assert main(["world", "gallery", str(tmp_path), str(tmp_path / "nowhere" / "w.png")]) == 1
     assert "nowhere: there is no such folder" in capsys.readouterr().err
+    assert main(["world", "gallery", str(tmp_path), "/proc/w.png"]) == 1
+    assert "/proc/w.png: it cannot be written" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["world", "gallery", str(tmp_path), str(tmp_path / "w.txt")])
     assert "does not end in .png" in capsys.readouterr().err

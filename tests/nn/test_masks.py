@@ -40,3 +40,8 @@ def test_the_mean_counts_real_steps_only() -> None:
 def test_one_step_is_passed_through_untouched() -> None:
     values = torch.randn(3, 1, 4)
     assert masked_mean(values, torch.zeros(3, 1, dtype=torch.bool)).data_ptr() == values.data_ptr()
+
+
+def test_what_stands_in_padding_does_not_matter() -> None:
+    values = torch.tensor([[[1.0], [3.0], [torch.nan]]])
+    assert masked_mean(values, torch.tensor([[True, True, False]])).tolist() == [[2.0]]

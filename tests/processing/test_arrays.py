@@ -45,3 +45,13 @@ def test_arrays_in_memory_are_recognised() -> None:
         found = in_memory_array(source)
         assert found is not None and found.tolist() == [1, 1]
     assert in_memory_array("a.npy") is None
+
+
+def test_a_type_that_numpy_lacks_is_widened() -> None:
+    found = in_memory_array(torch.tensor([0.5, 1.0], dtype=torch.bfloat16))
+    assert found is not None and found.dtype == np.float32 and found.tolist() == [0.5, 1.0]
+
+
+def test_what_is_no_array_is_named() -> None:
+    with pytest.raises(MediaError, match=r"a.wav: cannot be decoded as array \(ValueError"):
+        in_memory_array({"array": [[1, 2], [3]], "path": "a.wav"})

@@ -111,6 +111,7 @@ def test_silence_is_refused_unless_it_is_allowed() -> None:
         (np.ones(100, np.float32), "less than one frame"),
         (np.empty(0, np.float32), "has 0 samples"),
         (np.ones((2, 2, 2)), "has shape"),
+        (np.sin(np.arange(800)) * 2**15, r"samples up to 32767\.7, and full scale is 1"),
     ],
 )
 def test_unusable_waveforms_are_refused(array: np.ndarray, reason: str) -> None:

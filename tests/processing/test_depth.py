@@ -107,3 +107,12 @@ def test_options_are_checked() -> None:
     for option, value in (("encoding", "feet"), ("erase", 2.0), ("warps", -1), ("camera", "box")):
         with pytest.raises(ConfigError, match=option):
             processor_for(get_modality("depth"), 4, **{option: value})
+
+
+def test_what_stands_in_for_a_missing_camera_is_told() -> None:
+    part = processor_for(get_modality("depth"), 4, camera="kv2")
+    assert part.assumed({}) == {"focal": 529.5, "baseline": 0.075}
+    assert part.assumed({"intrinsics": [80.0, 80.0]}) == {"baseline": 0.075}
+    assert part.assumed({"baseline": 0.1, "frame": 3}) == {"focal": 529.5}
+    assert part.assumed({"camera": "kv1"}) == part.assumed({"focal": 80.0, "baseline": 0.1}) == {}
+    assert processor_for(get_modality("image"), 4).assumed({}) == {}

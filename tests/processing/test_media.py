@@ -65,6 +65,18 @@ def test_sources_in_memory_pass_the_same_checks() -> None:
         media.open_media(3, media.PICTURES).__enter__()
 
 
+def test_a_file_that_gives_no_bytes_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    closed = path.open("rb")
+    closed.close()
+    with path.open(encoding="utf-8") as as_text:
+        for source, reason in ((as_text, "a.png: cannot be read"), (closed, "a.png: cannot be read"),
+                               (io.StringIO("words"), "it gives text, not bytes")):  # fmt: skip
+            with pytest.raises(MediaError, match=reason):
+                media.open_media(source, media.PICTURES).__enter__()
+
+
 def test_whatever_a_decoder_raises_names_the_file() -> None:
     expected = pytest.raises(MediaError, match=r"x.ply: cannot be decoded as PLY \(KeyError: 'a'\)")
     with expected, media.decoding("x.ply", "PLY"):

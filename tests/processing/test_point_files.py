@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import tracemalloc
 
+import numpy as np
 import pytest
 
 from polysense.errors import MediaError
 from polysense.processing import media
-from polysense.processing.point_files import read_cloud
+from polysense.processing.point_files import from_array, read_cloud
 
 
 def _read(content: bytes) -> None:
@@ -50,3 +51,20 @@ def test_many_rows_of_text_are_refused_before_they_are_parsed(monkeypatch: pytes
     monkeypatch.setattr("polysense.processing.point_files.MAX_TEXT_ROWS", 5)
     with pytest.raises(MediaError, match="6 rows that must be parsed one by one"):
         _read(PLY.format("ascii", 6, XYZ).encode() + b"1 2 3\n" * 6)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_a_cloud_on_a_map_keeps_its_shape(kind: type) -> None:
+    shape = np.random.default_rng(0).integers(0, 100, (50, 3))
+    far = (shape + np.array([500_000_000, 5_000_000_000, 0])).astype(kind)
+    assert np.array_equal(from_array(far, "far", colour=False), (shape - shape[0]).astype(np.float32))
+    near: np.ndarray = (shape + 500).astype(kind)
+    assert np.array_equal(from_array(near, "near", colour=False), near.astype(np.float32))
+
+
+def test_colours_do_not_move_with_the_points() -> None:
+    far = np.concatenate([np.arange(9.0).reshape(3, 3) + 1e9, np.full((3, 3), 0.5)], axis=1)
+    assert from_array(far, "far", colour=True).tolist() == [
+        [0, 0, 0, 0.5, 0.5, 0.5], [3, 3, 3, 0.5, 0.5, 0.5], [6, 6, 6, 0.5, 0.5, 0.5],
+    ]  # fmt: skip
+    assert from_array(np.empty((0, 3)), "empty", colour=False).shape == (0, 3)

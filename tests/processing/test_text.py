@@ -44,7 +44,8 @@ def test_what_is_no_text_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path
     text = processor_for(get_modality("text"), 64, tokenizer=tokenizer)
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    for source, reason in (("  ", "empty text"), (3, "not text"), (tmp_path / "a.txt", "UTF-8")):
+    refused = (("  ", "empty text"), (3, "not text"), (tmp_path / "a.txt", "UTF-8"), ("a \udcff", "surrogates"))
+    for source, reason in refused:
         with pytest.raises(MediaError, match=reason):
             text.load(source)
     with pytest.raises(MediaError, match="holds PNG picture"):

@@ -49,6 +49,8 @@ def test_arrays_and_lists_of_pictures_are_sampled_alike() -> None:
     processor = _processor(num_frames=4)
     assert _numbers(processor.load(frames)) == [2, 7, 12, 17]
     assert np.array_equal(processor.load([Image.fromarray(f) for f in frames]), processor.load(frames))
+    for values in (frames / 255, frames.astype(np.int64)):
+        assert np.array_equal(processor.load(list(values)), processor.load(frames))
     assert _numbers(_processor(windows=10).load(frames, {"frame_rate": 2})) == list(range(1, 21, 2))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from polysense.errors import ConfigError, MediaError
-from polysense.recipes.config import build, import_modules, place, read_config, write_config
+from polysense.recipes.config import build, import_modules, is_harmless, place, read_config, write_config
 from polysense.recipes.unialign import UniAlignRecipe
 
 
@@ -50,6 +50,34 @@ def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     for folder in (Path("/proc/nope"), tmp_path / "run/config.yaml"):
         with pytest.raises(ConfigError, match=f"{folder}: it cannot be written"):
             write_config(Outer(inner=Inner(rate=1.0)), folder)
+
+
+def test_a_config_that_differs_from_the_last_start_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_config(Outer(inner=Inner(rate=1.0), names=("a",)), tmp_path)
+    write_config(Outer(inner=Inner(rate=1.0), names=("a",)), tmp_path)
+    assert not caplog.messages
+    write_config(Outer(inner=Inner(rate=2.0), names=("a",), table={"t": Inner(rate=1.0)}), tmp_path)
+    assert caplog.messages == [
+        f"{tmp_path} was last started with inner.rate = 1.0, which is now 2.0",
+        f"{tmp_path} was last started with table.t.kind = None, which is now 'a'",
+        f"{tmp_path} was last started with table.t.rate = None, which is now 1.0",
+    ]
+    (tmp_path / "config.yaml").write_text("{no yaml")
+    write_config(Outer(inner=Inner(rate=3.0)), tmp_path)
+    assert read_config(Outer, "unialign", tmp_path / "config.yaml").inner.rate == 3.0
+
+
+@pytest.mark.parametrize(
+    ("key", "harmless"),
+    [
+        ("loop.log_every", True),
+        ("hyperparameters.loop.prefetch", True),
+        ("loop.learning_rate", False),
+        ("prefetch", False),
+    ],
+)
+def test_some_settings_of_the_loop_change_nothing(key: str, harmless: bool) -> None:
+    assert is_harmless(key) is harmless
 
 
 def test_overrides_reach_into_sections_and_are_yaml(tmp_path: Path) -> None:

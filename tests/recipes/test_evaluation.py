@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polysense.data import MediaRef, Sample
-from polysense.errors import ConfigError, UnknownModalityError
+from polysense.errors import ConfigError, MediaError, UnknownModalityError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import evaluation
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
@@ -137,3 +138,71 @@ def test_composed_queries_are_scored_where_a_manifest_has_their_senses(joint: Pa
         evaluation.run(stage, [clips], composed=[("audio", "smell")])
     with pytest.raises(ConfigError, match=r"composed: no manifest holds depth\+audio"):
         evaluation.run(stage, [clips], composed=[("depth", "audio")])
+
+
+def manifest(parts: Parts, path: Path, change: Callable[[int, dict[str, Any]], object]) -> Path:
+    """A manifest of the world's test stills, each row changed; it lies where their media are found."""
+    lines = (parts.world / "manifests/stills-test.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for number, row in enumerate(rows):
+        change(number, row)
+    for sense in ("image", "depth", "point_cloud"):
+        (path.parent / "media").mkdir(parents=True, exist_ok=True)
+        shutil.copytree(parts.world / "media" / sense, path.parent / "media" / sense, dirs_exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def counts(record: dict[str, Any]) -> dict[tuple[str, str], int]:
+    return {(each["modality"], each["task"].split()[0]): each["count"] for each in record["results"]}
+
+
+def test_every_sense_is_scored_on_the_samples_that_have_it(joint: Path, parts: Parts, tmp_path: Path) -> None:
+    def change(number: int, row: dict[str, Any]) -> None:
+        if number < 4:
+            del row["media"]["depth"]
+        if 4 <= number < 8:
+            del row["media"]["image"], row["captions"]["depth"]
+        if number == 9:
+            row["captions"], row["semantics"] = {}, ["of another kind"]
+
+    record = evaluation.run(str(stages(joint)[1]), [manifest(parts, tmp_path / "mixed.jsonl", change)])
+    found = counts(record)
+    rows = [json.loads(line) for line in (tmp_path / "mixed.jsonl").read_text().splitlines()]
+    labelled = [row for row in rows if "depth" in row["media"] and "depth" in row["labels"]]
+    assert found["depth", "zero-shot"] == len(labelled) and ("image", "retrieval") in found
+    told = {row["semantics"]["depth"] for row in rows if "depth" in row["media"] and row["captions"].get("depth")}
+    assert found["depth", "retrieval"] == len(told)
+
+
+def test_a_manifest_without_anything_to_score_is_refused(joint: Path, parts: Parts, tmp_path: Path) -> None:
+    mute = manifest(parts, tmp_path / "mute.jsonl", lambda _, row: row.update(captions={}, labels={}))
+    with pytest.raises(ConfigError, match=r"mute\.jsonl: no sample has a label or a caption of image, "):
+        evaluation.run(str(stages(joint)[1]), [mute])
+    with pytest.raises(ConfigError, match=r"composed: no manifest holds image\+depth"):
+        mute = manifest(parts, tmp_path / "silent.jsonl", lambda _, row: row.update(captions={}))
+        evaluation.run(str(stages(joint)[1]), [mute], composed=[("image", "depth")])
+
+
+def test_media_lie_beside_a_manifest_however_it_is_named(
+    joint: Path, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, path = str(stages(joint)[1]), parts.world / "manifests/stills-test.jsonl"
+    expected = evaluation.run(stage, [path])["results"]
+    monkeypatch.chdir(path.parent)
+    assert evaluation.run(stage, [Path(path.name)])["results"] == expected
+    monkeypatch.chdir(tmp_path)
+    link = manifest(parts, tmp_path / "stills.jsonl", lambda *_: None).with_name("stills-test.jsonl")
+    link.symlink_to("stills.jsonl")
+    assert evaluation.run(stage, [link])["results"] == expected
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "stills-test.jsonl").symlink_to(path)
+    with pytest.raises(MediaError, match=r"elsewhere/media/image/.*does not exist"):
+        evaluation.run(stage, [elsewhere / "stills-test.jsonl"])
+
+
+def test_manifests_of_one_name_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "test.jsonl", tmp_path / "b" / "test.jsonl"]
+    with pytest.raises(ConfigError, match=r"b/test\.jsonl: another manifest has this name"):
+        evaluation.run("nowhere", paths)

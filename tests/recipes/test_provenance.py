@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,6 +38,26 @@ def test_a_script_can_be_called_as_the_command_says(
 
 def test_the_commit_is_that_of_the_checkout() -> None:
     assert re.fullmatch(r"([0-9a-f]{12}\+?)?", provenance.commit())
+
+
+def test_a_checkout_of_another_project_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(provenance, "_CHECKOUT", tmp_path / "lib")
+    monkeypatch.setattr(provenance, "_git", lambda *_: "0123456789ab")
+    (tmp_path / ".git").mkdir()
+    assert provenance.commit() == ""
+
+
+@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("git", 20), FileNotFoundError("git")])
+def test_a_git_that_does_not_answer_costs_the_commit_alone(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> str:
+        raise error
+
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(provenance, "_CHECKOUT", tmp_path)
+    monkeypatch.setattr(provenance, "_git", fail)
+    assert provenance.commit() == ""
 
 
 def test_versions_name_every_package() -> None:

@@ -15,12 +15,12 @@ import yaml
 from transformers import AutoModel, AutoProcessor
 
 from polysense.data import Manifest
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, FolderInUseError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import unialign
 from polysense.recipes.config import build, read_config
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
-from polysense.trainer import Hooks, LoopState, train
+from polysense.trainer import FolderLock, Hooks, LoopState, train
 from polysense.trainer.unialign import UniAlignObjective
 from tests.recipes.fixtures import SENSES, Parts, events, losses, stages
 
@@ -134,6 +134,42 @@ def test_what_is_finished_is_not_done_again(
     assert [message.split()[0] for message in told] == ["stage-1-anchor", "stage-2-all-senses"]
     assert all("hyperparameters.loop.learning_rate = 0.004, which is now 1.0" in message for message in told)
     assert before == {path: path.stat().st_mtime_ns for path in (joint / "stages").rglob("*")}
+
+
+def test_a_begun_stage_tells_what_it_goes_on_with(
+    joint: Path, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = half_done(joint, tmp_path)
+    unialign.run("world", run, parts.overrides("objective.soft_bind=0.5", "loop.log_every=7", "cache_mib=1"))
+    told = [message for message in caplog.messages if "was last started with" in message]
+    assert [message.split(" was last started with ")[1] for message in told] == [
+        "cache_mib = 3072, which is now 1", "objective.soft_bind = 1.0, which is now 0.5",
+    ]  # fmt: skip
+
+
+def half_done(run: Path, target: Path) -> Path:
+    """A copy of a run whose last stage is yet to be saved."""
+    half = shutil.copytree(run, target / "half")
+    shutil.rmtree(stages(half)[-1])
+    return half
+
+
+def test_options_of_the_model_cannot_change_on_the_way(joint: Path, parts: Parts, tmp_path: Path) -> None:
+    run = half_done(joint, tmp_path)
+    before = (run / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=r"model: stage-1-anchor: top_k.* is 1, and None in the checkpoint"):
+        unialign.run("world", run, parts.overrides("model.top_k=1"))
+    assert (run / "config.yaml").read_bytes() == before and not (run / "stages/stage-2-all-senses").exists()
+
+
+def test_a_run_that_is_refused_leaves_the_config_of_the_other(joint: Path, parts: Parts, tmp_path: Path) -> None:
+    run = half_done(joint, tmp_path)
+    before = (run / "config.yaml").read_bytes()
+    with FolderLock(run), pytest.raises(FolderInUseError, match="is writing to this folder"):
+        unialign.run("world", run, parts.overrides("seed=5"))
+    assert (run / "config.yaml").read_bytes() == before
+    with FolderLock(joint):
+        assert unialign.run("world", joint, parts.overrides()) == stages(joint)[1], "nothing is left to write"
 
 
 def test_a_checkpoint_can_be_the_anchor_and_learn_a_further_sense(joint: Path, parts: Parts, tmp_path: Path) -> None:

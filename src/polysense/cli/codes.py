@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
-from polysense.cli.sources import Source, parse_source
+from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source
 from polysense.errors import ConfigError, PolysenseError
 from polysense.storage import check_writable, write_whole, writing
 
@@ -38,6 +39,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--model", required=True, metavar="FOLDER_OR_REPO",
                         help="a COMET stage's folder, or owner/name on the Hub")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the codes as JSON")
+    add_facts(parser)
     add_revision(parser)
     add_imports(parser)
     parser.set_defaults(trailing="files")
@@ -52,12 +54,13 @@ def _codes(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_writable(arguments.output)
     reader = _reader(arguments.model, arguments.revision)
+    facts = facts_by_sense(arguments.facts, reader.modalities)
     told = [Source(text, text, "text") for text in arguments.text]
     done, failed = [], 0
     for argument in [*arguments.files, *told]:
         try:
             source = parse_source(argument, reader.modalities) if isinstance(argument, str) else argument
-            done.append(_read(source, reader))
+            done.append(_read(source, reader, facts))
         except PolysenseError as error:
             failed += 1
             console.error(f"polysense: {error}")
@@ -77,9 +80,9 @@ def _reader(name: str, revision: str | None) -> CometReader:
         return CometReader.from_pretrained(folder)
 
 
-def _read(source: Source, reader: CometReader) -> dict[str, Any]:
+def _read(source: Source, reader: CometReader, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     sense = source.sense()
-    codes = reader.timeline(sense, source.value)
+    codes = reader.timeline(sense, source.value, facts.get(sense))
     if len(codes) >= reader.longest:
         console.note(f"{source.name}: at most the first {reader.longest} codes are shown")
     return {"source": source.name, "modality": sense, "codes": codes}

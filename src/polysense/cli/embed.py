@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
-from polysense.cli.sources import Source, parse_source
+from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
 from polysense.safety import read_json
 from polysense.storage import check_writable, write_whole, writing
@@ -45,10 +46,12 @@ def add(commands: Commands) -> None:
         about="""
             Embed any mix of pictures, depth maps, point clouds, films, sounds and texts with a checkpoint. What a file
             is, is judged by its content (a 16-bit picture is a depth map); FILE:modality says it yourself. A file that
-            cannot be used is reported in one line and the others are embedded all the same (exit code 1).""",
+            cannot be used is reported in one line and the others are embedded all the same (exit code 1). A depth map
+            shows what its camera measured: without --fact, one of the sensor that the checkpoint names is assumed.""",
         examples="""
             polysense embed photo.jpg sound.flac scan.ply --model runs/x/stages/stage-5-audio --compare
             polysense embed scene.png:thermal --text "a red cube" --model me/my-model --imports my_senses --compare
+            polysense embed scan.png:depth --model me/my-model --fact depth.focal=80 --fact depth.baseline=0.075
             polysense embed photo.jpg --model me/my-model --revision stage-2
             POLYSENSE_MODEL=me/my-model polysense embed *.wav --output vectors.safetensors""",
     )  # fmt: skip
@@ -58,6 +61,7 @@ def add(commands: Commands) -> None:
                         help=f"a stage's folder, or owner/name on the Hub (default: ${_VARIABLE})")  # fmt: skip
     parser.add_argument("--compare", action="store_true", help="show the cosine of every pair")
     parser.add_argument("--output", type=_output, metavar="FILE", help="write the vectors: .safetensors or .json")
+    add_facts(parser)
     add_revision(parser)
     add_imports(parser)
     parser.set_defaults(trailing="files")
@@ -81,13 +85,14 @@ def _embed(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_writable(arguments.output)
     model, processor = load_model(arguments.model, arguments.revision)
+    facts = facts_by_sense(arguments.facts, model.modalities)
     done: list[Embedded] = []
     failed = 0
     given = [(argument, False) for argument in arguments.files] + [(text, True) for text in arguments.text]
     for argument, is_text in tqdm(given, desc="embedding", delay=2, leave=False):
         try:
             source = Source(argument, argument, "text") if is_text else parse_source(argument, model.modalities)
-            done.append(embed_source(source, model, processor))
+            done.append(embed_source(source, model, processor, facts))
         except PolysenseError as error:
             failed += 1
             console.error(f"polysense: {error}")
@@ -122,15 +127,24 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
 
 
 @torch.no_grad()
-def embed_source(source: Source, model: Any, processor: Any) -> Embedded:
-    """The vector of one source.
+def embed_source(
+    source: Source, model: Any, processor: Any, facts: Mapping[str, Mapping[str, Any]] | None = None
+) -> Embedded:
+    """The vector of one source; a note tells what had to be assumed of it.
+
+    Args:
+        facts: sense to what is known of its files.
 
     Raises:
         MediaError: the file cannot be used; the message names it.
         UnknownModalityError: the model lacks the sense.
     """
     modality = source.sense()
-    features = processor.features(modality, [source.value])
+    known = dict((facts or {}).get(modality, {}))
+    features = processor.features(modality, [source.value], facts=[known])
+    if assumed := processor.part(modality).assumed(known):
+        values = ", ".join(f"{modality}.{name}={value}" for name, value in assumed.items())
+        console.note(f"{source.name}: {values} are assumed; say otherwise with --fact")
     return Embedded(source.name, modality, model.embed(modality, features)[0].float())
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from polysense.errors import MediaError, UnknownModalityError
@@ -35,6 +38,38 @@ class Source:
     def sense(self) -> str:
         """The sense it was given for, or the one that its content suggests. Raises: see `guess_modality`."""
         return self.modality or guess_modality(Path(self.value))
+
+
+def add_facts(parser: argparse.ArgumentParser) -> None:
+    """`--fact`, for what a file does not say of itself."""
+    parser.add_argument("--fact", dest="facts", action="append", default=[], type=_fact, metavar="SENSE.NAME=VALUE",
+                        help="what is known of the files of a sense, such as the camera of depth maps "
+                             "(depth.focal=525 in pixels, depth.baseline=0.075 in metres); repeatable")  # fmt: skip
+
+
+def _fact(text: str) -> tuple[str, str, Any]:
+    place, sign, value = text.partition("=")
+    sense, dot, name = place.partition(".")
+    if not (sign and dot and sense and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not SENSE.NAME=VALUE")
+    try:
+        return sense, name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is not YAML") from error
+
+
+def facts_by_sense(given: Sequence[tuple[str, str, Any]], known: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Sense to its facts, of what `--fact` gave.
+
+    Raises:
+        UnknownModalityError: the model lacks a sense.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    for sense, name, value in given:
+        if sense not in known:
+            raise UnknownModalityError(sense, known, where="--fact")
+        facts.setdefault(sense, {})[name] = value
+    return facts
 
 
 def parse_source(argument: str, known: Collection[str]) -> Source:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polysense.cli.arguments import Commands, HelpFormatter, add_command
 from polysense.cli.console import console
+from polysense.storage import check_writable
 
 
 def add(commands: Commands) -> None:
@@ -85,5 +86,6 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
     if not arguments.picture.parent.is_dir():
         raise ConfigError("there is no such folder", where=arguments.picture.parent, fix="Make it, or choose another.")
+    check_writable(arguments.picture)
     console.say(str(draw_gallery(arguments.directory, arguments.picture)))
     return 0

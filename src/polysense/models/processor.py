@@ -126,6 +126,19 @@ class SensesProcessor(ProcessorMixin):
                 sources[name] = value
         return sources
 
+    @staticmethod
+    def _facts(given: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, Any]:
+        """Sense to the facts of each of its sources, out of the argument of a call.
+
+        Raises:
+            ConfigError: facts of a sense that is not given.
+        """
+        facts = {sense_of(name): [each] if isinstance(each, Mapping) else each for name, each in given.items()}
+        if unknown := [name for name in facts if name not in sources]:
+            raise ConfigError(f"there are facts of {unknown[0]!r}, and no sources", where="facts",
+                              fix=f"Given are {', '.join(sources) or 'none'}: name one of these.")  # fmt: skip
+        return facts
+
     def _options(self, modality: str) -> dict[str, JsonValue]:
         """Options of a sense's own processor."""
         return self.senses.get(modality, {})

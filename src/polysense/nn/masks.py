@@ -45,7 +45,7 @@ def masked_mean(
     if values.shape[1] == 1:
         return values[:, 0]
     weights = mask.to(values.dtype)
-    total = (values * weights.unsqueeze(-1)).sum(dim=1)
+    total = zero_padding(values, mask).sum(dim=1)
     counts = weights.sum(dim=1, keepdim=True).clamp(min=1)
     return total / counts
 

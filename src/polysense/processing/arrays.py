@@ -10,19 +10,27 @@ import torch
 from jaxtyping import Shaped
 
 from polysense.errors import MediaError
-from polysense.processing.media import MediaFile, decoding
+from polysense.processing.media import MediaFile, decoding, source_name
 
 _NUMERIC = "biuf"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def in_memory_array(source: Any) -> Shaped[np.ndarray, " ..."] | None:
-    """`source` as an array where it is one (NumPy, torch, or a mapping with "array"), else None."""
-    if isinstance(source, dict) and "array" in source:
-        source = np.asarray(source["array"])
-    if isinstance(source, torch.Tensor):
-        source = source.detach().cpu().numpy()
-    return source if isinstance(source, np.ndarray) else None
+    """`source` as an array where it is one (NumPy, torch, or a mapping with "array"), else None.
+
+    Raises:
+        MediaError: a mapping whose "array" is none, such as rows of unequal lengths.
+    """
+    values = source["array"] if isinstance(source, dict) and "array" in source else source
+    with decoding(source_name(source), "array"):
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            # NumPy has no such type
+            return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        if values is not source:
+            return np.asarray(values)
+    return values if isinstance(values, np.ndarray) else None
 
 
 def read_npy(opened: MediaFile) -> Shaped[np.ndarray, " ..."]:

@@ -21,6 +21,7 @@ from polysense.processing.arrays import in_memory_array
 from polysense.processing.base import Facts, ModalityProcessor
 
 _RATES = (1_000, 384_000)  # Hz: sampling rates that are resampled
+_LOUDEST = 16.0  # times full scale, 24 dB: mixing floats gets nowhere near it, integers kept as floats do
 _BLOCK = 1 << 16  # samples decoded at a time, so that many channels cost no memory
 
 
@@ -95,7 +96,8 @@ class AudioProcessor(ModalityProcessor):
 
         Raises:
             SamplingRateError: another rate than the processor's without `resample`, or an array without a rate.
-            MediaError: unreadable, too long, shorter than a frame, silent, or with values that are not finite.
+            MediaError: unreadable, too long, shorter than a frame, silent, or with values that are not finite or far
+                beyond full scale.
         """
         name = media.source_name(source)
         if (array := in_memory_array(source)) is not None:
@@ -107,6 +109,9 @@ class AudioProcessor(ModalityProcessor):
         wave = self._at_own_rate(wave, rate, name)
         if not np.isfinite(wave).all():
             raise MediaError("has samples that are not finite", where=name, fix="Write the file again.")
+        if (loudest := float(np.abs(wave).max(initial=0))) > _LOUDEST:
+            raise MediaError(f"has samples up to {loudest:g}, and full scale is 1", where=name,
+                             fix="Divide by the largest value of the integers it was made of.")  # fmt: skip
         if fbank.frame_count(len(wave), self.sampling_rate) == 0:
             raise MediaError(f"has {len(wave)} samples, less than one frame of 25 ms", where=name,
                              fix="Record at least a few tenths of a second.")  # fmt: skip

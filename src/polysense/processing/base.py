@@ -110,6 +110,10 @@ class ModalityProcessor(ABC):
         """The modality as this processor sees it: name, kind and channels."""
         return Modality(name=self.modality, kind=self.kind, channels=self.channels)
 
+    def assumed(self, facts: Facts) -> Facts:
+        """What stands in for facts that a sample lacks although its features depend on them; by default none do."""
+        return {}
+
     def to_dict(self) -> dict[str, JsonValue]:
         """All options as JSON values; `from_dict` gives the same processor back."""
         values = {name: getattr(self, name) for name in self._options()}

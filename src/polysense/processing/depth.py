@@ -91,6 +91,13 @@ class DepthProcessor(GridProcessor):
         scaled: Float[np.ndarray, "height width 1"] = np.clip(disparity, MIN_DISPARITY, MAX_DISPARITY) / MAX_DISPARITY
         return scaled.astype(np.float32)
 
+    def assumed(self, facts: Facts) -> Facts:
+        """Focal length and baseline of the preset, as far as the facts name neither them nor a camera."""
+        focal, baseline = CAMERAS[self.camera]
+        preset = {} if "camera" in facts else {"focal": focal, "baseline": baseline}
+        known = {*facts, *(["focal"] if "intrinsics" in facts else [])}
+        return {name: value for name, value in preset.items() if name not in known}
+
     def _augmented(
         self, values: Float[np.ndarray, "1 size size"], rng: np.random.Generator
     ) -> Float[np.ndarray, "1 size size"]:

@@ -160,11 +160,22 @@ def _open_local(path: str | os.PathLike[str], name: str) -> io.BufferedReader:
     raise MediaError(f"is {what}", where=name, fix="Give the path of one media file.")
 
 
+def _size_and_head(file: Any, name: str) -> tuple[int, bytes]:
+    try:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        if not isinstance(head, bytes):
+            raise ValueError("it gives text, not bytes")
+    except (OSError, ValueError) as error:
+        raise MediaError(f"cannot be read ({error})", where=name,
+                         fix="Give a file that is open, in binary mode, and can be sought.") from error  # fmt: skip
+    return size, head
+
+
 def _checked(file: Any, name: str, allowed: tuple[str, ...]) -> MediaFile:
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
+    size, head = _size_and_head(file, name)
     if size == 0:
         raise MediaError("is empty (0 bytes)", where=name, fix="Write or download the file again.")
     if size > MAX_FILE_BYTES:

@@ -61,7 +61,7 @@ class PointCloudProcessor(ModalityProcessor):
         self._require(self.up_axis in (-1, 0, 1, 2), "up_axis", "0, 1, 2, or -1 for none")
 
     def load(self, source: Any, facts: Facts | None = None) -> Float[np.ndarray, "points channels"]:
-        """Points as stored.
+        """Points as stored; `from_array` tells of clouds that are moved.
 
         Args:
             source: path, bytes or binary file of PLY, PCD or .npy; or an array `points 3` or `points 6`.

@@ -17,6 +17,7 @@ from polysense.processing.arrays import read_npy
 
 MAX_HEADER_BYTES = 1 << 16  # bytes of a PLY or PCD header
 MAX_TEXT_ROWS = 2_000_000  # rows of text or of lists, which are parsed one by one
+_FAR = 1 << 10  # times its own size that a cloud may lie from the origin before 32 bits blur its shape
 _REBUILD = "The file is truncated or damaged: write it again, as binary."
 _PLY_BYTES = {
     **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
@@ -47,6 +48,8 @@ def read_cloud(opened: media.MediaFile, *, colour: bool) -> Cloud:
 def from_array(values: Shaped[np.ndarray, " ..."], name: str, *, colour: bool) -> Cloud:
     """Check an array of `points 3` or `points 6` (colours in 0 to 1) and keep the wanted channels.
 
+    A cloud so far from the origin, as on a map, that 32 bits would blur its shape is moved to its first point.
+
     Raises:
         MediaError: another shape, or values that are no coordinates and colours.
     """
@@ -58,8 +61,16 @@ def from_array(values: Shaped[np.ndarray, " ..."], name: str, *, colour: bool) -
         raise MediaError(f"has values of type {values.dtype}", where=name, fix="Give numbers.")
     if colour and not ((values[:, 3:] >= 0) & (values[:, 3:] <= 1)).all():
         raise MediaError("has colours outside 0 to 1", where=name, fix="Divide 8-bit colours by 255.")
-    with np.errstate(over="ignore"):
-        return values[:, : 6 if colour else 3].astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.concatenate([_near(values[:, :3]), values[:, 3 : 6 if colour else 3]], axis=1).astype(np.float32)
+
+
+def _near(xyz: Shaped[np.ndarray, "points 3"]) -> Shaped[np.ndarray, "points 3"]:
+    if not len(xyz) or xyz.dtype.itemsize < 4 or xyz.dtype == np.float32:
+        return xyz
+    exact = xyz.astype(np.float64)
+    is_far = _FAR * np.ptp(exact, axis=0).max() < np.abs(exact).max() <= np.finfo(np.float32).max
+    return exact - exact[0] if is_far else xyz
 
 
 def _read_ply(opened: media.MediaFile, colour: bool) -> Cloud:

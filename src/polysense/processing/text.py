@@ -45,7 +45,7 @@ class TextProcessor(ModalityProcessor):
         """The text itself: a `str` is text, a `Path` or binary file is read as UTF-8.
 
         Raises:
-            MediaError: empty, too long, or not UTF-8.
+            MediaError: empty, too long, or not UTF-8, as what a terminal made of broken bytes.
         """
         name = f"text {source[:40]!r}" if isinstance(source, str) else media.source_name(source)
         if not isinstance(source, str | os.PathLike | bytes) and not hasattr(source, "read"):
@@ -53,6 +53,8 @@ class TextProcessor(ModalityProcessor):
         text = source if isinstance(source, str) else _read(source)
         if not text.strip():
             raise MediaError("is empty text", where=name, fix="Give at least one word.")
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+            raise MediaError("holds halves of characters (surrogates)", where=name, fix="Give it in UTF-8.")
         return text
 
     def features(self, raw: str, rng: np.random.Generator | None = None) -> Int[Tensor, " length"]:

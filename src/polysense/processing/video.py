@@ -99,4 +99,4 @@ class VideoProcessor(ImageProcessor):
         if not frames or len({frame.shape for frame in frames}) > 1:
             raise MediaError(f"is a list of {len(frames)} pictures of unequal sizes or none", where=name,
                              fix="Give at least one picture, all of one size.")  # fmt: skip
-        return np.stack(frames)
+        return np.stack([np.rint(frame).astype(np.uint8) for frame in frames])

@@ -87,14 +87,35 @@ def check_model(folder: Path, options: Mapping[str, Any], senses: Mapping[str, M
     with place("model"), torch.device("meta"):
         if is_unialign(folder):
             config = UniAlignConfig.from_pretrained(folder)
-            for key, value in options.items():
-                if key != "image_tokenized" and getattr(config, key) != value:
-                    raise ConfigError(f"{key} is {value!r}, and {getattr(config, key)!r} in the checkpoint", where=key,
-                                      fix="Leave the key out: a checkpoint keeps what it was made with.")  # fmt: skip
+            _check_same(config, options)
             config.modalities = {**added, **config.modalities}
         else:
             config = config_on_clip(CLIPConfig.from_pretrained(folder), added, options, where="model")
         UniAlignModel(config)
+
+
+def check_kept(stages: Iterable[Path], options: Mapping[str, Any]) -> None:
+    """Refuse to go on from stages with options of the model that they were not made with: these would have no effect.
+
+    Args:
+        stages: their folders, which need not be there.
+        options: the recipe's `model`.
+
+    Raises:
+        ConfigError: naming the stage and the option.
+    """
+    for folder in stages:
+        if (folder / "config.json").is_file():
+            with place(f"model: {folder.name}"):
+                _check_same(UniAlignConfig.from_pretrained(folder), options)
+
+
+def _check_same(config: UniAlignConfig, options: Mapping[str, Any]) -> None:
+    for key, value in options.items():
+        if key != "image_tokenized" and getattr(config, key) != value:
+            raise ConfigError(f"{key} is {value!r}, and {getattr(config, key)!r} in the checkpoint", where=key,
+                              fix="Leave the key out, or begin in another folder: a checkpoint keeps what it was made "
+                                  "with.")  # fmt: skip
 
 
 def check_model_options(options: Mapping[str, Any], senses: Mapping[str, Modality]) -> None:

@@ -20,7 +20,7 @@ from polysense.recipes.code_retrieval import RetrievalSettings
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_downstream import ActivationSettings, DownstreamSettings, score_codes
 from polysense.recipes.config import import_modules, read_config
-from polysense.recipes.evaluation import data_root
+from polysense.recipes.evaluation import check_names, data_root
 from polysense.recipes.sources import DatasetSettings
 from polysense.report import method_name, plot_activation, plot_code_map, read_run, to_png
 from polysense.storage import check_writable, write_whole
@@ -42,12 +42,13 @@ def run(
         revision: tag, branch or commit of a checkpoint on the Hub.
 
     Raises:
-        ConfigError: there is nothing to score it on, or the output cannot be written.
+        ConfigError: there is nothing to score it on, two manifests have one name, or the output cannot be written.
         CheckpointError, ManifestError, MediaError: see the parts.
     """
     import_modules(imports)
     if not manifests and protocols is None:
         raise ConfigError("there is nothing to evaluate on", where="evaluate", fix="Give a manifest, or protocols.")
+    check_names(manifests)
     if output is not None:
         check_writable(output)
     reader = CometReader.from_pretrained(checkpoint, revision=revision)
@@ -69,7 +70,7 @@ def run(
 def _of_manifest(path: Path, reader: CometReader) -> tuple[DownstreamSettings, Path]:
     """What can be scored on the samples of a manifest, and the folder that its media are relative to."""
     root = data_root(path)
-    data = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
+    data = DatasetSettings(manifest=str(path.absolute().relative_to(root)))
     samples = data.open(root)
     rows = [samples[index] for index in range(len(samples))]
     media = [sense for sense in reader.modalities if rows and all(sense in row.media for row in rows)]

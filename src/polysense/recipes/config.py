@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,9 @@ import yaml
 from polysense.errors import ConfigError, PolysenseError
 from polysense.safety import check_keys
 from polysense.storage import write_whole, writing
+from polysense.trainer.resume import HARMLESS
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -68,12 +72,45 @@ def shipped_names(kind: type[Any], system: str) -> list[str]:
 def write_config(recipe: Any, output: Path) -> None:
     """`config.yaml` in the folder of a run: the recipe, all defaults included; it is made if it is not there.
 
+    A warning tells of each setting by which it differs from the one that is there, but for those of the loop that
+    change nothing of what is learned: a stage that was begun goes on with it.
+
     Raises:
         ConfigError: the folder cannot be written.
     """
-    resolved = json.loads(json.dumps(asdict(recipe)))
+    resolved, path = json.loads(json.dumps(asdict(recipe))), output / "config.yaml"
+    before = dict(leaves(_earlier(path) or resolved))
+    after = dict(leaves(resolved))
+    for key in sorted(set(before) | set(after)):
+        if before.get(key) != after.get(key) and not is_harmless(key):
+            logger.warning("%s was last started with %s = %r, which is now %r", output, key, before.get(key),
+                           after.get(key))  # fmt: skip
     with writing(output):
-        write_whole(output / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+        write_whole(path, yaml.safe_dump(resolved, sort_keys=False))
+
+
+def _earlier(path: Path) -> Mapping[str, Any] | None:
+    """What a run was last started with; `None` where that is not known."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return found if isinstance(found, Mapping) else None
+
+
+def leaves(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of nested mappings by their dotted names."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
+
+
+def is_harmless(key: str) -> bool:
+    """Whether the dotted name of a setting is that of one of the loop which changes nothing of what is learned."""
+    *place, name = key.split(".")
+    return "loop" in place and name in HARMLESS
 
 
 def import_modules(names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,9 +67,9 @@ class EvaluationSettings:
 
 def _check_files(dataset: SampleDataset, senses: Collection[str]) -> None:
     """Look for the files of all rows, unless the first row, like the others, holds its media in itself."""
-    named = [sense for sense, ref in dataset[0].media.items() if sense in senses and ref.is_path]
-    for index in tqdm(range(len(dataset) if named else 0), desc="looking for files", delay=2, leave=False):
-        dataset[index].check_files(named)
+    has_files = any(ref.is_path for ref in dataset[0].media.values())
+    for index in tqdm(range(len(dataset) if has_files else 0), desc="looking for files", delay=2, leave=False):
+        dataset[index].check_files(senses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,17 +171,15 @@ class Evaluator:
         for split, datasets in self.settings.splits.items():
             for settings in datasets:
                 dataset = settings.open(root)
-                for sense in self._senses_of(dataset):
+                for sense in (sense for sense in self.model.modalities if sense != "text"):
                     bound = (bounds or {}).get(sense) if split == "test" else None
-                    results += self._score(dataset, sense, settings.name, bound)
+                    results += self._score(_showing(dataset, [sense]), sense, settings.name, bound)
                 for senses in self.settings.composed:
-                    if set(senses) <= set(dataset[0].media) & set(self.model.modalities):
-                        pool = unique_pool(dataset, senses, self.settings.pool)
+                    told = _told(_showing(dataset, senses), senses)
+                    if set(senses) <= set(self.model.modalities) and len(told):
+                        pool = unique_pool(told, senses, self.settings.pool)
                         results += self.retrieval(pool, senses, "text", settings.name)
         return results
-
-    def _senses_of(self, dataset: SampleDataset) -> list[str]:
-        return [sense for sense in self.model.modalities if sense != "text" and sense in dataset[0].media]
 
     def _score(self, dataset: SampleDataset, sense: str, name: str, bound: float | None) -> list[Result]:
         results: list[Result] = []
@@ -189,12 +187,37 @@ class Evaluator:
         if labelled:
             subset = Subset(dataset, tuple(labelled[: self.settings.limit]))
             results += self.zero_shot(subset, sense, name, bound)
-        if dataset[0].captions.get(sense):
-            pool = unique_pool(dataset, [sense], self.settings.pool)
+        if len(told := _told(dataset, [sense])):
+            pool = unique_pool(told, [sense], self.settings.pool)
             results += self.retrieval(pool, [sense], "text", name)
-            if sense != "image" and "image" in dataset[0].media:
-                results += self.retrieval(pool, [sense], "image", name)
+            if sense != "image" and len(seen := _showing(pool, ["image"])):
+                results += self.retrieval(seen, [sense], "image", name)
         return results
+
+
+def _showing(dataset: SampleDataset, senses: Sequence[str]) -> SampleDataset:
+    """The samples that have media of all of some senses."""
+    return _where(dataset, lambda sample: set(senses) <= set(sample.media), is_alike=True)
+
+
+def _told(dataset: SampleDataset, senses: Sequence[str]) -> SampleDataset:
+    """The samples that have captions of all of some senses."""
+    return _where(dataset, lambda sample: all(sample.captions.get(sense) for sense in senses))
+
+
+def _where(dataset: SampleDataset, holds: Callable[[Sample], bool], *, is_alike: bool = False) -> SampleDataset:
+    """The samples of which something holds; the data set itself where it holds of all: embeddings are kept by it.
+
+    Reading rows that hold their media is slow: what does not hold of the first of them holds of none, and what holds
+    of it, of all if `is_alike`.
+    """
+    if len(dataset) and not any(ref.is_path for ref in dataset[0].media.values()):
+        if not holds(dataset[0]):
+            return Subset(dataset, ())
+        if is_alike:
+            return dataset
+    rows = tuple(index for index in range(len(dataset)) if holds(dataset[index]))
+    return dataset if len(rows) == len(dataset) else Subset(dataset, rows)
 
 
 def unique_pool(dataset: SampleDataset, senses: Sequence[str], size: int) -> Subset:
@@ -211,8 +234,9 @@ def unique_pool(dataset: SampleDataset, senses: Sequence[str], size: int) -> Sub
 
 
 def _meaning(sample: Sample, senses: Sequence[str]) -> str:
-    semantics = sample.extra.get("semantics") or {}
-    return " | ".join(str(semantics.get(sense, sample.captions.get(sense, (sample.id,))[0])) for sense in senses)
+    stated = sample.extra.get("semantics")
+    semantics = stated if isinstance(stated, Mapping) else {}
+    return " | ".join(str(semantics.get(sense, (sample.captions.get(sense) or (sample.id,))[0])) for sense in senses)
 
 
 def _caption(sample: Sample, senses: Sequence[str]) -> str:
@@ -239,7 +263,22 @@ def metrics_record(results: Sequence[Result], seed: int | None) -> dict[str, Any
 
 def data_root(manifest: Path) -> Path:
     """What a manifest's media are relative to: its folder, or the folder above if that one is called `manifests`."""
-    return manifest.parent.parent if manifest.parent.name == "manifests" else manifest.parent
+    folder = manifest.absolute().parent
+    return folder.parent if folder.name == "manifests" else folder
+
+
+def check_names(manifests: Sequence[Path]) -> None:
+    """Refuse manifests of one name, whose figures nobody could tell apart.
+
+    Raises:
+        ConfigError: naming the second one.
+    """
+    known: set[str] = set()
+    for path in manifests:
+        if path.stem in known:
+            raise ConfigError("another manifest has this name, by which its figures are called", where=path,
+                              fix="Give each once, and under a name of its own.")  # fmt: skip
+        known.add(path.stem)
 
 
 def run(
@@ -256,13 +295,15 @@ def run(
         composed: senses whose mean embedding retrieves text, such as `[("audio", "video")]`.
 
     Raises:
-        ConfigError: no manifest, an output that cannot be written, or senses to compose that no manifest holds.
+        ConfigError: no manifest, two of one name, one with nothing to score, an output that cannot be written, or
+            senses to compose that no manifest holds.
         UnknownModalityError: senses to compose that the checkpoint lacks.
         CheckpointError, ManifestError: see the parts.
     """
     import_modules(imports)
     if not manifests:
         raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
+    check_names(manifests)
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
@@ -272,9 +313,14 @@ def run(
     results: list[Result] = []
     for path in manifests:
         root = data_root(path)
-        settings = DatasetSettings(manifest=str(path.resolve().relative_to(root.resolve())))
+        settings = DatasetSettings(manifest=str(path.absolute().relative_to(root)))
         asked = EvaluationSettings(splits={path.stem: [settings]}, composed=composed)
-        results += Evaluator(model, processor, asked).run(root)
+        found = Evaluator(model, processor, asked).run(root)
+        if not found:
+            senses = ", ".join(sense for sense in model.modalities if sense != "text")
+            raise ConfigError(f"no sample has a label or a caption of {senses}", where=path,
+                              fix="Give labels or captions of a sense that the checkpoint has.")  # fmt: skip
+        results += found
     scored = {result.modality for result in results}
     if missing := [label for senses in composed if (label := "+".join(senses)) not in scored]:
         raise ConfigError(f"no manifest holds {missing[0]} of one sample", where="composed",

@@ -31,12 +31,17 @@ def command() -> str:
 
 
 def commit() -> str:
-    """Commit of the checkout this package runs from, "+" appended if files differ from it; "" outside a checkout."""
-    folder = Path(__file__).parent
+    """Commit of the checkout this package runs from, "+" appended if files differ from it.
+
+    "" outside a checkout, also where the package is installed within that of another project, or if git does not
+    answer: a training that is done must not fail for want of this.
+    """
+    if not (_CHECKOUT / ".git").exists():
+        return ""
     try:
-        head = _git(folder, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
+        head = _git(_CHECKOUT, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(_CHECKOUT, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
         return ""
 
 

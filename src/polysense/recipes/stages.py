@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polysense.hub import card_of_folder
 from polysense.models.unialign import UniAlignModel
+from polysense.recipes.config import is_harmless, leaves, write_config
 from polysense.recipes.provenance import command, commit, versions
-from polysense.trainer import atomic_folder, verify_folder
-from polysense.trainer.resume import HARMLESS
+from polysense.trainer import FolderLock, atomic_folder, verify_folder
+from polysense.trainer.distributed import on_main
 from polysense.world.build import SUMMARY
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,28 @@ class StageRecord:
     commit: str = field(default_factory=commit)
 
 
+@contextmanager
+def running(recipe: Any, output: Path, stages: Sequence[Path]) -> Iterator[None]:
+    """Within this block no other run works in the folder, which says in `config.yaml` what this one was told.
+
+    Where all stages are there, nothing is written and anyone may look.
+
+    Args:
+        stages: the folders that the run makes.
+
+    Raises:
+        FolderInUseError: another run is at work there, whose `config.yaml` stays as it is.
+        ConfigError: the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        if on_main(lambda: all(folder.exists() for folder in stages)):
+            yield
+            return
+        on_main(lambda: bool(stack.enter_context(FolderLock(output))))
+        on_main(lambda: write_config(recipe, output))
+        yield
+
+
 def stage_folder(output: Path, number: int, name: str) -> Path:
     """Where stage `number` of a run goes."""
     return output / "stages" / f"stage-{number}-{name}"
@@ -115,21 +139,12 @@ def warn_of_changes(folder: Path, chosen: Mapping[str, Any]) -> None:
         chosen: the fields of its record that a config decides.
     """
     made = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-    before = dict(_settings({key: made.get(key) for key in chosen}))
-    after = dict(_settings(json.loads(json.dumps(dict(chosen)))))
+    before = dict(leaves({key: made.get(key) for key in chosen}))
+    after = dict(leaves(json.loads(json.dumps(dict(chosen)))))
     for key in sorted(set(before) | set(after)):
-        if before.get(key) != after.get(key) and not (".loop." in key and key.rpartition(".")[2] in HARMLESS):
+        if before.get(key) != after.get(key) and not is_harmless(key):
             logger.warning("%s is kept as it was made, with %s = %r, which is now %r; delete its folder to train it "
                            "again", folder.name, key, before.get(key), after.get(key))  # fmt: skip
-
-
-def _settings(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings by their dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{at}{key}.")
-        else:
-            yield f"{at}{key}", value
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,12 +17,11 @@ from polysense.modality import Modality, get_modality
 from polysense.models.base import local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.processing import CachedFeatures
-from polysense.recipes import anchors
+from polysense.recipes import anchors, checks
 from polysense.recipes.beside import Wait
 from polysense.recipes.bounds import supervised_accuracy
-from polysense.recipes.checks import check_model, check_model_options, check_stages, check_text, is_unialign
 from polysense.recipes.class_texts import class_table, text_encoder, trains_text
-from polysense.recipes.config import import_modules, place, read_config, write_config
+from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, metrics_record
 from polysense.recipes.senses import SenseSettings, check_sense
 from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, data_record, open_sources
@@ -31,6 +30,7 @@ from polysense.recipes.stages import (
     finished,
     known_limits,
     log_parameters,
+    running,
     save_stage,
     stage_folder,
     warn_of_changes,
@@ -140,16 +140,18 @@ class UniAlignRun:
         self.datasets = open_sources(recipe.sources, self.root)
         with place("evaluation"):
             recipe.evaluation.check(self.root, ["image", *added])
-        on_main(lambda: write_config(recipe, output))
+        names = ["anchor", *(stage.name for stage in recipe.stages)]
+        self.folders = [stage_folder(output, number, name) for number, name in enumerate(names, start=1)]
+        checks.check_kept(self.folders, recipe.model)
         self.anchor = self._anchor()
-        check_model(local_folder(self.anchor, {}), recipe.model, added)
+        checks.check_model(local_folder(self.anchor, {}), recipe.model, added)
 
     def _check(self) -> dict[str, Modality]:
         """Refuse what would only fail hours later; the specs of all senses that are added."""
         recipe, added = self.recipe, {}
-        check_stages([(stage.name, stage.trains) for stage in recipe.stages],
-                     [settings.modality for settings in recipe.sources.values()])  # fmt: skip
-        check_text([stage.trains for stage in recipe.stages], recipe.model, self._given_anchor())
+        served = [settings.modality for settings in recipe.sources.values()]
+        checks.check_stages([(stage.name, stage.trains) for stage in recipe.stages], served)
+        checks.check_text([stage.trains for stage in recipe.stages], recipe.model, self._given_anchor())
         for name in dict.fromkeys(sense for stage in recipe.stages for sense in stage.trains):
             if name not in {"image", "text"}:
                 with place(f"senses: {name}"):
@@ -157,7 +159,7 @@ class UniAlignRun:
                 check_sense(added[name], self._settings(name).templates, f"senses: {name}")
         image = replace(get_modality("image"), processor=recipe.augmentation)
         check_sense(image, recipe.image_templates, "augmentation and image_templates")
-        check_model_options(recipe.model, added)
+        checks.check_model_options(recipe.model, added)
         self._anchor_recipe()
         return added
 
@@ -183,7 +185,7 @@ class UniAlignRun:
     def begin(self) -> tuple[UniAlignModel, UniAlignProcessor]:
         """Model and processor before the first stage: a CLIP with image and text only, or a UniAlign checkpoint."""
         folder = local_folder(self.anchor, {})
-        if is_unialign(folder):
+        if checks.is_unialign(folder):
             return UniAlignModel.from_pretrained(folder), UniAlignProcessor.from_pretrained(folder)
         options = {key: value for key, value in self.recipe.model.items() if key != "image_tokenized"}
         model = UniAlignModel.from_clip(folder, seed=self.recipe.seed, **options)
@@ -208,11 +210,15 @@ class UniAlignRun:
 
     def run(self) -> Path:
         """All stages; the last stage's folder is returned."""
+        with running(self.recipe, self.output, self.folders):
+            return self._stages()
+
+    def _stages(self) -> Path:
         model, processor = self.begin()
         anchor = StageSettings(name="anchor", trains=())
         folder = self._finish(1, anchor, model, processor, _Training(None, {".*": False}, 0, 0.0))
         for number, stage in enumerate(self.recipe.stages, start=2):
-            parent, folder = folder, stage_folder(self.output, number, stage.name)
+            parent, folder = folder, self.folders[number - 1]
             if self._finished(folder, stage):
                 model, processor = UniAlignModel.from_pretrained(folder), UniAlignProcessor.from_pretrained(folder)
                 continue
@@ -283,7 +289,7 @@ class UniAlignRun:
         training: _Training,
     ) -> Path:  # fmt: skip
         """Score and save a stage, on the main process; all wait for it."""
-        folder = stage_folder(self.output, number, stage.name)
+        folder = self.folders[number - 1]
         if self._finished(folder, stage):
             return folder
         ours = {sense for each in self.recipe.stages for sense in each.trains} & set(model.config.senses)

@@ -339,13 +339,57 @@ def test_a_mask_of_another_length_is_refused() -> None:
         model.embed("video", values, torch.ones(2, 3, dtype=torch.bool))
 
 
+def test_padding_that_is_not_finite_does_not_spread() -> None:
+    model, values = build("video"), tiny_features()["video_values"]
+    mask = torch.tensor([[True, True, False, False]] * 2)
+    expected = model.embed("video", values, mask)
+    values[:, 2:] = torch.nan
+    assert torch.equal(model.embed("video", values, mask), expected)
+
+
+@pytest.mark.parametrize("unified_text", [False, True])
+@pytest.mark.parametrize(
+    ("ids", "mask", "reason"),
+    [
+        (torch.ones(5, dtype=torch.long), None, r"have shape \(5,\), expected \(batch, length\) of at most 16 tokens"),
+        (torch.ones(1, 17, dtype=torch.long), None, r"have shape \(1, 17\), expected \(batch, length\)"),
+        (torch.full((1, 3), 64), None, "are no whole numbers from 0 to 63"),
+        (torch.full((1, 3), -1), None, "are no whole numbers from 0 to 63"),
+        (torch.ones(1, 3), None, "are no whole numbers from 0 to 63"),
+        (
+            torch.ones(2, 3, dtype=torch.long),
+            torch.ones(1, 3, dtype=torch.long),
+            r"have shape \(2, 3\), and their mask \(1, 3\)",
+        ),
+        (torch.ones(0, 3, dtype=torch.long), None, r"have shape \(0, 3\), which holds nothing"),
+    ],
+)
+def test_texts_that_fit_no_tower_are_refused(
+    ids: Tensor, mask: Tensor | None, reason: str, unified_text: bool
+) -> None:
+    with pytest.raises(FeatureShapeError, match=f"text features {reason}"):
+        build(unified_text=unified_text).embed("text", ids, mask)
+
+
+@pytest.mark.parametrize("name", ["image", "depth", "video", "point_cloud"])
+def test_a_batch_without_samples_is_refused_by_the_name_of_its_sense(name: str) -> None:
+    values = tiny_features()["pixel_values" if name == "image" else f"{name}_values"]
+    with pytest.raises(FeatureShapeError, match=rf"{name} features have shape \(0, .*which holds nothing"):
+        build("depth", "video", "point_cloud").embed(name, values[:0])
+
+
+def test_tokens_of_texts_are_as_many_as_the_grid_says() -> None:
+    out = build(unified_text=True).encode_tokens("text", tiny_features()["input_ids"])
+    assert out.tokens is not None and out.grid == (1, 1, 4) and out.tokens.shape[1:3] == (1, 4)
+
+
 def test_unified_text_goes_through_the_shared_encoder_and_ignores_padding() -> None:
     model, given = build(unified_text=True), tiny_features()
     ids, mask = given["input_ids"], given["attention_mask"]
     vectors = model.embed("text", ids, mask)
     changed = torch.where(mask.bool(), ids, 9)
     torch.testing.assert_close(model.embed("text", changed, mask), vectors)
-    assert model.encode_tokens("text", ids, mask=mask).grid == (1, 1, 16)
+    assert model.encode_tokens("text", ids, mask=mask).grid == (1, 1, 4)
     assert "experts text" in model.parameter_table()
 
 

@@ -11,7 +11,7 @@ from transformers import AutoProcessor, BatchFeature
 
 from polysense import Modality, UniAlignModel, UniAlignProcessor, register_modality
 from polysense import modality as registry
-from polysense.errors import ConfigError, UnknownModalityError, UnregisteredModalityError
+from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError, UnregisteredModalityError
 from polysense.models.unialign.processing_unialign import known_senses
 from polysense.processing import GridProcessor
 from polysense.testing import tiny_anchor
@@ -99,6 +99,20 @@ def test_one_source_is_a_batch_of_one_and_batches_may_differ(processor: UniAlign
     given = raw()
     out = processor(text="a cup", images=given["images"], return_tensors="pt")
     assert len(out["input_ids"]) == 1 and len(out["pixel_values"]) == 2
+
+
+def test_facts_go_by_the_names_of_the_call(processor: UniAlignProcessor) -> None:
+    metres = np.full((40, 40), 2.0, np.float32)
+    near, far = ({"focal": focal, "baseline": 0.075} for focal in (500.0, 100.0))
+    values = [processor(depth=metres, facts={"depth": given})["depth_values"] for given in (near, [near], far)]
+    assert torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
+
+
+def test_facts_of_a_sense_that_is_not_given_are_refused(processor: UniAlignProcessor) -> None:
+    with pytest.raises(ConfigError, match=r"facts: there are facts of 'deph', and no sources. Given are depth"):
+        processor(depth=np.full((40, 40), 2.0, np.float32), facts={"deph": {"focal": 500.0}})
+    with pytest.raises(FeatureShapeError, match="1 sources of depth came with 2 facts"):
+        processor(depth=np.full((40, 40), 2.0, np.float32), facts={"depth": [{}, {}]})
 
 
 def test_the_model_takes_what_the_processor_gives(clip: Path, processor: UniAlignProcessor) -> None:

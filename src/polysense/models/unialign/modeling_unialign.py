@@ -24,6 +24,15 @@ from polysense.outputs import EncodedTokens, UniAlignOutput
 from polysense.protocols import TokenSpec, check_layer
 from polysense.safety import check_keys
 
+_PREPARE = "Prepare them with the processor that was saved with this model."
+
+
+def _check_not_empty(modality: str, features: Tensor) -> None:
+    """Refuse a batch without samples, or of empty ones, whose sense no layer could name."""
+    if not features.numel():
+        raise FeatureShapeError(f"{modality} features have shape {tuple(features.shape)}, which holds nothing",
+                                fix="Leave the sense out where there is no sample of it.")  # fmt: skip
+
 
 class UniAlignModel(PolysenseModel):
     """Any Hugging Face CLIP, given new senses.
@@ -247,20 +256,40 @@ class UniAlignModel(PolysenseModel):
             grid = (1, side, side)
         return TokenSpec(dim=vision.hidden_size, grid=grid, layers=vision.num_hidden_layers, frames_per_step=tubelet)
 
+    def _check_text(self, ids: Tensor, mask: Mask | None) -> None:
+        """Refuse what CLIP's text tower would fail on, or take for other texts than were meant."""
+        _check_not_empty("text", ids)
+        sizes = self.config.text
+        shape, longest = tuple(ids.shape), sizes.max_position_embeddings
+        what = ""
+        if ids.ndim != 2 or shape[1] > longest:
+            what = f"have shape {shape}, expected (batch, length) of at most {longest} tokens"
+        elif (
+            ids.dtype not in (torch.int64, torch.int32) or not 0 <= int(ids.min()) <= int(ids.max()) < sizes.vocab_size
+        ):
+            what = f"are no whole numbers from 0 to {sizes.vocab_size - 1}"
+        elif mask is not None and mask.shape != ids.shape:
+            what = f"have shape {shape}, and their mask {tuple(mask.shape)}"
+        if what:
+            raise FeatureShapeError(f"text features {what}", fix=_PREPARE)
+
     def _image_sequence(self, pixels: Tensor) -> Float[Tensor, "batch tokens dim"]:
         try:
             return cast(Tensor, self.clip.vision_model.embeddings(pixels))
         except (ValueError, RuntimeError) as error:
             raise FeatureShapeError(
                 f"image features have shape {tuple(pixels.shape)}, which this encoder cannot take ({error})",
-                fix="Prepare them with the processor that was saved with this model.",
+                fix=_PREPARE,
             ) from error
 
-    def _sequence(self, modality: str, features: Tensor) -> tuple[Float[Tensor, "rows tokens dim"], int]:
+    def _sequence(
+        self, modality: str, features: Tensor, mask: Mask | None = None
+    ) -> tuple[Float[Tensor, "rows tokens dim"], int]:
         """Class token and tokens of every time step as a row of its own, and the number of time steps."""
         if modality == "image":
             return self._image_sequence(features), 1
         if modality == "text":
+            self._check_text(features, mask)
             vectors = self.clip.text_model.embeddings.token_embedding.weight
             tokens = self.tokenizers["text"](features, vectors)
         else:
@@ -295,18 +324,20 @@ class UniAlignModel(PolysenseModel):
 
         Raises:
             UnknownModalityError: the model lacks this sense.
-            FeatureShapeError: features of another rank or size.
+            FeatureShapeError: features of another rank or size, or of no sample.
         """
+        _check_not_empty(modality, features)
         group, depth = self._group_of(modality), self.config.vision.num_hidden_layers
         check_layer(layer, depth, where=modality)
         grid = self.token_spec(modality).grid
-        rows, steps = self._sequence(modality, features)
+        rows, steps = self._sequence(modality, features, mask)
         attention = attention_mask(mask, rows) if modality == "text" and mask is not None else None
         hidden = self._run(rows, group, layers=layer % (depth + 1), attention_mask=attention)
         real = real_steps(None if modality == "text" else mask, len(features), steps, hidden.device)
         pooled = masked_mean(self.clip.vision_model.post_layernorm(hidden[:, 0]).unflatten(0, (-1, steps)), real)
         tokens = hidden[:, 1:].unflatten(0, (-1, steps))
-        return EncodedTokens(tokens=tokens, mask=real, grid=(steps, *grid[1:]), pooled=pooled)
+        height, width = grid[1:] if modality != "text" else (1, tokens.shape[2])  # texts end where the batch's do
+        return EncodedTokens(tokens=tokens, mask=real, grid=(steps, height, width), pooled=pooled)
 
     def embed(
         self, modality: str, features: Tensor | Mapping[str, Tensor], mask: Tensor | None = None
@@ -318,6 +349,7 @@ class UniAlignModel(PolysenseModel):
 
         Raises:
             UnknownModalityError: the model lacks this sense, or the mapping has no features of it.
+            FeatureShapeError: see `encode_tokens`.
         """
         self._group_of(modality)
         if isinstance(features, Mapping):
@@ -327,6 +359,7 @@ class UniAlignModel(PolysenseModel):
             mask = features.get(mask_key, mask)
             features = features[values_key]
         if modality == "text" and not self.config.unified_text:
+            self._check_text(features, mask)
             return F.normalize(self.clip.get_text_features(features, attention_mask=mask).pooler_output, dim=-1)
         pooled = self.encode_tokens(modality, features, mask=mask).pooled
         embedding = F.normalize(self.clip.visual_projection(pooled), dim=-1)
@@ -350,6 +383,7 @@ class UniAlignModel(PolysenseModel):
 
         Raises:
             UnknownModalityError: a key of no sense of this model.
+            FeatureShapeError: see `encode_tokens`.
         """
         names = {modality: self._keys(modality) for modality in self.modalities}
         known = {key for pair in names.values() for key in pair}

@@ -98,29 +98,32 @@ class UniAlignProcessor(SensesProcessor):
         videos: Any = None,
         audio: Any = None,
         *,
-        facts: Mapping[str, Sequence[Mapping[str, JsonValue]]] | None = None,
+        facts: Mapping[str, Mapping[str, JsonValue] | Sequence[Mapping[str, JsonValue]]] | None = None,
         **senses: Any,
     ) -> BatchFeature:
         """Features of everything given; batch sizes may differ between senses.
 
         Args:
             text, images, videos, audio, **senses: one source or a list of them: a path, a file, bytes, an array.
-            facts: sense to what is known of each of its samples, such as `{"depth": [{"intrinsics": [...]}]}`.
+            facts: sense to what is known of each of its samples, such as `{"depth": [{"intrinsics": [...]}]}`; of a
+                single source, without the list.
 
         Returns:
             `pixel_values`, `input_ids` and `attention_mask`, `{sense}_values` and, where lengths differ,
             `{sense}_mask`.
 
         Raises:
-            ConfigError: a sense under two names (`images` and `image`), or a tokenizer's option other than
-                `padding=True`, `truncation=True` and `return_tensors="pt"`, which is what is done in any case.
+            ConfigError: a sense under two names (`images` and `image`), facts of one that is not given, or a
+                tokenizer's option other than `padding=True`, `truncation=True` and `return_tensors="pt"`, which is
+                what is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
         given = {"text": text, "images": images, "videos": videos, "audio": audio, **senses}
+        sources = self._sources(given, cuts=True)
+        known = self._facts(facts or {}, sources)
         out: dict[str, Tensor] = {}
-        for name, sources in self._sources(given, cuts=True).items():
-            listed = sources if isinstance(sources, list | tuple) else [sources]
-            out |= self.features(name, listed, facts=(facts or {}).get(name))
+        for name, each in sources.items():
+            out |= self.features(name, each if isinstance(each, list | tuple) else [each], facts=known.get(name))
         return BatchFeature(out)
 
 
