@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.methods import FreshLora, PathWeave, pathweave
 from polysense.continual.stage_adapter import StageAdapter, adapter_folder, read_adapter
 from polysense.errors import CheckpointError, ConfigError
@@ -96,6 +97,17 @@ def test_a_merged_chain_is_gone_on_from_with_what_its_last_lora_counts(chain: Ch
         torch.testing.assert_close(site.weight, first.get_parameter(key), atol=1e-6, rtol=1e-5)
         x = torch.randn(3, A.shape[1])
         torch.testing.assert_close(site(x), x @ site.weight.t() + scaling / 2 * x @ A.t() @ B.t())
+
+
+def test_paths_have_the_rank_and_scaling_of_the_lora_whatever_is_asked_for(chain: Chain) -> None:
+    model, before = chain.start(2), logits(chain.start(2))
+    context = replace(chain.context(2, model), adapter=AdapterSettings(rank=4, alpha=4.0))
+    learning = METHOD.learning(model, context)
+    learning.check()
+    learning.begin()
+    assert (model.config.adapters["options"]["rank"], model.config.adapters["options"]["alpha"]) == (2, 4.0)
+    use_path(model, SENSES[0])
+    assert torch.allclose(logits(model), before, atol=1e-5)
 
 
 def test_a_merge_that_cannot_be_taken_out_is_refused(chain: Chain) -> None:

@@ -93,10 +93,10 @@ class PathWeaveLearning(Learning):
         """Unmerge the last stage's LoRA and make it the path of its sense."""
         model, context, method = self.model, self.context, self.method
         take_out(model, adapter, context.base_weights())
+        A, _, scaling = next(iter(adapter.factors.values()))
         options = AdapterOptions(
-            rank=context.adapter.rank, alpha=context.adapter.alpha, noise=method.noise,
-            in_adapter_start=method.in_adapter_start,
-        )  # fmt: skip
+            rank=len(A), alpha=scaling * len(A), noise=method.noise, in_adapter_start=method.in_adapter_start
+        )
         model.add_adapters([key.removeprefix(_PREFIX).removesuffix(_SUFFIX) for key in adapter.factors], options)
         model.add_path(context.senses[-2], seed=context.seed)
         for key, (A, B, _) in adapter.factors.items():
