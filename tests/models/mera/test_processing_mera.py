@@ -212,6 +212,13 @@ def test_a_chat_has_messages(conversation: Any, processor: MeraProcessor) -> Non
         processor.apply_chat_template(conversation, tokenize=True)
 
 
+def test_half_a_surrogate_pair_is_no_text(processor: MeraProcessor) -> None:
+    """Standard input under a C locale holds them, as does JSON that was cut."""
+    for call in (partial(processor, text="what \udcff"), partial(processor.training_inputs, [chat("what \udcff ?")])):
+        with pytest.raises(ConfigError, match=r"text: the text around '.*what .*udcff.*' is no Unicode"):
+            call()
+
+
 def test_a_sense_that_is_not_there_is_named(processor: MeraProcessor) -> None:
     with pytest.raises(UnknownModalityError, match="processor: unknown modality 'smell'"):
         processor(text="a", smell=[1])

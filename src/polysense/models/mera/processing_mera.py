@@ -157,8 +157,9 @@ class MeraProcessor(PlaceholderProcessor):
 
         Raises:
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
-            ConfigError: a sense under two names (`images` and `image`), counts that are none, an unknown side, or a
-                tokenizer's option other than `padding=True` and `return_tensors="pt"`, which is done in any case.
+            ConfigError: a sense under two names (`images` and `image`), counts that are none, an unknown side, half a
+                surrogate pair in a text, or a tokenizer's option other than `padding=True` and `return_tensors="pt"`,
+                which is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
         sources = self._sources({"images": images, "videos": videos, "audio": audio, **senses}, cuts=False)
@@ -301,6 +302,12 @@ class MeraProcessor(PlaceholderProcessor):
                     raise misplaced(name, sample, f"the prompt has {found} placeholders for {wanted} parts")
 
     def _ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError as error:
+            around = error.object[max(0, error.start - 20) : error.end + 20]
+            raise ConfigError(f"the text around {around!r} is no Unicode", where="text",
+                              fix="Decode it by the encoding that it has.") from error  # fmt: skip
         return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens)["input_ids"]) if texts else []
 
     def _ended(self, pieces: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
