@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from polysense.recipes import mera
 from polysense.recipes.config import read_config
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera import MeraRecipe, MeraRun
+from polysense.storage import MANIFEST
 from polysense.testing import tiny_llama, tiny_llava
 from tests.models.mera.saved import as_snapshot, write_mera
 from tests.models.mera.test_processing_mera import llava_processor
@@ -181,6 +183,11 @@ def test_what_is_recorded_of_a_start_is_told_before_its_weights_are_read(
     start = open_start(second)
     assert (start.stage, set(start.senses), start.base_model["name"]) == (2, {"image", "video"}, "llava")
     assert start.place == {"start": second, "first": 3}
+    renamed, record = tmp_path / "stage", json.loads((second / "stage.json").read_text())
+    shutil.copytree(second, renamed)
+    (renamed / MANIFEST).unlink()
+    (renamed / "stage.json").write_text(json.dumps({**record, "trained": ["image"]}))
+    assert open_start(second).senses[-1] == "video" and open_start(renamed).senses == ("video", "image")
     any_model: Any = tiny_llama()
     any_model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="not of MERA"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,16 @@ def test_a_stage_is_scored_by_the_command_line(
     told = capsys.readouterr().out
     assert "captioning" in told and "question answering" in told and told.endswith(f"{out}\n")
     assert [each["count"] for each in json.loads(out.read_text())["results"]] == [2] * 4
+
+
+def test_manifests_of_one_name_are_told_apart_and_one_is_scored_once(config: Path, last: Path, tmp_path: Path) -> None:
+    shutil.copytree(config.parent, tmp_path / "other")
+    here, there = config.parent / "test.jsonl", tmp_path / "other" / "test.jsonl"
+    settings = AnsweringSettings(limit=2, max_new_tokens=2)
+    record = mera_evaluation.run(str(last), [here, there, here], settings=settings)
+    names = [f"{path.with_suffix('')}: {sense}" for path in (here, there) for sense in ("image", "depth")]
+    assert sorted(record["judgements"]) == sorted(names)
+    assert len({(each["dataset"], each["task"]) for each in record["results"]}) == len(record["results"]) == 8
 
 
 def test_senses_that_the_checkpoint_lacks_are_left_out(config: Path, last: Path) -> None:

@@ -6,6 +6,7 @@ says which weights it was trained on and which ones its stage ended with; one of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.stage_adapter import (
     RECORD,
     StageAdapter,
@@ -56,6 +58,26 @@ def check_adapters(model: nn.Module, adapters: Sequence[StageAdapter]) -> None:
     for last in adapters[-1:]:
         if last.merged is not None and base_digest(last.factors, model.get_parameter) != last.merged:
             raise _of_others(last, "those of this model")
+
+
+def check_settings(model: nn.Module, adapter: StageAdapter, settings: AdapterSettings) -> None:
+    """Refuse to go on training an adapter by other settings than its own.
+
+    Args:
+        model: that it is to be trained in, without any adapter.
+
+    Raises:
+        CheckpointError: another rank or scaling, or other layers.
+    """
+    layers = {f"{name}.weight" for name, module in model.named_modules()
+              if isinstance(module, nn.Linear) and re.fullmatch(settings.targets, name)}  # fmt: skip
+    wanted = settings.rank, settings.alpha / settings.rank
+    sizes = {(len(A), scaling) for A, _, scaling in adapter.factors.values()}
+    if layers != set(adapter.factors) or sizes != {wanted}:
+        raise CheckpointError(
+            f"the adapter of stage {adapter.stage} is of other layers, another rank or another alpha", where="adapter",
+            fix="Go on with the settings it was trained with.",
+        )  # fmt: skip
 
 
 def check_base(base: Mapping[str, Tensor], adapter: StageAdapter, where: str | Path) -> None:
@@ -121,4 +143,4 @@ def _of_others(adapter: StageAdapter, whose: str) -> CheckpointError:
     )  # fmt: skip
 
 
-__all__ = ["check_adapters", "check_added", "check_base", "check_record", "check_sum"]
+__all__ = ["check_adapters", "check_added", "check_base", "check_record", "check_settings", "check_sum"]

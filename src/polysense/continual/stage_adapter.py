@@ -333,19 +333,19 @@ def merge_adapter(
 
 @torch.no_grad()
 def take_out(model: nn.Module, adapter: StageAdapter, base: Mapping[str, Tensor]) -> None:
-    """Undo the merge of an adapter that was added whole to W_0, in place.
+    """Undo the merge of an adapter that was added to W_0, in place.
 
     Args:
-        model: with the merged weights W = W_0 + s B A.
-        base: W_0 by key. Where it is not at hand, or more than the adapter has changed (`adapter.whole`), W - s B A
+        model: with the merged weights W = W_0 + c s B A, c being the adapter's coefficient.
+        base: W_0 by key. Where it is not at hand, or more than the adapter has changed (`adapter.whole`), W - c s B A
             serves instead.
 
     Raises:
         CheckpointError: see `check_adapter`; nothing has been changed then.
     """
     check_adapter(model, adapter)
-    for key, (A, B, scaling) in adapter.factors.items():
-        weight = model.get_parameter(key)
+    for key in adapter.factors:
+        weight, (A, B, scaling) = model.get_parameter(key), adapter.scaled(key)
         known = adapter.whole and key in base
         before = base[key] if known else effective_weight(weight.detach().cpu(), [(A, B, -scaling)])
         weight.copy_(before.to(weight.device, weight.dtype))

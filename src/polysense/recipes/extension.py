@@ -28,7 +28,7 @@ class Start:
     Attributes:
         folder: where it lies.
         stage: its number; a checkpoint without a record, such as a LLaVA, counts as the first stage.
-        senses: what it has learned.
+        senses: what it has learned, the sense of its own stage last.
         base_model: name and licence of what the first stage was made from.
         is_llava: it is a LLaVA as Hugging Face has it, which has to be taken over first.
     """
@@ -100,7 +100,8 @@ def open_start(source: str | Path) -> Start:
     if not (folder / "stage.json").exists():
         return Start(folder, 1, senses, {"name": Path(source).name, "license": "see its card"})
     record = read_stage(folder)
-    return Start(folder, record["stage"], senses, record["base_model"])
+    last = record["trained"]  # a saved config has the senses by name, and methods look at what was learned last
+    return Start(folder, record["stage"], tuple(sorted(senses, key=last.__contains__)), record["base_model"])
 
 
 __all__ = ["Start", "open_start"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def run(
         kept = KeptAnswers(output.with_suffix(".answers"), fingerprint(folder, ignore=("README.md",)))
     settings = settings or AnsweringSettings()
     settings.judge.judge(verdicts)  # what is wrong with the judge must not be told when all answers have been given
-    tests = [test for path in manifests for test in _tests(path, senses, asked)]
+    tests = [test for path, name in _named(manifests).items() for test in _tests(path, name, senses, asked)]
     model, processor = MeraForConditionalGeneration.from_pretrained(folder), MeraProcessor.from_pretrained(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     evaluator = AnswerEvaluator(model, processor, settings, asked, verdicts=verdicts, kept=kept)
@@ -75,14 +76,22 @@ def conversations_of(folder: Path) -> Conversations:
     return build(Conversations, chosen, str(folder / "stage.json"))
 
 
-def _tests(path: Path, senses: Sequence[str], asked: Conversations) -> Iterator[tuple[str, str, SampleDataset]]:
+def _named(manifests: Sequence[Path]) -> dict[Path, str]:
+    """What results call each manifest: by its file, or where others are called so, by its whole path."""
+    names = Counter(path.stem for path in {*manifests})
+    return {path: path.stem if names[path.stem] == 1 else str(path.with_suffix("")) for path in manifests}
+
+
+def _tests(
+    path: Path, name: str, senses: Sequence[str], asked: Conversations
+) -> Iterator[tuple[str, str, SampleDataset]]:
     """Of every sense, the samples of a manifest that have it and something to ask about it."""
     dataset, found = Manifest(path, root=data_root(path)), False
     for sense in senses:
         rows = [number for number in range(len(dataset)) if _has(dataset, number, sense, asked)]
         if rows:
             found = True
-            yield f"{path.stem}: {sense}", sense, Subset(dataset, tuple(rows))
+            yield f"{name}: {sense}", sense, Subset(dataset, tuple(rows))
     if not found:
         raise ConfigError(f"there is nothing to ask about {', '.join(senses)}", where=path,
                           fix="Give captions of, or questions about, a sense that the checkpoint has.")  # fmt: skip

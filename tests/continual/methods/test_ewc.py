@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,15 @@ def test_the_penalty_is_zero_at_the_anchor_and_half_lambda_f_d_squared_beside_it
         for parameter in lora(model).values():
             parameter += 0.1
     assert float(penalty().detach()) == pytest.approx(wanted, rel=1e-3) and wanted > 0
+
+
+@pytest.mark.parametrize("changed", [{"rank": 3}, {"alpha": 8.0}, {"targets": r".*q_proj"}], ids=str)
+def test_a_lora_of_other_settings_is_refused_before_anything_trains(chain: Chain, changed: dict[str, Any]) -> None:
+    model = chain.start(2)
+    context = chain.context(2, model)
+    learning = METHOD.learning(model, replace(context, adapter=replace(context.adapter, **changed)))
+    with pytest.raises(CheckpointError, match="the adapter of stage 1 is of other layers, another rank or another"):
+        learning.check()
 
 
 def test_three_stages_have_one_importance_and_the_last_stage_as_their_anchor(chain: Chain) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.methods import FreshLora, PathWeave, pathweave
 from polysense.continual.stage_adapter import StageAdapter, adapter_folder, read_adapter
 from polysense.errors import CheckpointError, ConfigError
@@ -77,6 +79,41 @@ def test_the_first_path_needs_the_stages_adapter_and_later_ones_do_not(chain: Ch
         METHOD.check_start(chain.stage(1), 2)
     chain.learn(METHOD, 2)
     METHOD.check_start(chain.stage(2), 2)
+
+
+def test_a_merged_chain_is_gone_on_from_with_what_its_last_lora_counts(chain: Chain) -> None:
+    chain.learn(FreshLora(), 2)
+    METHOD.check_start(chain.stage(2), 2)
+    model, first = chain.start(3), chain.start(2)
+    before = logits(model)
+    learning = METHOD.learning(model, replace(chain.context(3, model), llm=None))
+    learning.check()
+    learning.begin()
+    use_path(model, SENSES[1])
+    assert torch.allclose(logits(model), before, atol=1e-5)
+    adapter = read_adapter(adapter_folder(chain.stage(2), 2))
+    for key, (A, B, scaling) in adapter.factors.items():
+        site: Any = model.get_submodule(key.removesuffix(".weight"))
+        torch.testing.assert_close(site.weight, first.get_parameter(key), atol=1e-6, rtol=1e-5)
+        x = torch.randn(3, A.shape[1])
+        torch.testing.assert_close(site(x), x @ site.weight.t() + scaling / 2 * x @ A.t() @ B.t())
+
+
+def test_paths_have_the_rank_and_scaling_of_the_lora_whatever_is_asked_for(chain: Chain) -> None:
+    model, before = chain.start(2), logits(chain.start(2))
+    context = replace(chain.context(2, model), adapter=AdapterSettings(rank=4, alpha=4.0))
+    learning = METHOD.learning(model, context)
+    learning.check()
+    learning.begin()
+    assert (model.config.adapters["options"]["rank"], model.config.adapters["options"]["alpha"]) == (2, 4.0)
+    use_path(model, SENSES[0])
+    assert torch.allclose(logits(model), before, atol=1e-5)
+
+
+def test_a_merge_that_cannot_be_taken_out_is_refused(chain: Chain) -> None:
+    chain.learn(FreshLora(merge="ties"), 2)
+    with pytest.raises(CheckpointError, match="adapter was not added to the weights, so PathWeave cannot take it out"):
+        METHOD.check_start(chain.stage(2), 2)
 
 
 def test_adapters_outside_the_language_model_are_refused(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:

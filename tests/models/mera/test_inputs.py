@@ -65,6 +65,7 @@ IDS, VECTORS = torch.ones(1, 3).long(), torch.ones(2, 3, 4)
     [
         ((IDS[0],), r"input_ids: the ids are torch.int64 of shape \(3,\)"),
         ((IDS.float(),), "input_ids: the ids are torch.float32"),
+        ((IDS[:, :0],), r"input_ids: the ids are torch.int64 of shape \(1, 0\)"),
         ((IDS.bool(),), "input_ids: the ids are torch.bool"),
         ((IDS, None, IDS[:, 1:]), r"attention_mask: the mask has shape \(1, 2\), the texts \(1, 3\)"),
         ((IDS, None, IDS[0]), r"attention_mask: the mask has shape \(3,\), the texts \(1, 3\)"),

@@ -305,9 +305,41 @@ def test_a_missing_attention_mask_is_told_from_the_padding(model: MeraForConditi
     assert torch.equal(model.generate(**given, **EXACT), expected)
 
 
+def test_padding_within_a_prompt_is_read(model: MeraForConditionalGeneration) -> None:
+    """SmolLM2 pads with the token that ends every turn of a chat."""
+    rows = [[0, 0, *prompt(model, 1, 5, 0, "audio", 0, 6)], prompt(model, 1, 5, "audio", 0, 7, 0, 8, 0)]
+    batch, items = {**padded(rows), **features(audio=2)}, features(audio=2)["audio_values"]
+    alone = []
+    for row, own in zip([rows[0][2:], rows[1]], items.split(1), strict=True):
+        ids = torch.tensor([row])
+        whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "audio_values": own}
+        alone.append(model.generate(**whole, eos_token_id=0, **EXACT)[0, -5:])
+    del batch["attention_mask"]
+    together = model.generate(**batch, eos_token_id=[0, 2], **EXACT)
+    assert torch.equal(together[:, -5:], torch.stack(alone))
+
+
 def test_prompts_padded_on_the_right_are_refused(model: MeraForConditionalGeneration) -> None:
-    with pytest.raises(ConfigError, match="generate: the prompts are padded on the right"):
-        model.generate(**padded([[1, 5, 6], [1]], side="right"))
+    given = padded([[1, 5, 6], [1]], side="right")
+    for inputs in (given, {"input_ids": given["input_ids"]}):
+        with pytest.raises(ConfigError, match="generate: the prompts are padded on the right"):
+            model.generate(**inputs)
+
+
+def test_a_cache_continues_a_chat_whose_features_it_has(model: MeraForConditionalGeneration) -> None:
+    given = {"input_ids": torch.tensor([prompt(model, 1, 5, "audio", 8)]), **features(audio=1)}
+    begun = model.generate(**given, **EXACT, return_dict_in_generate=True)
+    ids = torch.cat([begun.sequences, torch.tensor([[6, 7]])], dim=1)
+    expected = model.generate(input_ids=ids, audio_values=given["audio_values"], **EXACT)
+    assert torch.equal(model.generate(input_ids=ids, cache=begun.cache, **EXACT), expected)
+
+
+def test_guessed_tokens_would_lose_the_features_and_are_refused(model: MeraForConditionalGeneration) -> None:
+    given = {"input_ids": torch.tensor([prompt(model, 1, 5, "audio", 5)]), **features(audio=1)}
+    for option in ({"prompt_lookup_num_tokens": 2}, {"assistant_model": tiny_llama(1)}):
+        with pytest.raises(ConfigError, match=f"generate: prompts with features cannot .* {next(iter(option))}"):
+            model.generate(**given, **option)
+    assert model.generate(torch.tensor([[1, 5, 6, 1, 5]]), prompt_lookup_num_tokens=2, **EXACT).shape == (1, 10)
 
 
 def test_a_batch_needs_a_padding_token() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, LlavaProcessor
+from tokenizers import Tokenizer, models, normalizers
+from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokenizerFast
 
 from polysense import Modality, register_modality
 from polysense import modality as registry
@@ -211,6 +212,13 @@ def test_a_chat_has_messages(conversation: Any, processor: MeraProcessor) -> Non
         processor.apply_chat_template(conversation, tokenize=True)
 
 
+def test_half_a_surrogate_pair_is_no_text(processor: MeraProcessor) -> None:
+    """Standard input under a C locale holds them, as does JSON that was cut."""
+    for call in (partial(processor, text="what \udcff"), partial(processor.training_inputs, [chat("what \udcff ?")])):
+        with pytest.raises(ConfigError, match=r"text: the text around '.*what .*udcff.*' is no Unicode"):
+            call()
+
+
 def test_a_sense_that_is_not_there_is_named(processor: MeraProcessor) -> None:
     with pytest.raises(UnknownModalityError, match="processor: unknown modality 'smell'"):
         processor(text="a", smell=[1])
@@ -333,6 +341,7 @@ LLAVA_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }} {% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image> {% endif %}{% endfor %}{% for part in message['content'] %}"
     "{% if part['type'] == 'text' %}{{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
 )
 
 
@@ -365,6 +374,45 @@ def test_llavas_template_keeps_its_place_for_images_and_takes_further_senses() -
     assert text.split() == ["user", "<image>", "what", "?", "<audio>"]
     old = llava_processor().apply_chat_template(chat({"type": "text", "text": "what ?"}, {"type": "image"})[:1])
     assert text.replace("<audio> ", "") == old
+
+
+def test_answers_that_a_template_leaves_open_end_all_the_same() -> None:
+    """A model that learned LLaVA's answers without an end would go on for as long as it may."""
+    processor = MeraProcessor.from_llava(llava_processor())
+    image = {"type": "image", "image": raw()["image"]}
+    batch = processor.training_inputs([[*chat(image, "what is this ?"), *chat("and ?", answer="a cup")]])
+    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    assert words(processor, ids[labels != -100]) == ["a", "red", "ball", ".", "</s>", "a", "cup", "</s>"]
+
+
+def test_an_answer_that_ends_with_a_mark_of_its_own_gets_no_second_end() -> None:
+    processor = MeraProcessor.from_llava(llava_processor())
+    processor.tokenizer.add_tokens(["<turn>"], special_tokens=True)
+    processor.chat_template = LLAVA_TEMPLATE.replace("{% endfor %}{% endfor %}", "{% endfor %}<turn> {% endfor %}")
+    batch = processor.training_inputs([chat("what is this ?")])
+    assert words(processor, batch["input_ids"][0][batch["labels"][0] != -100]) == ["a", "red", "ball", ".", "<turn>"]
+
+
+def test_an_answer_is_learned_as_it_is_generated_behind_its_prompt() -> None:
+    """Llama 2's tokenizer begins every text with a space, which an answer after a prompt has only once."""
+    vocabulary = {mark: index for index, mark in enumerate(["<pad>", "<s>", "</s>", "<unk>", *"\u2581:abcdei"])}
+    pairs = [("\u2581", "\u2581"), ("\u2581", "a"), ("\u2581", "b")]
+    vocabulary |= {"".join(pair): len(vocabulary) + index for index, pair in enumerate(pairs)}
+    backend = Tokenizer(models.BPE(vocabulary, pairs, unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    named = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **named)
+    template = "{% for message in messages %}{{ message['role'][0] + ': ' + message['content'] + ' ' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}a:{% endif %}"
+    processor = MeraProcessor(pictures(), tokenizer, chat_template=template)
+    conversation = [{"role": "bob", "content": "b"}, {"role": "assistant", "content": "b e"}]
+    batch = processor.training_inputs([conversation])
+    whole = processor.tokenizer("b: b a: b e</s>", add_special_tokens=False)["input_ids"]
+    assert batch["input_ids"][0].tolist() == whole
+    asked = processor.apply_chat_template(conversation[:1], add_generation_prompt=True, tokenize=True)[0]
+    learned = batch["labels"][0] != -100
+    assert asked.tolist() == batch["input_ids"][0][~learned].tolist()
+    assert words(processor, batch["input_ids"][0][learned]) == ["\u2581b", "\u2581", "e", "</s>"]
 
 
 def test_a_llava_of_other_pictures_is_refused() -> None:

@@ -14,7 +14,7 @@ from typing import cast
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from polysense.continual.adapter_checks import check_adapters, check_record
+from polysense.continual.adapter_checks import check_adapters, check_record, check_settings
 from polysense.continual.ewc import OnlineEwc
 from polysense.continual.fisher import sample_fisher
 from polysense.continual.methods.base import Learning, LearningMethod, Penalty, StageContext, register_method
@@ -94,6 +94,7 @@ class EwcLearning(LoraLearning):
         context = self.context
         self.method.check_start(context.previous, context.number - 1)
         self.go_on = read_adapter(adapter_folder(context.previous, context.number - 1))
+        check_settings(self.model, self.go_on, context.adapter)
         check_adapters(self.model, [self.go_on])
         self.check_base(self.go_on)
 

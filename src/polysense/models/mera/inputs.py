@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -18,6 +18,9 @@ _LANGUAGE_MODEL = frozenset(TransformersKwargs.__optional_keys__) | {"use_cache"
 
 IGNORED = -100
 """Label that no loss is computed for, as everywhere in transformers."""
+
+# options of transformers' generate that verify tokens which something cheaper has guessed
+_GUESSING = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
 
 _AS_PROCESSED = "Call the model with what MeraProcessor returned."
 
@@ -87,7 +90,7 @@ def check_batch(ids: Tensor | None, vectors: Tensor | None = None, mask: Any = N
     Raises:
         ConfigError: naming the input and its shape.
     """
-    if ids is not None and (ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32)):
+    if ids is not None and (ids.ndim != 2 or not ids.numel() or ids.dtype not in (torch.int64, torch.int32)):
         raise ConfigError(f"the ids are {ids.dtype} of shape {tuple(ids.shape)}, not integers of (batch, tokens)",
                           where="input_ids", fix=_AS_PROCESSED)  # fmt: skip
     texts = vectors if ids is None else ids
@@ -95,6 +98,54 @@ def check_batch(ids: Tensor | None, vectors: Tensor | None = None, mask: Any = N
     if texts is not None and isinstance(mask, Tensor) and mask.ndim != 4 and mask.shape != texts.shape[:2]:
         raise ConfigError(f"the mask has shape {tuple(mask.shape)}, the texts {tuple(texts.shape[:2])}",
                           where="attention_mask", fix="Give every token 1, or 0 where it is padding.")  # fmt: skip
+
+
+def prompt_mask(ids: Tensor, mask: Any, own: Any, options: Mapping[str, Any]) -> Any:
+    """The attention mask of prompts to be continued: as given, or all but the padding that a row begins with.
+
+    Padding further on is a part of the prompt, as where a tokenizer pads with the token that ends a turn.
+
+    Args:
+        own: the generation config.
+        options: of `generate`, which come before it.
+
+    Raises:
+        ConfigError: prompts that end with padding, or several prompts and no padding token.
+    """
+    pad = options.get("pad_token_id", own.pad_token_id)
+    ends = options.get("eos_token_id", own.eos_token_id)
+    if mask is None and pad is not None:
+        mask = (ids != pad).cumsum(dim=1).clamp(max=1)
+        real = mask[:, -1] if pad in _listed(ends) else ids[:, -1] != pad
+    else:
+        mask = torch.ones_like(ids) if mask is None else mask
+        real = mask[:, -1]
+    if not bool(real.all()):
+        raise ConfigError("the prompts are padded on the right", where="generate",
+                          fix="Process them with padding_side='left'.")  # fmt: skip
+    if pad is None and len(ids) > 1:
+        raise ConfigError("there is no padding token to fill up finished answers with", where="generate",
+                          fix="Set generation_config.pad_token_id, or give pad_token_id.")  # fmt: skip
+    return mask
+
+
+def check_decoding(own: Any, options: Mapping[str, Any]) -> None:
+    """Refuse decoding that hands several guessed tokens to the model beside the prompt, whose features it would lose.
+
+    Args:
+        own, options: see `prompt_mask`.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for name in _GUESSING:
+        if options.get(name, getattr(own, name, None)) is not None:
+            raise ConfigError(f"prompts with features cannot be continued with {name}", where="generate",
+                              fix="Leave it out.")  # fmt: skip
+
+
+def _listed(ends: Any) -> Sequence[int]:
+    return ends if isinstance(ends, list | tuple) else [ends]
 
 
 def check_labels(labels: Tensor, texts: Tensor | None, vocabulary: int) -> None:

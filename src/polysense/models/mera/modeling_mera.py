@@ -23,7 +23,15 @@ from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.mera.configuration_mera import MeraConfig, MeraSense
 from polysense.models.mera.construction import MeraConstruction
 from polysense.models.mera.freezing import freezing_table
-from polysense.models.mera.inputs import IGNORED, SenseInputs, check_batch, check_labels, split_inputs
+from polysense.models.mera.inputs import (
+    IGNORED,
+    SenseInputs,
+    check_batch,
+    check_decoding,
+    check_labels,
+    prompt_mask,
+    split_inputs,
+)
 from polysense.models.mera.layout import TokenLayout, pooled_grid, token_layout
 from polysense.models.mera.placeholders import check_counts, exchange, known_ids
 from polysense.nn.connectors import Connector, build_connector
@@ -345,10 +353,12 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
 
         Args:
             input_ids: `batch tokens`, padded on the left.
+            attention_mask: by default every token is real but the padding that a row begins with.
             **arguments: features, as `forward` takes them, and the options of transformers' `generate`.
 
         Raises:
-            ConfigError: prompts padded on the right, or a batch without a padding token to end it with.
+            ConfigError: prompts padded on the right, a batch without a padding token to end it with, or features and
+                a way of decoding that guesses several tokens at once.
             ConfigError, UnknownModalityError, FeatureShapeError: see `forward`.
         """
         ids = input_ids if inputs is None else inputs
@@ -356,9 +366,12 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         if ids is None:
             return super().generate(attention_mask=attention_mask, **arguments)
         given, options = split_inputs(self.config, arguments, strict=False)
-        pad = self._padding(ids, attention_mask, options)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(ids) if pad is None else (ids != pad).long()
+        own, cache = options.get("generation_config") or self.generation_config, options.get("cache")
+        attention_mask = prompt_mask(ids, attention_mask, own, options)
+        if given:
+            check_decoding(own, options)
+        if not given and cache is not None and cache.get_seq_length():  # which has the features of what went before
+            return super().generate(ids, attention_mask=attention_mask, **options)
         vectors = self.model.embed(ids, given)
         if not given:
             return super().generate(ids, attention_mask=attention_mask, **options)
@@ -368,18 +381,6 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         sequences = out if isinstance(out, Tensor) else out.sequences
         sequences[:, : ids.shape[1]] = ids.repeat_interleave(len(sequences) // len(ids), dim=0)
         return out
-
-    def _padding(self, ids: Tensor, attention_mask: Tensor | None, options: Mapping[str, Any]) -> int | None:
-        """The padding token of a generation, once the batch is known to be fit for it."""
-        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
-            raise ConfigError("the prompts are padded on the right", where="generate",
-                              fix="Process them with padding_side='left'.")  # fmt: skip
-        own = options.get("generation_config") or self.generation_config
-        pad = options.get("pad_token_id", own.pad_token_id)
-        if pad is None and len(ids) > 1:
-            raise ConfigError("there is no padding token to fill up finished answers with", where="generate",
-                              fix="Set generation_config.pad_token_id, or give pad_token_id.")  # fmt: skip
-        return cast("int | None", pad)
 
 
 def _kept(hidden: Float[Tensor, "batch tokens width"], keep: int | Tensor) -> Float[Tensor, "batch kept width"]:

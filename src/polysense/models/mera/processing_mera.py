@@ -156,8 +156,9 @@ class MeraProcessor(PlaceholderProcessor):
 
         Raises:
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
-            ConfigError: a sense under two names (`images` and `image`), counts that are none, an unknown side, or a
-                tokenizer's option other than `padding=True` and `return_tensors="pt"`, which is done in any case.
+            ConfigError: a sense under two names (`images` and `image`), counts that are none, an unknown side, half a
+                surrogate pair in a text, or a tokenizer's option other than `padding=True` and `return_tensors="pt"`,
+                which is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
         sources = self._sources({"images": images, "videos": videos, "audio": audio, **senses}, cuts=False)
@@ -213,6 +214,8 @@ class MeraProcessor(PlaceholderProcessor):
     ) -> BatchFeature:
         """Inputs and labels of answered conversations: the assistant's answers, with the tokens that end them.
 
+        An answer that the chat template does not end, as LLaVA's does not, ends with the tokenizer's end token.
+
         Args:
             conversations: see `apply_chat_template`; each with at least one answer.
             counts: instead of sources in the parts: sense to the feature tokens of each of its items, in order, for
@@ -231,7 +234,7 @@ class MeraProcessor(PlaceholderProcessor):
         elsewhere = checked_counts(counts, self.senses)
         template, parts = self._taken_apart(conversations, None)
         pieces = [
-            answer_pieces(partial(self._rendered, template), each.messages, where=f"sample {index}")
+            self._ended(answer_pieces(partial(self._rendered, template), each.messages, where=f"sample {index}"))
             for index, each in enumerate(parts)
         ]
         self._check_places(["".join(text for text, _ in each) for each in pieces], parts)
@@ -298,7 +301,34 @@ class MeraProcessor(PlaceholderProcessor):
                     raise misplaced(name, sample, f"the prompt has {found} placeholders for {wanted} parts")
 
     def _ids(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError as error:
+            around = error.object[max(0, error.start - 20) : error.end + 20]
+            raise ConfigError(f"the text around {around!r} is no Unicode", where="text",
+                              fix="Decode it by the encoding that it has.") from error  # fmt: skip
         return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens)["input_ids"]) if texts else []
+
+    def _ended(self, pieces: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
+        """Pieces whose answers have an end: LLaVA's template writes none, and what learns so never stops."""
+        end = self.tokenizer.eos_token
+        if end is None or all(end in text for text, is_answer in pieces if is_answer):
+            return list(pieces)
+        marks, known = self._placeholders.values(), self.tokenizer.added_tokens_decoder.values()
+        ends = [str(each) for each in known if each.special and str(each) not in marks]
+        open_ended = [is_answer and not any(each in text for each in ends) for text, is_answer in pieces]
+        return [(text.rstrip() + end if lacking else text, is_answer)
+                for (text, is_answer), lacking in zip(pieces, open_ended, strict=True)]  # fmt: skip
+
+    def _following(self, heads: Sequence[str], texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts behind others: some tokenizers begin every text as if a space came before it."""
+        alone, (whole, first, second) = self._ids(texts, False), self._ids(["a a", "a", " a"], False)
+        if whole == first + second:
+            return alone
+        before = self._ids(heads, False)
+        joined = self._ids([head + text for head, text in zip(heads, texts, strict=True)], False)
+        return [both[len(head) :] if both[: len(head)] == head else own
+                for own, head, both in zip(alone, before, joined, strict=True)]  # fmt: skip
 
     def _labelled(
         self, conversations: Sequence[Sequence[tuple[str, bool]]], expansion: Expansion
@@ -306,17 +336,18 @@ class MeraProcessor(PlaceholderProcessor):
         """Token ids of every conversation and their labels; its first piece has the special tokens of a text."""
         texts = [[expansion(text, sample=index) for text, _ in each] for index, each in enumerate(conversations)]
         begun = self.tokenizer.bos_token or "\0"
-        special = [not each[0][0].startswith(begun) for each in conversations]
-        first = iter(self._ids([each[0] for each, own in zip(texts, special, strict=True) if own], True))
-        others = iter(
-            self._ids([text for each, own in zip(texts, special, strict=True) for text in each[own:]], False)
-        )
+        special = [not each[0].startswith(begun) for each in texts]
+        openings = {kind: [each[0] for each, own in zip(texts, special, strict=True) if own is kind]
+                    for kind in (True, False)}  # fmt: skip
+        first = {kind: iter(self._ids(each, kind)) for kind, each in openings.items()}
+        heads, rests = [text for each in texts for text in each[:-1]], [text for each in texts for text in each[1:]]
+        others = iter(self._following(heads, rests))
         marks, end, rows = {self.token_id(name) for name in self.senses}, self.tokenizer.eos_token_id, []
         for pieces, own in zip(conversations, special, strict=True):
             ids: list[int] = []
             labels: list[int] = []
             for index, (_, is_answer) in enumerate(pieces):
-                part = next(first if own and index == 0 else others)
+                part = next(others if index else first[own])
                 ends = [place + 1 for place, each in enumerate(part) if each == end]
                 learned = (ends[-1] if ends else len(part)) if is_answer else 0
                 labels += [
