@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -133,6 +134,18 @@ def test_thermal_takes_at_most_fifteen_lines_and_reloads_where_its_code_is_unkno
     )
     (folder / "thermal.py").rename(folder / "hidden.txt")
     assert python(folder, fresh).split("\n")[:2] == ["torch.Size([1, 16])", "True"]
+
+
+def test_a_loss_of_ones_own_weighs_what_the_config_says(folder: Path) -> None:
+    (folder / "spread.py").write_text(example("spread.py"), encoding="utf-8")
+    arguments = ["train", "unialign", "--config", "demo", "--output", "runs/spread", *SMALL,
+                 "anchor=runs/demo/anchor", "data_root=runs/demo/world", "stages=[{name: depth, trains: [depth]}]",
+                 "imports=[spread]", "objective.terms.spread=0.1"]  # fmt: skip
+    python(folder, f"import sys; from polysense.cli import main; sys.exit(main({arguments!r}))", PYTHONPATH=".")
+    lines = next((folder / "runs/spread").rglob("log.jsonl")).read_text(encoding="utf-8").splitlines()
+    assert sum('"spread"' in line for line in lines) == 2
+    (record,) = (folder / "runs/spread/stages").glob("*/stage.json")
+    assert json.loads(record.read_text("utf-8"))["hyperparameters"]["objective"]["terms"] == {"spread": 0.1}
 
 
 def test_the_demonstration_of_mera_compares_it_with_fine_tuning_and_is_not_computed_twice(

@@ -161,6 +161,20 @@ def test_modules_are_imported_and_failures_named(tmp_path: Path, monkeypatch: py
         import_modules(["my_broken_sense"])
 
 
+def test_a_config_may_name_what_its_own_imports_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_term.py").write_text(
+        "from polysense.trainer.unialign import ALIGNMENT_TERMS\n"
+        "ALIGNMENT_TERMS.register('mine')(lambda aligned: aligned.embeddings.mean())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'mine'"):
+        read_config(UniAlignRecipe, "unialign", "world", ["objective.terms.mine=0.5"])
+    recipe = read_config(UniAlignRecipe, "unialign", "world", ["objective.terms.mine=0.5", "imports=[my_term]"])
+    assert recipe.objective.weights["mine"] == 0.5
+    with pytest.raises(ConfigError, match=r"imports: 'my_term' is not a list"):
+        read_config(UniAlignRecipe, "unialign", "world", ["imports=my_term"])
+
+
 def test_a_place_names_what_goes_wrong_in_it_once() -> None:
     with pytest.raises(ConfigError, match=r"^a: b: broken\. Mend it\.$"), place("a"):
         raise MediaError("broken", where="b", fix="Mend it.")

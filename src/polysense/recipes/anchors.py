@@ -116,6 +116,6 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     Raises:
         ConfigError: naming file and key.
     """
+    import_modules(imports)
     recipe = read_config(AnchorRecipe, "anchors", config_source, overrides)
-    import_modules([*recipe.imports, *imports])
     return train_anchor(recipe, output)

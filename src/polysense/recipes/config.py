@@ -43,6 +43,7 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
         system: folder of the shipped configs, such as "unialign".
         source: the name of a shipped one ("world"), or else a YAML file. The key `base`, of the whole or of a section,
             names another, beside it or shipped, whose values it refines; null in place of a section drops that.
+            Modules under `imports` are imported first: other values may name what they register.
         overrides: `key.subkey=value`, the value in YAML.
 
     Raises:
@@ -276,6 +277,8 @@ def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in required if name not in value]:
         raise ConfigError(f"the keys {missing} are missing", where=where, fix="Give a value for each.")
+    if "imports" in value:  # other values may name what these modules register
+        import_modules(_build(hints["imports"], value["imports"], f"{where}: imports"))
     built = {str(key): _build(hints[str(key)], item, f"{where}: {key}") for key, item in value.items()}
     with place(where):  # what the dataclass itself refuses
         return kind(**built)

@@ -14,7 +14,7 @@ from polysense.recipes import demo
 from polysense.recipes.comet import CometRun
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.comet_evaluation import pictures
-from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.config import read_config
 from polysense.recipes.provenance import wall_time
 from polysense.report import Table, codes_line, method_name, read_run, snippet, write_report
 
@@ -41,7 +41,6 @@ def run(
     """
     started, root = time.monotonic(), demo.world_of(output)
     recipe = _in(output, root, read_config(CometRecipe, "comet", config, overrides))
-    import_modules(recipe.imports)
     folder = output / FOLDER
     for comet in (False, True):  # the last one is what the folder's config says
         work = CometRun(replace(recipe, comet=comet), folder)

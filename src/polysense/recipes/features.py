@@ -240,8 +240,8 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     Raises:
         ConfigError: naming file and key.
     """
+    import_modules(imports)
     recipe = read_config(FeatureRecipe, FOLDER, config_source, overrides)
-    import_modules([*recipe.imports, *imports])
     return train_features(recipe, output)
 
 

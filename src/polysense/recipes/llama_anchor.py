@@ -125,8 +125,8 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     Raises:
         ConfigError: naming file and key.
     """
+    import_modules(imports)
     recipe = read_config(LlamaRecipe, "anchors", config_source, overrides)
-    import_modules([*recipe.imports, *imports])
     return train_llama(recipe, output)
 
 

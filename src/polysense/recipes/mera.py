@@ -331,8 +331,8 @@ def run(
         CheckpointError: `start` is neither a MERA checkpoint nor a LLaVA, or damaged.
         FolderInUseError: another process works in `output`.
     """
+    import_modules(imports)
     recipe = read_config(MeraRecipe, "mera", config_source, overrides)
-    import_modules([*recipe.imports, *imports])
     begun = None if start is None else open_start(start)
     with place(str(config_source)):
         work = MeraRun(recipe, output, begun)

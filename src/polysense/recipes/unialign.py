@@ -390,8 +390,8 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
         ConfigError: naming file and key.
         FolderInUseError: another process works in `output`.
     """
+    import_modules(imports)
     recipe = read_config(UniAlignRecipe, "unialign", config_source, overrides)
-    import_modules([*recipe.imports, *imports])
     with place(str(config_source)):
         work = UniAlignRun(recipe, output)
     return work.run()
