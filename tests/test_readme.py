@@ -143,7 +143,7 @@ def test_a_loss_of_ones_own_weighs_what_the_config_says(folder: Path) -> None:
                  "imports=[spread]", "objective.terms.spread=0.1"]  # fmt: skip
     python(folder, f"import sys; from polysense.cli import main; sys.exit(main({arguments!r}))", PYTHONPATH=".")
     lines = next((folder / "runs/spread").rglob("log.jsonl")).read_text(encoding="utf-8").splitlines()
-    assert sum('"spread"' in line for line in lines) == 2
+    assert sum('"depth/spread"' in line for line in lines) == 2
     (record,) = (folder / "runs/spread/stages").glob("*/stage.json")
     assert json.loads(record.read_text("utf-8"))["hyperparameters"]["objective"]["terms"] == {"spread": 0.1}
 
