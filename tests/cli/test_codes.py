@@ -56,6 +56,15 @@ def test_a_file_that_cannot_be_used_is_one_line_and_the_others_are_shown(
     assert "7 7 3 1" in said.out and "shared" not in said.out
 
 
+def test_a_file_of_a_sense_that_the_model_lacks_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reader, "modalities", ("image", "text"))
+    media = write_media(tmp_path)
+    assert main(["codes", str(media / "sound.wav"), str(media / "photo.png"), "--model", "x"]) == 1
+    assert f"{media / 'sound.wav'}: unknown modality 'audio'" in " ".join(capsys.readouterr().err.split())
+
+
 def test_there_must_be_something_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["codes", "--model", "x"]) == 1
     assert "nothing to show" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from polysense.cli.arguments import Commands, add_command, add_imports, add_revi
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
 from polysense.cli.sources import Source, parse_source
-from polysense.errors import ConfigError, PolysenseError
+from polysense.errors import ConfigError, PolysenseError, UnknownModalityError
 from polysense.storage import check_writable, write_whole, writing
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def _reader(name: str, revision: str | None) -> CometReader:
 
 def _read(source: Source, reader: CometReader) -> dict[str, Any]:
     sense = source.sense()
+    if sense not in reader.modalities:
+        raise UnknownModalityError(sense, reader.modalities, where=source.name)
     codes = reader.timeline(sense, source.value)
     if len(codes) >= reader.longest:
         console.note(f"{source.name}: at most the first {reader.longest} codes are shown")
