@@ -23,6 +23,8 @@ from polysense.trainer.comet_methods import comet_method
 from polysense.trainer.penalty import PenalisedObjective
 from tests.trainer.comet_pairs import PAIR, objective, pairs, second_stage
 
+NOTHING: dict[str, Any] = dict.fromkeys(TERMS, 0.0)
+
 
 def state(made: CometObjective) -> dict[str, Tensor]:
     return {name: each.clone() for name, each in made.module.state_dict().items()}
@@ -229,8 +231,8 @@ def test_training_aligns_the_senses(tmp_path: Path) -> None:
     [
         ({"modalities": ["audio"]}, "a stage of the senses"),
         ({"settings": CometSettings(information=1.0)}, "no approximations for vCLUB"),
-        ({"settings": CometSettings(**dict.fromkeys(TERMS, 0.0))}, "no term of the objective has a weight"),
-        ({"settings": CometSettings(**{**dict.fromkeys(TERMS, 0.0), "replay": 1.0})}, "no term of the objective"),
+        ({"settings": CometSettings(**NOTHING)}, "no term of the objective has a weight"),
+        ({"settings": CometSettings(**{**NOTHING, "replay": 1.0})}, "no term of the objective has a weight"),
     ],
 )
 def test_what_cannot_train_is_refused(change: dict[str, Any], what: str) -> None:
