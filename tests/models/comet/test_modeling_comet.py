@@ -245,6 +245,14 @@ def test_sequences_that_cannot_be_encoded_are_refused(sequence: torch.Tensor, wh
         tiny_comet("audio").encode("audio", sequence)
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (3, 5)])
+def test_masks_of_another_shape_are_refused(shape: tuple[int, int]) -> None:
+    model, text = tiny_comet("text"), torch.randn(3, 4, 5)
+    for method in (model.encode, model.specifics):
+        with pytest.raises(FeatureShapeError, match="does not fit sequences of"):
+            method("text", text, torch.ones(shape, dtype=torch.bool))
+
+
 def test_unknown_senses_and_double_ones_are_refused_before_anything_changes() -> None:
     model = tiny_comet("text")
     keys = set(model.state_dict())

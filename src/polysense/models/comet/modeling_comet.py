@@ -319,9 +319,10 @@ class CometModel(PolysenseModel):
     def specifics(
         self, modality: str, sequence: Tensor, mask: Mask | None = None
     ) -> tuple[Float[Tensor, "batch time ..."], Float[Tensor, "batch time width"]]:
-        """What the codes leave out: the content that `decode` needs, and its summary per step."""
+        """What the codes leave out: the content that `decode` needs, and a summary per step; errors: see `encode`."""
         sequence, branch = self.as_sequence(modality, sequence), self.branch(modality)
-        front = cast(SemanticEncoder, self.semantic[branch]).front(sequence, None if mask is None else mask.bool())
+        real = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
+        front = cast(SemanticEncoder, self.semantic[branch]).front(sequence, real[modality])
         return cast(tuple[Tensor, Tensor], self.specific[branch](front))
 
     def decode(
