@@ -58,14 +58,14 @@ def test_a_file_that_cannot_be_used_is_one_line_and_the_others_are_shown(
     assert "7 7 3 1" in said.out and "shared" not in said.out
 
 
-<<<<<<< HEAD
 def test_facts_reach_the_sense_that_they_are_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     media = write_media(tmp_path)
     files = [str(media / "sound.wav"), str(media / "photo.png")]
     assert main(["codes", *files, "--fact", "image.code=99", "--model", "x"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "%" in line]
     assert [row[1:-2] for row in rows] == [["audio", "7", "7", "3", "1"], ["image", "99"]]
-=======
+
+
 def test_a_file_of_a_sense_that_the_model_lacks_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +73,6 @@ def test_a_file_of_a_sense_that_the_model_lacks_is_named(
     media = write_media(tmp_path)
     assert main(["codes", str(media / "sound.wav"), str(media / "photo.png"), "--model", "x"]) == 1
     assert f"{media / 'sound.wav'}: unknown modality 'audio'" in " ".join(capsys.readouterr().err.split())
->>>>>>> cdeb8d6a0c1bc2d8fc3c49c16b9625b77287dcdf
 
 
 def test_there_must_be_something_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

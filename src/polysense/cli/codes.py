@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any
 from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
-<<<<<<< HEAD
 from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source
-from polysense.errors import ConfigError, PolysenseError
-=======
-from polysense.cli.sources import Source, parse_source
 from polysense.errors import ConfigError, PolysenseError, UnknownModalityError
->>>>>>> cdeb8d6a0c1bc2d8fc3c49c16b9625b77287dcdf
 from polysense.storage import check_writable, write_whole, writing
 
 if TYPE_CHECKING:
@@ -87,13 +82,9 @@ def _reader(name: str, revision: str | None) -> CometReader:
 
 def _read(source: Source, reader: CometReader, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     sense = source.sense()
-<<<<<<< HEAD
-    codes = reader.timeline(sense, source.value, facts.get(sense))
-=======
     if sense not in reader.modalities:
         raise UnknownModalityError(sense, reader.modalities, where=source.name)
-    codes = reader.timeline(sense, source.value)
->>>>>>> cdeb8d6a0c1bc2d8fc3c49c16b9625b77287dcdf
+    codes = reader.timeline(sense, source.value, facts.get(sense))
     if len(codes) >= reader.longest:
         console.note(f"{source.name}: at most the first {reader.longest} codes are shown")
     return {"source": source.name, "modality": sense, "codes": codes}
