@@ -202,7 +202,6 @@ def test_media_lie_beside_a_manifest_however_it_is_named(
         evaluation.run(stage, [elsewhere / "stills-test.jsonl"])
 
 
-def test_manifests_of_one_name_are_refused(tmp_path: Path) -> None:
-    paths = [tmp_path / "a" / "test.jsonl", tmp_path / "b" / "test.jsonl"]
-    with pytest.raises(ConfigError, match=r"b/test\.jsonl: another manifest has this name"):
-        evaluation.run("nowhere", paths)
+def test_manifests_of_one_name_are_told_apart_and_one_is_named_once() -> None:
+    here, there, other = Path("a/test.jsonl"), Path("b/test.jsonl"), Path("b/train.jsonl")
+    assert evaluation.named([here, there, here, other]) == {here: "a/test", there: "b/test", other: "train"}

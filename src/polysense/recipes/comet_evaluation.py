@@ -20,7 +20,7 @@ from polysense.recipes.code_retrieval import RetrievalSettings
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_downstream import ActivationSettings, DownstreamSettings, score_codes
 from polysense.recipes.config import import_modules, read_config
-from polysense.recipes.evaluation import check_names, data_root
+from polysense.recipes.evaluation import data_root, named
 from polysense.recipes.sources import DatasetSettings
 from polysense.report import method_name, plot_activation, plot_code_map, read_run, to_png
 from polysense.storage import check_writable, write_whole
@@ -42,18 +42,17 @@ def run(
         revision: tag, branch or commit of a checkpoint on the Hub.
 
     Raises:
-        ConfigError: there is nothing to score it on, two manifests have one name, or the output cannot be written.
+        ConfigError: there is nothing to score it on, or the output cannot be written.
         CheckpointError, ManifestError, MediaError: see the parts.
     """
     import_modules(imports)
     if not manifests and protocols is None:
         raise ConfigError("there is nothing to evaluate on", where="evaluate", fix="Give a manifest, or protocols.")
-    check_names(manifests)
     if output is not None:
         check_writable(output)
     reader = CometReader.from_pretrained(checkpoint, revision=revision)
     record: dict[str, Any] = {}
-    asked = [_of_manifest(path, reader) for path in manifests]
+    asked = [_of_manifest(path, name, reader) for path, name in named(manifests).items()]
     if protocols is not None:
         asked.append((read_config(DownstreamSettings, "comet", protocols), root or Path()))
     for settings, place in asked:
@@ -67,7 +66,7 @@ def run(
     return record
 
 
-def _of_manifest(path: Path, reader: CometReader) -> tuple[DownstreamSettings, Path]:
+def _of_manifest(path: Path, name: str, reader: CometReader) -> tuple[DownstreamSettings, Path]:
     """What can be scored on the samples of a manifest, and the folder that its media are relative to."""
     root = data_root(path)
     data = DatasetSettings(manifest=str(path.absolute().relative_to(root)))
@@ -79,9 +78,7 @@ def _of_manifest(path: Path, reader: CometReader) -> tuple[DownstreamSettings, P
     if not pairs:
         raise ConfigError(f"no two of {', '.join(reader.modalities)} are known of every sample", where=path,
                           fix="Give samples of several senses, or with captions.")  # fmt: skip
-    retrieval = {
-        f"{path.stem}: {a} and {b}": RetrievalSettings(data=data, senses=(a, b), captions=1) for a, b in pairs
-    }
+    retrieval = {f"{name}: {a} and {b}": RetrievalSettings(data=data, senses=(a, b), captions=1) for a, b in pairs}
     senses = [*media, *([TEXT] if told[:1] == media[:1] else [])]
     activation = ActivationSettings(data=data, senses=senses) if len(senses) > 1 else None
     return replace(DownstreamSettings(), retrieval=retrieval, activation=activation), root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -267,18 +268,10 @@ def data_root(manifest: Path) -> Path:
     return folder.parent if folder.name == "manifests" else folder
 
 
-def check_names(manifests: Sequence[Path]) -> None:
-    """Refuse manifests of one name, whose figures nobody could tell apart.
-
-    Raises:
-        ConfigError: naming the second one.
-    """
-    known: set[str] = set()
-    for path in manifests:
-        if path.stem in known:
-            raise ConfigError("another manifest has this name, by which its figures are called", where=path,
-                              fix="Give each once, and under a name of its own.")  # fmt: skip
-        known.add(path.stem)
+def named(manifests: Sequence[Path]) -> dict[Path, str]:
+    """What results call each manifest: by its file, or where another is called so too, by its whole path."""
+    names = Counter(path.stem for path in {*manifests})
+    return {path: path.stem if names[path.stem] == 1 else str(path.with_suffix("")) for path in manifests}
 
 
 def run(
@@ -295,7 +288,7 @@ def run(
         composed: senses whose mean embedding retrieves text, such as `[("audio", "video")]`.
 
     Raises:
-        ConfigError: no manifest, two of one name, one with nothing to score, an output that cannot be written, or
+        ConfigError: no manifest, one with nothing to score, an output that cannot be written, or
             senses to compose that no manifest holds.
         UnknownModalityError: senses to compose that the checkpoint lacks.
         CheckpointError, ManifestError: see the parts.
@@ -303,7 +296,6 @@ def run(
     import_modules(imports)
     if not manifests:
         raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
-    check_names(manifests)
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
@@ -311,10 +303,10 @@ def run(
     if unknown := [sense for senses in composed for sense in senses if sense not in model.modalities]:
         raise UnknownModalityError(unknown[0], model.modalities, where="composed")
     results: list[Result] = []
-    for path in manifests:
+    for path, name in named(manifests).items():
         root = data_root(path)
         settings = DatasetSettings(manifest=str(path.absolute().relative_to(root)))
-        asked = EvaluationSettings(splits={path.stem: [settings]}, composed=composed)
+        asked = EvaluationSettings(splits={name: [settings]}, composed=composed)
         found = Evaluator(model, processor, asked).run(root)
         if not found:
             senses = ", ".join(sense for sense in model.modalities if sense != "text")

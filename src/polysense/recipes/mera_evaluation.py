@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.checkpoint import check_mera
 from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import build, import_modules
-from polysense.recipes.evaluation import check_names, data_root, seed_of
+from polysense.recipes.evaluation import data_root, named, seed_of
 from polysense.recipes.kept_answers import KeptAnswers
 from polysense.storage import check_writable, fingerprint, write_whole
 
@@ -39,15 +38,13 @@ def run(
         revision: of a checkpoint on the Hub.
 
     Raises:
-        ConfigError: no manifest, two of one name, nothing in it that can be asked about, or a judge that cannot be
-            built or asked.
+        ConfigError: no manifest, nothing in it that can be asked about, or a judge that cannot be built or asked.
         CheckpointError: no MERA checkpoint with its processor.
         ManifestError, MediaError: see `AnswerEvaluator`.
     """
     import_modules(imports)
     if not manifests:
         raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
-    check_names(manifests)
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
@@ -58,7 +55,7 @@ def run(
         kept = KeptAnswers(output.with_suffix(".answers"), fingerprint(folder, ignore=("README.md",)))
     settings = settings or AnsweringSettings()
     settings.judge.judge(verdicts)  # what is wrong with the judge must not be told when all answers have been given
-    tests = [test for path, name in _named(manifests).items() for test in _tests(path, name, senses, asked)]
+    tests = [test for path, name in named(manifests).items() for test in _tests(path, name, senses, asked)]
     model, processor = MeraForConditionalGeneration.from_pretrained(folder), MeraProcessor.from_pretrained(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     evaluator = AnswerEvaluator(model, processor, settings, asked, verdicts=verdicts, kept=kept)
@@ -74,12 +71,6 @@ def conversations_of(folder: Path) -> Conversations:
         return Conversations()
     chosen = read_stage(folder)["hyperparameters"].get("conversations", {})
     return build(Conversations, chosen, str(folder / "stage.json"))
-
-
-def _named(manifests: Sequence[Path]) -> dict[Path, str]:
-    """What results call each manifest: by its file, or where others are called so, by its whole path."""
-    names = Counter(path.stem for path in {*manifests})
-    return {path: path.stem if names[path.stem] == 1 else str(path.with_suffix("")) for path in manifests}
 
 
 def _tests(
