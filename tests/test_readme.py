@@ -143,9 +143,9 @@ def test_a_loss_of_ones_own_weighs_what_the_config_says(folder: Path) -> None:
                  "imports=[spread]", "objective.terms.spread=0.1"]  # fmt: skip
     python(folder, f"import sys; from polysense.cli import main; sys.exit(main({arguments!r}))", PYTHONPATH=".")
     lines = next((folder / "runs/spread").rglob("log.jsonl")).read_text(encoding="utf-8").splitlines()
-    assert sum('"depth/spread"' in line for line in lines) == 2
-    (record,) = (folder / "runs/spread/stages").glob("*/stage.json")
-    assert json.loads(record.read_text("utf-8"))["hyperparameters"]["objective"]["terms"] == {"spread": 0.1}
+    assert any('"depth/spread"' in line for line in lines)
+    record = json.loads((folder / "runs/spread/stages/stage-2-depth/stage.json").read_text("utf-8"))
+    assert record["hyperparameters"]["objective"]["terms"] == {"spread": 0.1}
 
 
 def test_the_demonstration_of_mera_compares_it_with_fine_tuning_and_is_not_computed_twice(

@@ -38,7 +38,7 @@ from polysense.nn.prediction import ContextPredictor
 from polysense.nn.snapshot import Snapshot
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.config import read_config
-from polysense.trainer import comet as training
+from polysense.trainer import comet_terms as training
 from polysense.trainer.comet import CometObjective, consolidate
 from polysense.trainer.optimizer import build_optimizer, trainable_parameters
 from polysense.trainer.penalty import PenalisedObjective
@@ -72,7 +72,7 @@ PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "commitment": [(training, "commitment")],
     "reconstruction": [(training, "step_error")],
     "gate balance": [(training, "gate_balance")],
-    "vCLUB": [(CometObjective, "_information")],
+    "vCLUB": [(training, "fit_approximation"), (training, "functional_call"), (training, "vclub")],
     "EWC": [(OnlineEwc, "penalty")],
     "optimiser": [(torch.optim.AdamW, "step"), (torch.nn.utils, "clip_grad_norm_")],
 }

@@ -8,7 +8,7 @@ import torch
 
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.recipes.code_tasks import TASKS, Classification
-from polysense.recipes.code_transfer import TransferSettings, own_results, transfer_results
+from polysense.recipes.code_transfer import TransferSettings, check_transfer, own_results, transfer_results
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.config import build
 from tests.recipes.code_samples import LabelEncoder, clips, write_clips
@@ -87,7 +87,8 @@ def test_one_sense_is_no_transfer(tmp_path: Path) -> None:
 
 
 def test_a_task_is_chosen_once_it_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"transfer: task: 'mine' is not a choice.*classification, localisation"):
-        settings(tmp_path, "mine")
+    mine = settings(tmp_path, "mine")
+    with pytest.raises(ConfigError, match=r"task: there is no task 'mine'.*classification, localisation"):
+        check_transfer(mine, tmp_path)
     monkeypatch.setitem(TASKS, "mine", Classification)
-    assert settings(tmp_path, "mine").task == "mine"
+    check_transfer(mine, tmp_path)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import pytest
 
 from polysense.errors import ConfigError, MediaError
+from polysense.nn.alignment import ALIGNMENTS
+from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.config import build, import_modules, is_harmless, place, read_config, write_config
 from polysense.recipes.unialign import UniAlignRecipe
 
@@ -161,18 +163,26 @@ def test_modules_are_imported_and_failures_named(tmp_path: Path, monkeypatch: py
         import_modules(["my_broken_sense"])
 
 
-def test_a_config_may_name_what_its_own_imports_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_term.py").write_text(
-        "from polysense.trainer.unialign import ALIGNMENT_TERMS\n"
-        "ALIGNMENT_TERMS.register('mine')(lambda aligned: aligned.embeddings.mean())\n"
+def test_a_config_that_is_run_may_name_what_its_imports_register(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_alignment.py").write_text(
+        "from polysense.nn.alignment import ALIGNMENTS, same_step\nALIGNMENTS['mine'] = same_step\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'mine'"):
-        read_config(UniAlignRecipe, "unialign", "world", ["objective.terms.mine=0.5"])
-    recipe = read_config(UniAlignRecipe, "unialign", "world", ["objective.terms.mine=0.5", "imports=[my_term]"])
-    assert recipe.objective.weights["mine"] == 0.5
-    with pytest.raises(ConfigError, match=r"imports: 'my_term' is not a list"):
-        read_config(UniAlignRecipe, "unialign", "world", ["imports=my_term"])
+    told = ["model.mixing=mine", "imports=[my_alignment]"]
+    with pytest.raises(ConfigError, match="mixing"):
+        read_config(CometRecipe, "comet", "world", told)
+    try:
+        assert read_config(CometRecipe, "comet", "world", told, imports=()).model["mixing"] == "mine"
+    finally:
+        ALIGNMENTS.pop("mine", None)
+    with pytest.raises(ConfigError, match=r"imports: 'my_alignment' is not a list"):
+        read_config(CometRecipe, "comet", "world", ["imports=my_alignment"], imports=())
+
+
+def test_a_look_at_a_config_imports_nothing() -> None:
+    assert tuple(read_config(CometRecipe, "comet", "world-long").imports) == ("thermal",)
 
 
 def test_a_place_names_what_goes_wrong_in_it_once() -> None:

@@ -13,7 +13,7 @@ from transformers import set_seed as seed_everything
 
 from polysense.data import Mixture, Paraphrases
 from polysense.models.unialign import UniAlignProcessor
-from polysense.recipes.config import import_modules, read_config, recipe_folder
+from polysense.recipes.config import read_config, recipe_folder
 from polysense.recipes.pretraining import byte_pairs, saving
 from polysense.recipes.sources import DatasetSettings, SourceSettings, WorldSettings, open_sources
 from polysense.trainer import LoopConfig, train, verify_folder
@@ -116,6 +116,5 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     Raises:
         ConfigError: naming file and key.
     """
-    import_modules(imports)
-    recipe = read_config(AnchorRecipe, "anchors", config_source, overrides)
+    recipe = read_config(AnchorRecipe, "anchors", config_source, overrides, imports)
     return train_anchor(recipe, output)

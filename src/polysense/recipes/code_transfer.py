@@ -49,8 +49,6 @@ class TransferSettings:
     head: HeadSettings = field(default_factory=HeadSettings)
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ConfigError(f"{self.task!r} is not a choice", where="task", fix=f"Choose one of {', '.join(TASKS)}.")
         if len(set(self.senses)) < max(2, len(self.senses)) or not self.tests:
             raise ConfigError(f"there are the senses {list(self.senses)} and {len(self.tests)} tests",
                               where="transfer", fix="Give two senses, each once, and one test, or more.")  # fmt: skip
@@ -76,9 +74,16 @@ class Curve:
             yield metric, BEST, max(each[metric] for each in self.scores)
 
 
+def task_of(settings: TransferSettings) -> CodeTask:
+    """What is learned. Raises `ConfigError` with the known names if it is none that is registered."""
+    if settings.task not in TASKS:
+        raise ConfigError(f"there is no task {settings.task!r}", where="task", fix=f"Known: {', '.join(TASKS)}.")
+    return TASKS[settings.task](settings.classes)
+
+
 def check_transfer(settings: TransferSettings, root: Path) -> None:
     """Look for the labels, of all that `transfer_results` needs. Raises: see there."""
-    _labelled(settings, TASKS[settings.task](settings.classes), root)
+    _labelled(settings, task_of(settings), root)
 
 
 def transfer_results(settings: TransferSettings, encode: CodeEncoder, root: Path, *, seed: int = 0) -> list[Result]:
@@ -132,7 +137,7 @@ def _read(
     settings: TransferSettings, encode: CodeEncoder, root: Path
 ) -> tuple[CodeTask, dict[tuple[str, str], Labelled], int]:
     """The task, its labelled sequences by figure and sense, and the number of classes."""
-    task = TASKS[settings.task](settings.classes)
+    task = task_of(settings)
     labels, datasets = _labelled(settings, task, root)
     classes = task.classes([label for each in labels.values() for label in each])
     data = {}

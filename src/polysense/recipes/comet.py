@@ -341,8 +341,8 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
         ConfigError: naming file and key.
         FolderInUseError: another process works in `output`.
     """
-    import_modules(imports)
-    recipe = read_config(CometRecipe, "comet", config_source, overrides)
+    recipe = read_config(CometRecipe, "comet", config_source, overrides, imports)
+    import_modules(recipe.features.imports if recipe.features else ())
     with place(str(config_source)):
         work = CometRun(recipe, output)
     return work.run()[-1]

@@ -35,7 +35,9 @@ def config_names(shipped: Path) -> list[str]:
     return sorted(path.stem for path in shipped.glob("*.yaml"))
 
 
-def read_config(kind: type[T], system: str, source: str | Path, overrides: Sequence[str] = ()) -> T:
+def read_config(
+    kind: type[T], system: str, source: str | Path, overrides: Sequence[str] = (), imports: Sequence[str] | None = None
+) -> T:
     """A recipe's config.
 
     Args:
@@ -43,8 +45,9 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
         system: folder of the shipped configs, such as "unialign".
         source: the name of a shipped one ("world"), or else a YAML file. The key `base`, of the whole or of a section,
             names another, beside it or shipped, whose values it refines; null in place of a section drops that.
-            Modules under `imports` are imported first: other values may name what they register.
         overrides: `key.subkey=value`, the value in YAML.
+        imports: modules to import, with those that the config names, before its values are looked at: these may name
+            what they register. `None` imports none, as for a look at a config.
 
     Raises:
         ConfigError: naming the file and the key.
@@ -57,6 +60,9 @@ def read_config(kind: type[T], system: str, source: str | Path, overrides: Seque
         if not sign:
             raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
         _set(data, key.split("."), _yaml(value, f"override {override}"), override)
+    if imports is not None:
+        own = _build(Sequence[str], data.get("imports", ()), f"{path}: imports")
+        import_modules([*own, *imports])
     return build(kind, data, str(path))
 
 
@@ -277,8 +283,6 @@ def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in required if name not in value]:
         raise ConfigError(f"the keys {missing} are missing", where=where, fix="Give a value for each.")
-    if "imports" in value:  # other values may name what these modules register
-        import_modules(_build(hints["imports"], value["imports"], f"{where}: imports"))
     built = {str(key): _build(hints[str(key)], item, f"{where}: {key}") for key, item in value.items()}
     with place(where):  # what the dataclass itself refuses
         return kind(**built)

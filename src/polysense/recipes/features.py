@@ -29,7 +29,7 @@ from polysense.models.encoders.extraction import (
 from polysense.models.nested import nested_config
 from polysense.nn.starts import named_draws
 from polysense.processing import CachedFeatures, ModalityProcessor, processor_for
-from polysense.recipes.config import import_modules, place, read_config
+from polysense.recipes.config import place, read_config
 from polysense.recipes.feature_pairs import PairRecipe
 from polysense.recipes.feature_probes import probe_features
 from polysense.recipes.llama_anchor import END, LlamaRecipe, build_llama, train_tokenizer
@@ -240,8 +240,7 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     Raises:
         ConfigError: naming file and key.
     """
-    import_modules(imports)
-    recipe = read_config(FeatureRecipe, FOLDER, config_source, overrides)
+    recipe = read_config(FeatureRecipe, FOLDER, config_source, overrides, imports)
     return train_features(recipe, output)
 
 

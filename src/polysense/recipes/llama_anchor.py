@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers import set_seed as seed_everything
 
 from polysense.models.mera.chat import DEFAULT_TEMPLATE
-from polysense.recipes.config import import_modules, read_config
+from polysense.recipes.config import read_config
 from polysense.recipes.pretraining import byte_pairs, saving
 from polysense.trainer import LoopConfig, train, verify_folder
 from polysense.trainer.language import LanguageObjective, TextFeed
@@ -125,8 +125,7 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     Raises:
         ConfigError: naming file and key.
     """
-    import_modules(imports)
-    recipe = read_config(LlamaRecipe, "anchors", config_source, overrides)
+    recipe = read_config(LlamaRecipe, "anchors", config_source, overrides, imports)
     return train_llama(recipe, output)
 
 

@@ -23,7 +23,7 @@ from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
-from polysense.recipes.config import import_modules, place, read_config, shipped_names, write_config
+from polysense.recipes.config import place, read_config, shipped_names, write_config
 from polysense.recipes.encoders import check_encoder, clip_configs, encoder_folder, is_elsewhere, named_folder
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
@@ -331,8 +331,7 @@ def run(
         CheckpointError: `start` is neither a MERA checkpoint nor a LLaVA, or damaged.
         FolderInUseError: another process works in `output`.
     """
-    import_modules(imports)
-    recipe = read_config(MeraRecipe, "mera", config_source, overrides)
+    recipe = read_config(MeraRecipe, "mera", config_source, overrides, imports)
     begun = None if start is None else open_start(start)
     with place(str(config_source)):
         work = MeraRun(recipe, output, begun)

@@ -39,7 +39,7 @@ from polysense.storage import write_whole
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
 from polysense.trainer.distributed import on_main, world_size
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
-from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
+from polysense.trainer.unialign import ALIGNMENT_TERMS, ClassTable, ObjectiveSettings, UniAlignObjective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +160,7 @@ class UniAlignRun:
         image = replace(get_modality("image"), processor=recipe.augmentation)
         check_sense(image, recipe.image_templates, "augmentation and image_templates")
         checks.check_model_options(recipe.model, added)
+        ALIGNMENT_TERMS.check(recipe.objective.terms)
         self._anchor_recipe()
         return added
 
@@ -390,8 +391,7 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
         ConfigError: naming file and key.
         FolderInUseError: another process works in `output`.
     """
-    import_modules(imports)
-    recipe = read_config(UniAlignRecipe, "unialign", config_source, overrides)
+    recipe = read_config(UniAlignRecipe, "unialign", config_source, overrides, imports)
     with place(str(config_source)):
         work = UniAlignRun(recipe, output)
     return work.run()

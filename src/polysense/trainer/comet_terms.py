@@ -130,7 +130,7 @@ def information(coded: CodedBatch) -> Float[Tensor, ""]:
         x, y = (gather_with_grad(each[name] * mask) for each in (coded.out.quantized, coded.out.summaries))
         network = coded.model.approximation(name)
         if coded.training.training and all(each.requires_grad for each in network.parameters()):
-            _fit(coded, name, x.detach(), y.detach())
+            fit_approximation(coded, name, x.detach(), y.detach())
         constants = {key: parameter.detach() for key, parameter in network.named_parameters()}
         mean, log_variance = functional_call(network, constants, (x,))
         generator = torch.Generator().manual_seed(keyed_int("exchange", name, *coded.key) >> 1)
@@ -138,8 +138,8 @@ def information(coded: CodedBatch) -> Float[Tensor, ""]:
     return torch.stack(terms).sum()
 
 
-def _fit(coded: CodedBatch, name: str, x: Tensor, y: Tensor) -> None:
-    """The inner optimisation, on the samples of all processes, so that all have the same approximation."""
+def fit_approximation(coded: CodedBatch, name: str, x: Tensor, y: Tensor) -> None:
+    """vCLUB's inner optimisation, on the samples of all processes, so that all have the same approximation."""
     network, inner = coded.model.approximation(name), coded.training.inner[coded.model.branch(name)]
     with torch.enable_grad():
         for _ in range(coded.settings.inner_steps):

@@ -64,8 +64,7 @@ class ObjectiveSettings(TermSettings):
         terms: weights of further terms, by the names they are registered under in `ALIGNMENT_TERMS`.
 
     Raises:
-        ConfigError: see `TermSettings`; a term that is not registered, nothing that is weighed at all, or a scale that
-            is not positive.
+        ConfigError: see `TermSettings`; nothing that is weighed at all, or a scale that is not positive.
     """
 
     OWN: ClassVar[tuple[str, ...]] = ("nce_text", "nce_image", "soft_bind")
@@ -76,7 +75,6 @@ class ObjectiveSettings(TermSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ALIGNMENT_TERMS.check(self.terms)
         if not any(self.weights.values()):
             raise ConfigError("all terms weigh nothing", where="objective", fix="Give one of them a weight.")
         if self.binding_scale is not None and not 0 < self.binding_scale < math.inf:
@@ -112,6 +110,7 @@ class UniAlignObjective:
         if missing := [name for name, text in texts.items() if text == "label" and name not in tables]:
             raise ConfigError(f"the sources {missing} pair samples with labels and have no classes",
                               fix="Use text: caption, or label their samples.")  # fmt: skip
+        ALIGNMENT_TERMS.check(settings.terms)
         self.module, self.modalities = model, tuple(dict.fromkeys(modalities))
         self.tables, self.texts, self.encode_text, self.settings = dict(tables), dict(texts), encode_text, settings
         self.follow = follow
