@@ -71,23 +71,26 @@ class StageRecord:
 
 
 @contextmanager
-def running(recipe: Any, output: Path, stages: Sequence[Path]) -> Iterator[None]:
+def running(recipe: Any, output: Path, stages: Sequence[Path], *, shared: bool = False) -> Iterator[None]:
     """Within this block no other run works in the folder, which says in `config.yaml` what this one was told.
 
     Where all stages are there, nothing is written and anyone may look.
 
     Args:
         stages: the folders that the run makes.
+        shared: others may work in the folder too, whose stages are their own or made in turns; `config.yaml` is then
+            of the last one that began.
 
     Raises:
         FolderInUseError: another run is at work there, whose `config.yaml` stays as it is.
         ConfigError: the folder cannot be written.
     """
     with ExitStack() as stack:
-        if on_main(lambda: all(folder.exists() for folder in stages)):
-            yield
-            return
-        on_main(lambda: bool(stack.enter_context(FolderLock(output))))
+        if not shared:
+            if on_main(lambda: all(folder.exists() for folder in stages)):
+                yield
+                return
+            on_main(lambda: bool(stack.enter_context(FolderLock(output))))
         on_main(lambda: write_config(recipe, output))
         yield
 
