@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
-from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source
+from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source, tell_assumed
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
 from polysense.safety import read_json
 from polysense.storage import check_writable, write_whole, writing
@@ -142,9 +142,7 @@ def embed_source(
     modality = source.sense()
     known = dict((facts or {}).get(modality, {}))
     features = processor.features(modality, [source.value], facts=[known])
-    if assumed := processor.part(modality).assumed(known):
-        values = ", ".join(f"{modality}.{name}={value}" for name, value in assumed.items())
-        console.note(f"{source.name}: {values} are assumed; say otherwise with --fact")
+    tell_assumed(source, modality, known, processor)
     return Embedded(source.name, modality, model.embed(modality, features)[0].float())
 
 
