@@ -72,8 +72,7 @@ def load_dialogue(name: str, revision: str | None, max_new_tokens: int) -> Dialo
         CheckpointError: it cannot be fetched or loaded, or is none of MERA's.
         UnsafeFileError: the folder is unsafe; nothing in it was loaded.
     """
-    import torch
-
+    from polysense.models.base import best_device
     from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
     from polysense.models.mera.checkpoint import check_mera
     from polysense.models.mera.dialogue import Dialogue
@@ -82,7 +81,7 @@ def load_dialogue(name: str, revision: str | None, max_new_tokens: int) -> Dialo
     check_mera(folder)
     with loading(name):
         model, processor = MeraForConditionalGeneration.from_pretrained(folder), MeraProcessor.from_pretrained(folder)
-    return Dialogue(model.to("cuda" if torch.cuda.is_available() else "cpu"), processor, max_new_tokens=max_new_tokens)
+    return Dialogue(model.to(best_device()), processor, max_new_tokens=max_new_tokens)
 
 
 def _show(dialogue: Dialogue, argument: str, facts: Facts, named: str | None = None) -> None:
