@@ -39,7 +39,7 @@ from polysense.recipes.encoders import check_encoder, encoder_folder, named_fold
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
 from polysense.recipes.features import TEXT_NET, train_features
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, known_limits, running, save_stage
+from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
 from polysense.storage import read_verified
 from polysense.trainer import LoopConfig, TrainingResult, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
@@ -90,6 +90,7 @@ class CometRun:
         recipe, data = self.recipe, self.recipe.data
         check_comet(self._model_options(), recipe.objective_settings, self.codebook_stages[0].pair, data.steps)
         self._check_nets()
+        check_output(self.output)
         if data.world is not None:
             data.world.build(self.root)
         on_main(self._copy_spoken)

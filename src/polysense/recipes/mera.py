@@ -30,7 +30,7 @@ from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, known_limits, running, save_stage
+from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
 from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
@@ -68,6 +68,7 @@ class MeraRun:
                                   fix="Add them under senses and sources.")  # fmt: skip
         if start is not None:
             start.check(recipe.stages, [each.modality for each in recipe.sources.values()], self.learned)
+        check_output(output)
         if recipe.world is not None:
             recipe.world.build(self.root)
         self.datasets: dict[str, SampleDataset] = {}
