@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from polysense.cli import main
 from polysense.cli.chat import load_dialogue
+from polysense.models.mera import MeraProcessor
 from polysense.testing import tiny_llama
 from tests.cli.stand_ins import stand_in, write_media
 from tests.models.mera.saved import as_snapshot, write_mera
@@ -53,6 +55,30 @@ def test_a_sense_may_be_named_for_one_file_or_for_all(
     given = [each.format(path) for each in words]
     assert main(["chat", model, *given, "--ask", "what is this ?", "--max-new-tokens", "4"]) == 0
     assert capsys.readouterr().out.splitlines() == answers(model, [("depth", path)], ["what is this ?"])
+
+
+def test_facts_say_what_a_file_does_not_and_what_is_assumed_is_told(
+    model: str, media: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    features = MeraProcessor.features
+
+    def noted(*args: Any, **options: Any) -> Any:
+        seen.append(options["facts"])
+        return features(*args, **options)
+
+    monkeypatch.setattr(MeraProcessor, "features", noted)
+    words = ["chat", model, f"{media}/deep.png", "--ask", "what is this ?", "--max-new-tokens", "4"]
+    assert main(words) == 0
+    assert "deep.png: depth.focal=518.857901, depth.baseline=0.075 are assumed" in capsys.readouterr().err
+    camera = {"focal": 78, "baseline": 0.1}
+    told = ["--fact", "depth.focal=78", "--fact", "depth.baseline=0.1"]
+    assert main([*words, *told]) == 0 and "assumed" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"/file {media}/deep.png\nwhat is this ?"))
+    assert main(["chat", model, *told, "--max-new-tokens", "4"]) == 0
+    assert seen == [[{}]] * 2 + [[camera]] * 4, "of every file, when it is shown and when it is asked about"
+    assert main([*words, "--fact", "smell.focal=3"]) == 1
+    assert "--fact: unknown modality 'smell'" in capsys.readouterr().err
 
 
 def test_lines_of_standard_input_are_questions_and_commands(

@@ -21,11 +21,29 @@ def test_the_code_is_python_that_loads_the_revision(stage: dict[str, object]) ->
 
 
 def test_unialign_embeds_and_mera_asks_what_it_was_asked_when_it_was_tested() -> None:
-    assert quick_start(stage_record()).endswith('model.embed("depth", processor(depth=["depth.png"]))')
+    sound = stage_record(modalities=["image", "text", "audio"], trained=["audio"])
+    assert quick_start(sound).endswith('model.embed("audio", processor(audio=["sound.flac"]))')
     code = quick_start(mera_record())
-    assert '[{"type": "depth", "path": "depth.png"}, "\\nwhat is this ?"]' in code
+    assert '[{"type": "depth", "path": "depth.png", "facts": facts}, "\\nwhat is this ?"]' in code
     assert '"\\nDescribe it briefly."' in quick_start(mera_record(hyperparameters={}))
     assert "unit vector" in outcome(stage_record()) and "the model says" in outcome(mera_record())
+
+
+@pytest.mark.parametrize(
+    ("stage", "use"),
+    [
+        (stage_record(), 'processor(depth=["depth.png"], facts={"depth": facts})'),
+        (mera_record(), '"path": "depth.png", "facts": facts}'),
+        (
+            comet_record(modalities=["text", "depth"], trained=["depth", "text"]),
+            'reader.timeline("depth", "depth.png", facts)',
+        ),
+    ],
+)
+def test_a_depth_map_comes_with_its_camera(stage: dict[str, object], use: str) -> None:
+    code = quick_start(stage)
+    ast.parse(code)
+    assert use in code and '\nfacts = {"focal": 525, "baseline": 0.075}  # of its camera: pixels, metres\n' in code
 
 
 def test_the_newest_sense_is_the_one_that_the_stage_trained() -> None:

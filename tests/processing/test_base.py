@@ -60,6 +60,8 @@ def test_unknown_missing_and_mistyped_options_are_refused() -> None:
         processor_for(get_modality("audio"), 64, layout="odd")
     with pytest.raises(ConfigError, match=r"audio.mean: the value nan"):
         processor_for(get_modality("audio"), 64, mean=float("nan"))
+    with pytest.raises(ConfigError, match="size of the image processor must be at most 2048"):
+        ModalityProcessor.from_dict({"modality": "image", "size": 10**9})
     with pytest.raises(ConfigError, match="size and channels of the image processor must be at least 1"):
         processor_for(get_modality("image"), 0)
 

@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polysense.errors import CheckpointError, ConfigError, ManifestError
+from polysense.errors import CheckpointError, ConfigError, FolderInUseError, ManifestError
 from polysense.models.comet import CometModel
 from polysense.recipes import comet
 from polysense.recipes.comet import CometRun
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_config import CometRecipe
 from polysense.recipes.sources import DatasetSettings, WorldSettings
-from polysense.trainer import Hooks, train
+from polysense.trainer import FolderLock, Hooks, train
 from tests.recipes.comet_parts import SILENT, comet_recipe, stage_folders
 from tests.recipes.features import feature_recipe, trained_nets
 from tests.recipes.fixtures import Parts, events
@@ -98,6 +98,15 @@ def test_a_finished_run_trains_nothing_again(
 ) -> None:
     monkeypatch.setattr(comet, "train", None)
     assert CometRun(recipe, output).run() == stage_folders(output)
+
+
+def test_a_run_that_is_refused_leaves_the_config_of_the_other(output: Path) -> None:
+    before = (output / "config.yaml").read_bytes()
+    with FolderLock(output):
+        with pytest.raises(FolderInUseError, match="is writing to this folder"):
+            comet.run(output / "config.yaml", output, ["seed=5"])
+        assert comet.run(output / "config.yaml", output) == stage_folders(output)[1], "nothing is left to write"
+    assert (output / "config.yaml").read_bytes() == before
 
 
 def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(

@@ -129,6 +129,21 @@ def test_a_checkpoint_is_scored_on_manifests(joint: Path, parts: Parts, tmp_path
         evaluation.run("nowhere", [path], Path("/proc/nope/x.json"))
 
 
+def test_a_checkpoint_is_scored_where_it_works_fastest(
+    joint: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[Any] = []
+
+    def to(model: UniAlignModel, *where: Any) -> UniAlignModel:
+        moved.append(where)
+        return model
+
+    monkeypatch.setattr(evaluation, "best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(UniAlignModel, "to", to)
+    evaluation.run(str(stages(joint)[1]), [parts.world / "manifests/stills-test.jsonl"])
+    assert (torch.device("cuda"),) in moved
+
+
 def test_composed_queries_are_scored_where_a_manifest_has_their_senses(joint: Path, parts: Parts) -> None:
     stage, clips = str(stages(joint)[1]), parts.world / "manifests/clips-test.jsonl"
     record = evaluation.run(stage, [clips], composed=[("audio", "video")])

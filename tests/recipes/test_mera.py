@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from polysense.continual.stage_adapter import read_adapters
-from polysense.errors import CheckpointError, ConfigError
+from polysense.errors import CheckpointError, ConfigError, FolderInUseError
 from polysense.merging import effective_weight
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import llama_anchor, mera, mera_stage
 from polysense.recipes.config import read_config
 from polysense.recipes.mera import MeraRecipe, MeraRun
-from polysense.trainer import Hooks, train
+from polysense.trainer import FolderLock, Hooks, train
 from tests.recipes.fixtures import Parts, events
 
 RIVALS = {"ewc": "method={name: ewc, share: 0.5}", "pathweave": "method={name: pathweave}",
@@ -218,6 +218,15 @@ def test_what_is_checked_is_what_the_first_stage_trains(
 
 def test_the_folders_are_known_before_and_after_the_stages_are_there(output: Path, overrides: list[str]) -> None:
     assert MeraRun(read_config(MeraRecipe, "mera", "world", overrides), output).folders() == stages(output)
+
+
+def test_a_run_that_is_refused_leaves_the_config_of_the_other(output: Path, overrides: list[str]) -> None:
+    before = (output / "config.yaml").read_bytes()
+    with FolderLock(output):
+        with pytest.raises(FolderInUseError, match="is writing to this folder"):
+            mera.run("world", output, [*overrides, "seed=5"])
+        assert mera.run("world", output, overrides) == stages(output)[1], "nothing is left to write"
+    assert (output / "config.yaml").read_bytes() == before
 
 
 def test_methods_share_the_first_stage_and_a_damaged_one_is_refused(

@@ -19,6 +19,7 @@ from polysense.errors import ConfigError, FolderInUseError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import unialign
 from polysense.recipes.config import build, read_config
+from polysense.recipes.sources import WorldSettings
 from polysense.recipes.unialign import UniAlignRecipe, UniAlignRun
 from polysense.trainer import FolderLock, Hooks, LoopState, train
 from tests.recipes.fixtures import SENSES, Parts, events, losses, stages
@@ -187,6 +188,41 @@ def test_a_checkpoint_can_be_the_anchor_and_learn_a_further_sense(joint: Path, p
         unialign.run(
             "world", tmp_path / "other", parts.overrides(f"anchor={start}", stage, source, "model.num_experts=3")
         )
+
+
+def test_settings_that_a_checkpoint_has_already_are_told_to_change_nothing(
+    joint: Path, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    speak(parts.world)
+    common = [f"anchor={stages(joint)[1]}", "stages=[{name: speech, trains: [speech]}]", "evaluation.splits={}",
+              "sources.speech={modality: speech, data: {manifest: manifests/train-speech.jsonl}}"]  # fmt: skip
+
+    def told(*overrides: str) -> list[str]:
+        caplog.clear()
+        recipe = read_config(UniAlignRecipe, "unialign", "world", parts.overrides(*common, *overrides))
+        work = UniAlignRun(recipe, tmp_path)
+        assert "speech" not in work.begin()[0].modalities
+        return [line.getMessage() for line in caplog.records if "changes nothing" in line.getMessage()]
+
+    assert told() == [] == told("senses.speech.processor.mel_bins=64")
+    changes = {
+        "augmentation.crop_scale=[0.25, 1.0]": "augmentation.crop_scale = [0.25, 1.0]",
+        "image_templates=['one {}']": "image_templates = ['one {}']",
+        "senses.depth.processor.camera=nyu": "senses.depth.processor.camera = 'nyu' changes nothing: stage-2-",
+        "senses.depth.templates=['a {}']": "senses.depth.templates = ['a {}']",
+    }
+    found = told(*changes)
+    assert len(found) == len(changes)
+    assert all(any(line.startswith(each) for line in found) for each in changes.values())
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_before_a_world_is_built(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorldSettings, "build", lambda *_: pytest.fail("the world was built"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/run: it cannot be written"):
+        unialign.run("world", tmp_path / "file/run", parts.overrides())
 
 
 def speak(world: Path) -> None:

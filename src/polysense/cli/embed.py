@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
-from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source
+from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source, tell_assumed
 from polysense.errors import CheckpointError, ConfigError, PolysenseError
 from polysense.safety import read_json
 from polysense.storage import check_writable, write_whole, writing
@@ -113,6 +113,8 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
     """
     from transformers import AutoModel, AutoProcessor
 
+    from polysense.models.base import best_device
+
     folder = fetched(name, revision)  # refuses an unsafe folder before transformers reads its config
     kind = read_json(folder / "config.json").get("model_type")
     if kind in _INSTEAD:
@@ -120,6 +122,7 @@ def load_model(name: str, revision: str | None = None) -> tuple[Any, Any]:
                               fix=f"Give it to {_INSTEAD[kind]}.")  # fmt: skip
     with loading(name):
         model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+        model.to(best_device())
     if not hasattr(model, "embed"):
         raise CheckpointError(f"a {type(model).__name__} has no senses to embed with", where=name,
                               fix="Give a checkpoint that a recipe of polysense wrote.")  # fmt: skip
@@ -141,11 +144,10 @@ def embed_source(
     """
     modality = source.sense()
     known = dict((facts or {}).get(modality, {}))
-    features = processor.features(modality, [source.value], facts=[known])
-    if assumed := processor.part(modality).assumed(known):
-        values = ", ".join(f"{modality}.{name}={value}" for name, value in assumed.items())
-        console.note(f"{source.name}: {values} are assumed; say otherwise with --fact")
-    return Embedded(source.name, modality, model.embed(modality, features)[0].float())
+    made = processor.features(modality, [source.value], facts=[known])
+    features = {name: each.to(model.device) for name, each in made.items()}
+    tell_assumed(source, modality, known, processor)
+    return Embedded(source.name, modality, model.embed(modality, features)[0].float().cpu())
 
 
 def write_vectors(path: Path, done: list[Embedded], model: str) -> None:

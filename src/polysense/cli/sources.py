@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from polysense.cli.console import console
 from polysense.errors import MediaError, UnknownModalityError
 from polysense.processing import media
 
@@ -70,6 +71,13 @@ def facts_by_sense(given: Sequence[tuple[str, str, Any]], known: Collection[str]
             raise UnknownModalityError(sense, known, where="--fact")
         facts.setdefault(sense, {})[name] = value
     return facts
+
+
+def tell_assumed(source: Source, sense: str, known: Mapping[str, Any], processor: Any) -> None:
+    """A note of what a processor assumes of a source for want of facts."""
+    if assumed := processor.part(sense).assumed(known):
+        values = ", ".join(f"{sense}.{name}={value}" for name, value in assumed.items())
+        console.note(f"{source.name}: {values} are assumed; say otherwise with --fact")
 
 
 def parse_source(argument: str, known: Collection[str]) -> Source:

@@ -11,6 +11,7 @@ from polysense.models.processor import argument_of
 _EXAMPLES = {"image": "photo.jpg", "text": "a red cube", "video": "clip.mp4", "audio": "sound.flac",
              "speech": "speech.flac", "depth": "depth.png", "point_cloud": "cloud.ply"}  # fmt: skip
 _FEATURES = "features.npy"  # computed elsewhere, as those that the stage learned from
+_FACTS = {"depth": '{"focal": 525, "baseline": 0.075}  # of its camera: pixels, metres'}
 _TOKENS = 32  # of an answer
 
 _HERE = 'from_pretrained(".")'
@@ -36,25 +37,27 @@ def outcome(stage: Stage) -> str:
 def _embedding(stage: Stage) -> str:
     modality = [*stage["modalities"], *stage["trained"]][-1]
     argument = argument_of(modality)
+    given = f'{argument}=["{_example(modality)}"]' + (f', facts={{"{modality}": facts}}' if modality in _FACTS else "")
     return f"""\
 import polysense
 from transformers import AutoModel, AutoProcessor
 
 model = AutoModel.{_HERE}
 processor = AutoProcessor.{_HERE}
-embedding = model.embed("{modality}", processor({argument}=["{_example(modality)}"]))"""
+{_known(modality)}embedding = model.embed("{modality}", processor({given}))"""
 
 
 def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
     asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or INSTRUCTIONS
+    part = f'{{"type": "{modality}", "path": "{_example(modality)}"' + ', "facts": facts' * (modality in _FACTS) + "}"
     return f"""\
 import polysense
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 model = AutoModelForImageTextToText.{_HERE}
 processor = AutoProcessor.{_HERE}
-content = [{{"type": "{modality}", "path": "{_example(modality)}"}}, "\\n{asked[0]}"]
+{_known(modality)}content = [{part}, "\\n{asked[0]}"]
 chat = [{{"role": "user", "content": content}}]
 inputs = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
 output = model.generate(**inputs, max_new_tokens={_TOKENS}, do_sample=False)
@@ -63,12 +66,20 @@ answer = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_specia
 
 def _codes(stage: Stage) -> str:
     modality = [*stage["modalities"], *(sense for sense in stage["trained"] if sense != "text")][-1]
-    stored = modality in stage["hyperparameters"].get("stored", ())
+    if modality in stage["hyperparameters"].get("stored", ()):
+        known, given = "", f'"{_FEATURES}"'
+    else:
+        known, given = _known(modality), f'"{_example(modality)}"' + ", facts" * (modality in _FACTS)
     return f"""\
 from polysense.recipes.comet_codes import CometReader
 
 reader = CometReader.{_HERE}
-codes = reader.timeline("{modality}", "{_FEATURES if stored else _example(modality)}")"""
+{known}codes = reader.timeline("{modality}", {given})"""
+
+
+def _known(modality: str) -> str:
+    """The line that says what a file of the sense does not say of itself, if there is any such thing."""
+    return f"facts = {_FACTS[modality]}\n" if modality in _FACTS else ""
 
 
 def _example(modality: str) -> str:

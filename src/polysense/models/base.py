@@ -47,6 +47,11 @@ def count_parameters(model: nn.Module, part_of: Callable[[str], str]) -> dict[st
     return table
 
 
+def best_device() -> torch.device:
+    """Where a model works fastest here: on the GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def reading(where: str | Path, *, fix: str = _NAME_ONE) -> Iterator[None]:
     """Within this block, whatever transformers or the Hub's client raise becomes a `CheckpointError` about `where`."""

@@ -28,6 +28,8 @@ from polysense.modality import JsonValue, Modality, get_processor_class
 Facts = Mapping[str, Any]
 P = TypeVar("P", bound="ModalityProcessor")
 
+MAX_SIZE = 2_048  # as models have it: a hostile checkpoint must not make us allocate
+
 
 # metadata of a field that is no JSON option but a part handed in (a tokenizer), which `to_dict` leaves out
 COMPONENT: Mapping[str, bool] = types.MappingProxyType({"component": True})
@@ -52,6 +54,7 @@ class ModalityProcessor(ABC):
 
     def __post_init__(self) -> None:
         self._require(self.size >= 1 and self.channels >= 1, "size and channels", "at least 1")
+        self._require(self.size <= MAX_SIZE, "size", f"at most {MAX_SIZE}")
 
     @abstractmethod
     def load(self, source: Any, facts: Facts | None = None) -> Any:

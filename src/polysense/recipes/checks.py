@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,16 @@ from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.base import local_folder
 from polysense.models.comet import CometConfig, CometModel
-from polysense.models.unialign import UniAlignConfig, UniAlignModel
+from polysense.models.unialign import UniAlignConfig, UniAlignModel, UniAlignProcessor
 from polysense.models.unialign.configuration_unialign import config_on_clip
-from polysense.recipes.config import place
+from polysense.recipes.config import leaves, place
+from polysense.recipes.senses import SenseSettings
 from polysense.safety import read_json
 from polysense.trainer.comet import CometObjective
 from polysense.trainer.comet_prediction import last_moment
 from polysense.trainer.comet_settings import CometSettings
+
+logger = logging.getLogger(__name__)
 
 
 def check_stages(stages: Iterable[tuple[str, Sequence[str]]], served: Iterable[str]) -> None:
@@ -92,6 +98,34 @@ def check_model(folder: Path, options: Mapping[str, Any], senses: Mapping[str, M
         else:
             config = config_on_clip(CLIPConfig.from_pretrained(folder), added, options, where="model")
         UniAlignModel(config)
+
+
+def warn_of_kept(
+    folder: Path, senses: Mapping[str, SenseSettings], augmentation: Mapping[str, Any], image_templates: Sequence[str]
+) -> None:
+    """Warn of each setting of a sense that a checkpoint has already: it goes on as it was made.
+
+    Args:
+        folder: of the anchor; of a CLIP, all is taken as it is given.
+        senses, augmentation, image_templates: as the recipe has them.
+    """
+    if not is_unialign(folder):
+        return
+    processor, specs = UniAlignProcessor.from_pretrained(folder), UniAlignConfig.from_pretrained(folder).senses
+    given: dict[str, Any] = {"augmentation": augmentation, "image_templates": image_templates}
+    made: dict[str, Any] = {"augmentation": processor.senses.get("image", {}),
+                            "image_templates": processor.templates.get("image")}  # fmt: skip
+    for name in sorted({*senses} & {*specs}):
+        given[f"senses.{name}"] = asdict(senses[name])
+        made[f"senses.{name}"] = {
+            "channels": specs[name].channels, "tokenizer": specs[name].tokenizer,
+            "processor": processor.senses.get(name, {}), "templates": processor.templates.get(name),
+        }  # fmt: skip
+    kept = dict(leaves(json.loads(json.dumps(made))))
+    for key, value in leaves(json.loads(json.dumps(given))):
+        if value not in (None, []) and kept.get(key) != value:
+            logger.warning("%s = %r changes nothing: %s goes on with %r, as it was made", key, value, folder.name,
+                           kept.get(key))  # fmt: skip
 
 
 def check_kept(stages: Iterable[Path], options: Mapping[str, Any]) -> None:

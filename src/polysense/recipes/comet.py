@@ -34,12 +34,12 @@ from polysense.recipes.checks import check_comet
 from polysense.recipes.comet_codes import CometReader, SavedExtractors, save_extractors
 from polysense.recipes.comet_config import CometRecipe, CometStageSettings
 from polysense.recipes.comet_downstream import Downstream, check_protocols, score_codes
-from polysense.recipes.config import import_modules, place, read_config, write_config
+from polysense.recipes.config import import_modules, place, read_config
 from polysense.recipes.encoders import check_encoder, encoder_folder, named_folder
 from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
 from polysense.recipes.features import TEXT_NET, train_features
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, known_limits, save_stage
+from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
 from polysense.storage import read_verified
 from polysense.trainer import LoopConfig, TrainingResult, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
@@ -84,13 +84,13 @@ class CometRun:
         self.recipe = replace(recipe, data=self._with_nets(recipe))
         self.pairs = PairStages(self.recipe.data)
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
-        on_main(lambda: write_config(self.recipe, output))
 
     def _check(self) -> None:
         """Refuse what would only fail once nets or stages have been trained."""
         recipe, data = self.recipe, self.recipe.data
         check_comet(self._model_options(), recipe.objective_settings, self.codebook_stages[0].pair, data.steps)
         self._check_nets()
+        check_output(self.output)
         if data.world is not None:
             data.world.build(self.root)
         on_main(self._copy_spoken)
@@ -199,9 +199,14 @@ class CometRun:
 
     # ---- a stage ------------------------------------------------------------------------------------------------
 
-    def run(self, through: int | None = None) -> list[Path]:
-        """All stages, or those up to the number `through`; their folders are returned."""
-        return run_stages(self.stages[:through], self.output / "stages", self._train, common=self._common())
+    def run(self, through: int | None = None, *, shared: bool = True) -> list[Path]:
+        """All stages, or those up to the number `through`; their folders are returned.
+
+        Args:
+            shared: whether others may work in the output folder, as methods do that begin alike; see `running`.
+        """
+        with running(self.recipe, self.output, self.folders(), shared=shared):
+            return run_stages(self.stages[:through], self.output / "stages", self._train, common=self._common())
 
     def folders(self) -> list[Path]:
         """Where the stages go, whether they are there or not."""
@@ -345,7 +350,7 @@ def run(config_source: str | Path, output: Path, overrides: Sequence[str] = (), 
     import_modules(recipe.features.imports if recipe.features else ())
     with place(str(config_source)):
         work = CometRun(recipe, output)
-    return work.run()[-1]
+    return work.run(shared=False)[-1]
 
 
 __all__ = ["CometRecipe", "CometRun", "run"]

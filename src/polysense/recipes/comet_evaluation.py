@@ -16,6 +16,7 @@ from torch import Tensor
 from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
 from polysense.metrics import CodeActivation, code_activation
+from polysense.models.base import best_device
 from polysense.recipes.code_retrieval import RetrievalSettings
 from polysense.recipes.comet_codes import CometReader
 from polysense.recipes.comet_downstream import ActivationSettings, DownstreamSettings, score_codes
@@ -51,6 +52,7 @@ def run(
     if output is not None:
         check_writable(output)
     reader = CometReader.from_pretrained(checkpoint, revision=revision)
+    reader.model.to(best_device())
     record: dict[str, Any] = {}
     asked = [_of_manifest(path, name, reader) for path, name in named(manifests).items()]
     if protocols is not None:

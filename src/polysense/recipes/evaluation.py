@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoProcessor
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import accuracy, composed, match_ranks, proportion_interval, recall_at
-from polysense.models.base import local_folder
+from polysense.models.base import best_device, local_folder
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes.class_texts import class_table
 from polysense.recipes.config import check_positive, import_modules, place
@@ -299,7 +299,7 @@ def run(
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
-    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    model, processor = AutoModel.from_pretrained(folder).to(best_device()), AutoProcessor.from_pretrained(folder)
     if unknown := [sense for senses in composed for sense in senses if sense not in model.modalities]:
         raise UnknownModalityError(unknown[0], model.modalities, where="composed")
     results: list[Result] = []

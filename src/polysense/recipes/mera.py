@@ -23,14 +23,14 @@ from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.freezing import LANGUAGE_MODEL, freezing_table
 from polysense.recipes import llama_anchor, packaged_llm
 from polysense.recipes.answering import VERDICTS, check_test
-from polysense.recipes.config import place, read_config, shipped_names, write_config
+from polysense.recipes.config import place, read_config, shipped_names
 from polysense.recipes.encoders import check_encoder, clip_configs, encoder_folder, is_elsewhere, named_folder
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
 from polysense.recipes.mera_stage import StageTraining
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, known_limits, save_stage
+from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
 from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
@@ -68,6 +68,7 @@ class MeraRun:
                                   fix="Add them under senses and sources.")  # fmt: skip
         if start is not None:
             start.check(recipe.stages, [each.modality for each in recipe.sources.values()], self.learned)
+        check_output(output)
         if recipe.world is not None:
             recipe.world.build(self.root)
         self.datasets: dict[str, SampleDataset] = {}
@@ -79,7 +80,6 @@ class MeraRun:
         self._check_method()
         self._check_evaluation()
         self.stages = [self._stage(number) for number in range(1, len(recipe.stages) + 1)]
-        on_main(lambda: write_config(recipe, output))
         self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = language_model(recipe, output) if start is None else None
         self.begun: tuple[MeraForConditionalGeneration, MeraProcessor] | None = None
@@ -237,9 +237,14 @@ class MeraRun:
             self._add(model, processor, sense)
         add_adapter(model, self.recipe.adapter, stage=1, seed=self.recipe.seed)
 
-    def run(self) -> list[Path]:
-        """All stages; their folders are returned."""
-        return run_stages(self.stages, self.output / "stages", self._train, **self._place())
+    def run(self, *, shared: bool = True) -> list[Path]:
+        """All stages; their folders are returned.
+
+        Args:
+            shared: whether others may work in the output folder, as methods do that begin alike; see `running`.
+        """
+        with running(self.recipe, self.output, self.folders(), shared=shared):
+            return run_stages(self.stages, self.output / "stages", self._train, **self._place())
 
     def folders(self) -> list[Path]:
         """Where the stages go, whether they are there or not."""
@@ -336,7 +341,7 @@ def run(
     with place(str(config_source)):
         work = MeraRun(recipe, output, begun)
         work.check()
-    return work.run()[-1]
+    return work.run(shared=False)[-1]
 
 
 __all__ = ["MeraRecipe", "MeraRun", "run"]

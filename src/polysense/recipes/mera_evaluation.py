@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from polysense.data import Manifest, SampleDataset, Subset
 from polysense.data.conversations import Conversations, questions
 from polysense.errors import ConfigError
 from polysense.hub.records import read_stage
-from polysense.models.base import local_folder
+from polysense.models.base import best_device, local_folder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.checkpoint import check_mera
 from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
@@ -57,7 +55,7 @@ def run(
     settings.judge.judge(verdicts)  # what is wrong with the judge must not be told when all answers have been given
     tests = [test for path, name in named(manifests).items() for test in _tests(path, name, senses, asked)]
     model, processor = MeraForConditionalGeneration.from_pretrained(folder), MeraProcessor.from_pretrained(folder)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(best_device())
     evaluator = AnswerEvaluator(model, processor, settings, asked, verdicts=verdicts, kept=kept)
     record = evaluator.on(tests).record(seed_of(folder))
     if output is not None:

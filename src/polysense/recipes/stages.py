@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from polysense.hub import card_of_folder
 from polysense.models.unialign import UniAlignModel
 from polysense.recipes.config import is_harmless, leaves, write_config
 from polysense.recipes.provenance import command, commit, versions
+from polysense.storage import writing
 from polysense.trainer import FolderLock, atomic_folder, verify_folder
 from polysense.trainer.distributed import on_main
 from polysense.world.build import SUMMARY
@@ -71,25 +73,48 @@ class StageRecord:
 
 
 @contextmanager
-def running(recipe: Any, output: Path, stages: Sequence[Path]) -> Iterator[None]:
+def running(recipe: Any, output: Path, stages: Sequence[Path], *, shared: bool = False) -> Iterator[None]:
     """Within this block no other run works in the folder, which says in `config.yaml` what this one was told.
 
     Where all stages are there, nothing is written and anyone may look.
 
     Args:
         stages: the folders that the run makes.
+        shared: others may work in the folder too, whose stages are their own or made in turns; `config.yaml` is then
+            of the last one that began.
 
     Raises:
         FolderInUseError: another run is at work there, whose `config.yaml` stays as it is.
         ConfigError: the folder cannot be written.
     """
     with ExitStack() as stack:
-        if on_main(lambda: all(folder.exists() for folder in stages)):
-            yield
-            return
-        on_main(lambda: bool(stack.enter_context(FolderLock(output))))
+        if not shared:
+            if on_main(lambda: all(folder.exists() for folder in stages)):
+                yield
+                return
+            on_main(lambda: bool(stack.enter_context(FolderLock(output))))
         on_main(lambda: write_config(recipe, output))
         yield
+
+
+def check_output(output: Path) -> None:
+    """Refuse a run folder that cannot be written by now, and not when a world has been built for it.
+
+    It is not made yet, and one that has stages may be there only to be looked at.
+
+    Raises:
+        ConfigError: naming the folder.
+    """
+
+    def check() -> None:
+        with writing(output):
+            whole = output.absolute()
+            there = next(each for each in (whole, *whole.parents) if each.exists())
+            if not (output / "stages").exists():
+                with tempfile.TemporaryFile(dir=there):
+                    pass
+
+    on_main(check)
 
 
 def stage_folder(output: Path, number: int, name: str) -> Path:

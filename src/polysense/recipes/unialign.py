@@ -27,6 +27,7 @@ from polysense.recipes.senses import SenseSettings, check_sense
 from polysense.recipes.sources import SourceSettings, WorldSettings, class_names, data_record, open_sources
 from polysense.recipes.stages import (
     StageRecord,
+    check_output,
     finished,
     known_limits,
     log_parameters,
@@ -135,6 +136,7 @@ class UniAlignRun:
     def __init__(self, recipe: UniAlignRecipe, output: Path) -> None:
         self.recipe, self.output, self.root = recipe, output, Path(recipe.data_root)
         added = self._check()
+        check_output(output)
         if recipe.world is not None:
             recipe.world.build(self.root)
         self.datasets = open_sources(recipe.sources, self.root)
@@ -145,6 +147,7 @@ class UniAlignRun:
         checks.check_kept(self.folders, recipe.model)
         self.anchor = self._anchor()
         checks.check_model(local_folder(self.anchor, {}), recipe.model, added)
+        checks.warn_of_kept(local_folder(self.anchor, {}), recipe.senses, recipe.augmentation, recipe.image_templates)
 
     def _check(self) -> dict[str, Modality]:
         """Refuse what would only fail hours later; the specs of all senses that are added."""
@@ -318,18 +321,11 @@ class UniAlignRun:
 
     def _record(self, number: int, stage: StageSettings, model: UniAlignModel, training: _Training) -> StageRecord:
         return StageRecord(
-            system="unialign",
-            stage=number,
-            name=f"stage-{number}-{stage.name}",
-            parent=None if training.parent is None else training.parent.name,
-            modalities=list(model.modalities),
-            frozen=training.frozen,
-            parameters=model.parameter_table(),
-            steps=training.steps,
-            seconds=round(training.seconds, 1),
-            limits=known_limits(self.root),
-            **self._chosen(stage),
-        )
+            system="unialign", stage=number, name=f"stage-{number}-{stage.name}",
+            parent=None if training.parent is None else training.parent.name, modalities=list(model.modalities),
+            frozen=training.frozen, parameters=model.parameter_table(), steps=training.steps,
+            seconds=round(training.seconds, 1), limits=known_limits(self.root), **self._chosen(stage),
+        )  # fmt: skip
 
     def _chosen(self, stage: StageSettings) -> dict[str, Any]:
         """What the config decides of a stage's record."""

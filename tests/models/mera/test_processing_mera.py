@@ -159,6 +159,15 @@ def test_files_are_read(processor: MeraProcessor, tmp_path: Path) -> None:
     assert batch["audio_values"].shape == (1, 1, 1, 32, 32)
 
 
+def test_facts_belong_to_the_items_that_are_given(processor: MeraProcessor) -> None:
+    depth = raw()["depth"]
+    listed = processor(text="<depth> ?", depth=depth, facts={"depth": FACTS})
+    assert same(processor(text="<depth> ?", depth=depth, facts={"depth": FACTS[0]}), listed)
+    assert not torch.equal(processor(text="<depth> ?", depth=depth)["depth_values"], listed["depth_values"])
+    with pytest.raises(ConfigError, match="there are facts of 'depht', and no sources"):
+        processor(text="<depth> ?", depth=depth, facts={"depht": FACTS})
+
+
 def test_without_a_prompt_there_are_features_only(processor: MeraProcessor) -> None:
     assert set(processor(images=[raw()["image"]], return_tensors="pt")) == {"pixel_values"}
 

@@ -67,6 +67,17 @@ def test_groups_are_listed_once_in_order_of_addition() -> None:
         ({"visible_groups": {"depth": ["smell"]}}, r"visible_groups names \['smell'\]"),
         ({"visible_groups": {"smell": []}}, r"visible_groups names \['smell'\]"),
         ({"expert_init": "svd", "expert_site": "block"}, "expert_init svd needs a matrix to decompose"),
+        (
+            {
+                "expert_init": "svd",
+                "num_experts": 8,
+                "expert_rank": 3,
+                "clip_config": {
+                    "vision_config": {"hidden_size": 24, "intermediate_size": 20, "num_attention_heads": 2}
+                },
+            },
+            "8 experts of rank 3 need 24 singular values, the FFN's matrices have 20",
+        ),
         ({"clip_config": {"vision_config": {"hidden_size": 12 * 10**6}}}, "vision_config.hidden_size is 12000000"),
         ({"clip_config": {"text_config": {"vocab_size": 0}}}, "text_config.vocab_size is 0"),
         ({"clip_config": {"vision_config": {"patch_size": [4, 4]}}}, "vision_config.patch_size is"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from polysense.errors import ConfigError, UnknownModalityError
@@ -32,8 +33,11 @@ class Dialogue:
         """What files can be shown of."""
         return tuple(self.model.modalities)
 
-    def show(self, sense: str, source: Any) -> None:
+    def show(self, sense: str, source: Any, facts: Mapping[str, Any] | None = None) -> None:
         """Add an item, which the next question is about; it is looked at now, so that a bad file is named at once.
+
+        Args:
+            facts: what is known of it, such as a depth map's camera.
 
         Raises:
             UnknownModalityError: the model lacks the sense.
@@ -41,8 +45,9 @@ class Dialogue:
         """
         if sense not in self.senses:
             raise UnknownModalityError(sense, self.senses, where=str(source))
-        self.processor.features(sense, [source])
-        self._shown.append({"type": sense, "source": source})
+        known = dict(facts or {})
+        self.processor.features(sense, [source], facts=[known])
+        self._shown.append({"type": sense, "source": source, "facts": known})
 
     def ask(self, question: str) -> str:
         """The answer to a question about what was shown, given all that was said before.

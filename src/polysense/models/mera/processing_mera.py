@@ -132,7 +132,7 @@ class MeraProcessor(PlaceholderProcessor):
         videos: Any = None,
         audio: Any = None,
         *,
-        facts: Mapping[str, Sequence[Mapping[str, JsonValue]]] | None = None,
+        facts: Mapping[str, Mapping[str, JsonValue] | Sequence[Mapping[str, JsonValue]]] | None = None,
         counts: Mapping[str, Iterable[int]] | None = None,
         padding_side: Side = "left",
         add_special_tokens: bool | None = None,
@@ -144,7 +144,8 @@ class MeraProcessor(PlaceholderProcessor):
             text: prompts with placeholders; without them only features are made.
             images, videos, audio, **senses: the items that the placeholders stand for, in order: a list of items over
                 all prompts, or a list of items for every prompt. An item is a path, a file, bytes, an array.
-            facts: sense to what is known of each of its items.
+            facts: sense to what is known of each of its items, over all prompts in order, such as
+                `{"depth": [{"focal": 525, "baseline": 0.075}]}`; of a single item, without the list.
             counts: instead of items: sense to the feature tokens of each of them, over all prompts in order, for
                 senses whose features come from elsewhere, such as a cache.
             padding_side: "left" to generate, "right" to train.
@@ -156,14 +157,14 @@ class MeraProcessor(PlaceholderProcessor):
 
         Raises:
             FeatureShapeError: placeholders and items do not agree; the message names sample and sense.
-            ConfigError: a sense under two names (`images` and `image`), counts that are none, an unknown side, half a
-                surrogate pair in a text, or a tokenizer's option other than `padding=True` and `return_tensors="pt"`,
-                which is done in any case.
+            ConfigError: a sense under two names (`images` and `image`), facts of one that is not given, counts that
+                are none, an unknown side, half a surrogate pair in a text, or a tokenizer's option other than
+                `padding=True` and `return_tensors="pt"`, which is done in any case.
             UnknownModalityError, UnregisteredModalityError, MediaError: see `part` and `features`.
         """
         sources = self._sources({"images": images, "videos": videos, "audio": audio, **senses}, cuts=False)
         texts, elsewhere = _texts(text), checked_counts(counts, self.senses)
-        features, found = self._features(self._ordered(sources, texts), facts)
+        features, found = self._features(self._ordered(sources, texts), self._facts(facts or {}, sources))
         if text is None:
             return BatchFeature(features)
         if add_special_tokens is None:

@@ -94,6 +94,14 @@ class UniAlignConfig(PreTrainedConfig):
         if self.expert_init == "svd" and self.expert_site == "block":
             raise ConfigError("expert_init svd needs a matrix to decompose, which expert_site block does not have",
                               fix="Use expert_site: linear or expert_init: lora.")  # fmt: skip
+        needed, there = (
+            self.num_experts * self.expert_rank,
+            min(self.vision.hidden_size, self.vision.intermediate_size),
+        )
+        if self.expert_init == "svd" and needed > there:
+            raise ConfigError(f"{self.num_experts} experts of rank {self.expert_rank} need {needed} singular values, "
+                              f"the FFN's matrices have {there}",
+                              fix="Lower expert_rank or num_experts, or use expert_init: lora.")  # fmt: skip
 
     def _check_sizes(self) -> None:
         """Refuse sizes that no CLIP has: a hostile config must not make us allocate."""
