@@ -86,6 +86,12 @@ def test_a_recipe_says_where_it_is_not_the_printed_method() -> None:
         assert part in told
     (told,) = replace(printed, objective=CometSettings(code=2.0, replay=0.0)).departures
     assert told == "Not as printed: there is no replay; code weighs 2."
+    (told,) = replace(printed, objective=CometSettings(replay=1.0, information=0.1, sequence=0.2)).departures
+    assert told == "Not as printed: information weighs 0.1; sequence weighs 0.2."
+    own = CometSettings(replay=1.0, terms={"mine": 0.5, "off": 0.0})
+    for method in ("dcid", "turn"):
+        (told,) = replace(printed, objective=own, method=method).departures
+        assert told == "Not as printed: mine, a term of its own, weighs 0.5."
     alone = replace(world, comet=False)
     assert alone.departures == ["Not as printed: no information is kept apart by vCLUB."]
     assert read_config(CometRecipe, "comet", "paper").departures == []

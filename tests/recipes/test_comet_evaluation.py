@@ -44,6 +44,18 @@ def test_every_two_senses_of_a_manifest_find_each_other(stage: Path, parts: Part
     assert set(record["codes"]["hits"]) == {"audio", "video", "text"}
 
 
+def test_every_data_set_keeps_how_its_senses_share_the_codes(stage: Path, parts: Parts, tmp_path: Path) -> None:
+    manifests = [parts.world / "manifests" / f"clips-{split}.jsonl" for split in ("test", "train")]
+    protocols = tmp_path / "protocols.yaml"
+    data = "{manifest: manifests/clips-test.jsonl}"
+    protocols.write_text(f"activation: {{senses: [audio, video], data: {data}}}\n")
+    record = comet_evaluation.run(str(stage), manifests, protocols=protocols, root=parts.world)
+    found = record["codes_by_dataset"]
+    assert list(found) == ["clips-test", "clips-train", f"protocols: {protocols}"] and "codes" not in record
+    assert found["clips-test"] == comet_evaluation.run(str(stage), manifests[:1])["codes"]
+    assert [set(each["hits"]) for each in found.values()] == [{"audio", "video", "text"}] * 2 + [{"audio", "video"}]
+
+
 def test_protocols_are_a_config(stage: Path, parts: Parts, tmp_path: Path) -> None:
     protocols = tmp_path / "protocols.yaml"
     data = "{manifest: manifests/clips-test.jsonl}"

@@ -17,15 +17,26 @@ from polysense.data import Batch, Sample
 from polysense.models.unialign import UniAlignModel
 from polysense.testing import tiny_clip, tiny_senses
 from polysense.trainer.config import LoopConfig
-from polysense.trainer.distributed import exchange
+from polysense.trainer.distributed import exchange, gather_with_grad
 from polysense.trainer.optimizer import build_optimizer
 from polysense.trainer.step import StepRunner
-from polysense.trainer.unialign import ClassTable, ObjectiveSettings, UniAlignObjective
+from polysense.trainer.unialign import (
+    ALIGNMENT_TERMS,
+    AlignedBatch,
+    ClassTable,
+    ObjectiveSettings,
+    UniAlignObjective,
+)
 from tests.distributed.harness import Plain, run_ranks
 
 SENSES = ("depth", "audio")
 LABELS = {"depth": ["cup", "box", "cup", "jar"], "audio": ["ring", "ring", "knock", "ring"]}
 SHAPES = {"depth": (1, 32, 32), "audio": (1, 1, 32, 32)}
+
+
+@ALIGNMENT_TERMS.register("centre")
+def centre(aligned: AlignedBatch) -> Tensor:
+    return gather_with_grad(aligned.embeddings).mean(dim=0).square().sum()
 
 
 def model() -> UniAlignModel:
@@ -73,8 +84,8 @@ def batch(
 
 
 def gradients(batches: Sequence[Batch]) -> tuple[dict[str, Tensor], float]:
-    """Reduced gradients of one step, and its loss."""
-    built = objective()
+    """Reduced gradients of one step with a further term that compares samples, and its loss."""
+    built = objective(ObjectiveSettings(terms={"centre": 1.0}))
     parameters: Mapping[str, nn.Parameter] = {
         name: parameter for name, parameter in built.module.named_parameters() if parameter.requires_grad
     }

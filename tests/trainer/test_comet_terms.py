@@ -101,5 +101,8 @@ def test_a_term_of_the_users_own_is_a_function_and_a_registration() -> None:
     usual = objective(CometSettings())
     usual.module.eval()
     torch.testing.assert_close(made.total("audio", batch) - usual.total("audio", batch), terms["length"] / 2)
+    for name in ("perplexity", "ewc"):
+        with pytest.raises(ConfigError, match=f"'{name}' is computed beside the terms already"):
+            CODE_TERMS.register(name)(length)
     with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'lenght'.*length"):
         objective(CometSettings(terms={"lenght": 1.0}))

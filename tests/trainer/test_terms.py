@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -48,9 +48,21 @@ def test_names_are_taken_once_and_have_to_be_there() -> None:
     terms = registry()
     with pytest.raises(ConfigError, match="a term 'near' is registered already"):
         terms.register("near")(lambda scored: None)
+    with pytest.raises(ConfigError, match="'logged' is computed beside the terms already"):
+        Terms[float](beside=["logged"]).register("logged")(lambda scored: None)
     terms.check(["near", "far"])
     with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'fra'.*Known: near, far"):
         terms.check(["near", "fra"])
+
+
+@pytest.mark.parametrize(("value", "what"), [
+    (torch.zeros(4, 8), r"of shape \(4, 8\)"), (torch.zeros(1), r"of shape \(1,\)"), (0.5, "a float"),
+])  # fmt: skip
+def test_a_term_that_is_no_scalar_tensor_is_named(value: Any, what: str) -> None:
+    terms = registry()
+    terms.register("mine")(lambda scored: value)
+    with pytest.raises(ConfigError, match=f"objective: terms: the term 'mine' is {what}.*the mean over the samples"):
+        terms(1.0, {"near": 1.0, "mine": 0.1})
 
 
 @pytest.mark.parametrize(("values", "what"), [

@@ -54,6 +54,17 @@ def test_the_terms_are_those_of_the_losses_by_hand() -> None:
     assert all(torch.allclose(terms[name], value) for name, value in expected.items())
 
 
+@pytest.mark.parametrize("name", ["nce_classes", "classes"])
+def test_a_further_term_sees_the_classes_of_all_data_sets_as_the_text_path_is_now(name: str) -> None:
+    @ALIGNMENT_TERMS.register(name)
+    def classes(aligned: AlignedBatch) -> Tensor:
+        return torch.tensor(float(len(aligned.tables)))
+
+    objective = pairs.objective(ObjectiveSettings(soft_bind=0.0, terms={name: 1.0}))
+    objective.follow = dict(objective.tables).__getitem__
+    assert objective.losses("depth", pairs.batch("depth"))[name] == len(pairs.SENSES)
+
+
 def test_another_sample_of_the_same_class_is_no_negative() -> None:
     objective = pairs.objective(ObjectiveSettings(nce_image=0.0, soft_bind=0.0))
     batch = pairs.batch("audio")  # ring, ring, knock, ring

@@ -43,6 +43,7 @@ from polysense.recipes.stages import StageRecord, check_output, known_limits, ru
 from polysense.storage import read_verified
 from polysense.trainer import LoopConfig, TrainingResult, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
+from polysense.trainer.comet_terms import PENALTY
 from polysense.trainer.distributed import on_main, rank
 from polysense.trainer.penalty import PenalisedObjective
 from polysense.trainer.resume import HARMLESS
@@ -245,7 +246,7 @@ class CometRun:
         ewc = OnlineEwc(recipe.strength)
         if recipe.strength and start is not None:
             ewc.load_state_dict(_read_ewc(start))
-        penalties = {"ewc": lambda: _penalty(ewc, model)} if ewc.fisher else {}
+        penalties = {PENALTY: lambda: _penalty(ewc, model)} if ewc.fisher else {}
         penalised = PenalisedObjective(objective, penalties, slots=len(mixture.slots))
         loop = self._loop(settings).in_steps(mixture.steps_per_epoch(world_size()))
         result = train(penalised, mixture, loop, work)

@@ -188,9 +188,10 @@ class CometRecipe:
         if self.method == "dcid":
             if not own.information:
                 found.append("no information is kept apart by vCLUB")
-            for name in ("reconstruction", "commitment", "contrast", "code"):
-                if (weight := getattr(own, name)) != getattr(usual, name):
+            for name in ("reconstruction", "commitment", "contrast", "code", "information", "sequence"):
+                if (weight := getattr(own, name)) != getattr(usual, name) and (weight or name != "information"):
                     found.append(f"{name} weighs {weight:g}")
+        found += [f"{name}, a term of its own, weighs {weight:g}" for name, weight in own.terms.items() if weight]
         return [f"Not as printed: {'; '.join(found)}."] if found else []
 
     @property

@@ -35,6 +35,9 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """Score a checkpoint (folder or Hub name); the figures are returned and written to `output` (JSON).
 
+    How the senses share the codes is under `codes`, as in a stage's `metrics.json`; where that was found on several
+    data sets, under `codes_by_dataset` instead, by the name of each manifest, and of the protocols.
+
     Args:
         manifests: each gives retrieval between every two senses that its samples have, and how these share the codes.
             Media are relative to its folder, or to the folder above if that one is called `manifests`.
@@ -54,13 +57,18 @@ def run(
     reader = CometReader.from_pretrained(checkpoint, revision=revision)
     reader.model.to(best_device())
     record: dict[str, Any] = {}
-    asked = [_of_manifest(path, name, reader) for path, name in named(manifests).items()]
+    codes: dict[str, Any] = {}
+    asked = {name: _of_manifest(path, name, reader) for path, name in named(manifests).items()}
     if protocols is not None:
-        asked.append((read_config(DownstreamSettings, "comet", protocols), root or Path()))
-    for settings, place in asked:
+        asked[f"protocols: {protocols}"] = read_config(DownstreamSettings, "comet", protocols), root or Path()
+    for name, (settings, place) in asked.items():
         found = score_codes(settings, reader, reader.modalities, place, size=reader.size).record(settings.seed)
+        if "codes" in found:
+            codes[name] = found.pop("codes")
         record = {**record, **found, "results": [*record.get("results", ()), *found["results"]]}
-    if not record["results"] and "codes" not in record:
+    if codes:
+        record |= {"codes": next(iter(codes.values()))} if len(codes) == 1 else {"codes_by_dataset": codes}
+    if not record["results"] and not codes:
         raise ConfigError(f"no protocol is about senses that are all among {', '.join(reader.modalities)}",
                           where=protocols, fix="Give others, or a later stage.")  # fmt: skip
     if output is not None:

@@ -17,12 +17,10 @@ from polysense.models.comet import CometModel
 from polysense.models.comet.modeling_comet import CometOutput
 from polysense.nn.codebook import CodeStatistics
 from polysense.trainer.comet_settings import CometSettings
-from polysense.trainer.comet_terms import CODE_TERMS, CodedBatch, CometTraining, Sequences
+from polysense.trainer.comet_terms import CODE_TERMS, DIAGNOSTICS, CodedBatch, CometTraining, Sequences
 from polysense.trainer.distributed import exchange, gather_objects, mean_ranks, rank, sum_ranks, world_size
 from polysense.trainer.inner_optimizer import InnerAdam
 from polysense.trainer.objective import zero_touch
-
-DIAGNOSTICS = ("perplexity", "same_code")
 
 
 class CometObjective:
@@ -93,6 +91,7 @@ class CometObjective:
         """The terms of a batch.
 
         Raises:
+            ConfigError: a term that is no scalar tensor.
             FeatureShapeError: sequences that do not fit the model or one another.
         """
         features, masks = self.inputs(batch)

@@ -89,7 +89,13 @@ class CodedBatch:
         return {"axis": self.settings.axis, "self_weight": self.settings.self_weight}
 
 
-CODE_TERMS: Terms[CodedBatch] = Terms()
+DIAGNOSTICS = ("perplexity", "same_code")
+"""What is logged of every batch and weighs nothing."""
+
+PENALTY = "ewc"
+"""What a stage adds to its terms, once in every step."""
+
+CODE_TERMS: Terms[CodedBatch] = Terms(beside=(*DIAGNOSTICS, PENALTY))
 """Terms of COMET's objective; `CODE_TERMS.register(name)` adds one."""
 
 

@@ -19,7 +19,8 @@ Scored = TypeVar("Scored")
 """What the terms of a system are computed from: a batch, and what its model makes of it."""
 
 Term: TypeAlias = Callable[[Scored], Float[Tensor, ""] | None]
-"""A *mean over samples* (see `Objective`), or `None` where a batch has nothing for it, on all processes alike."""
+"""A *mean over samples* (see `Objective`), or `None` where a batch has nothing for it, on all processes alike. What
+compares samples takes those of all processes (`gather_with_grad`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +60,26 @@ class TermSettings:
 
 
 class Terms(Generic[Scored]):
-    """The terms of one system by name, in order of registration."""
+    """The terms of one system by name, in order of registration.
 
-    def __init__(self) -> None:
+    Args:
+        beside: names of what the system computes or logs beside its terms, which no term can have.
+    """
+
+    def __init__(self, beside: Iterable[str] = ()) -> None:
         self._functions: dict[str, Term[Scored]] = {}
+        self._beside = frozenset(beside)
 
     def register(self, name: str) -> Callable[[Term[Scored]], Term[Scored]]:
         """Decorator that makes a function available as the term `name`.
 
         Raises:
-            ConfigError: the name is taken by another function.
+            ConfigError: the name is taken by another function, or by what is computed beside the terms.
         """
 
         def add(function: Term[Scored]) -> Term[Scored]:
+            if name in self._beside:
+                raise ConfigError(f"{name!r} is computed beside the terms already", fix="Choose another name.")
             if self._functions.setdefault(name, function) is not function:
                 raise ConfigError(f"a term {name!r} is registered already", fix="Choose another name.")
             return function
@@ -88,6 +96,16 @@ class Terms(Generic[Scored]):
             )
 
     def __call__(self, scored: Scored, weights: Mapping[str, float]) -> dict[str, Tensor]:
-        """The terms that weigh anything and that the batch has something for."""
-        found = {name: function(scored) for name, function in self._functions.items() if weights.get(name)}
-        return {name: value for name, value in found.items() if value is not None}
+        """The terms that weigh anything and that the batch has something for.
+
+        Raises:
+            ConfigError: a term that is no scalar tensor.
+        """
+        computed = {name: function(scored) for name, function in self._functions.items() if weights.get(name)}
+        found = {name: value for name, value in computed.items() if value is not None}
+        for name, value in found.items():
+            if not isinstance(value, Tensor) or value.ndim:
+                kind = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise ConfigError(f"the term {name!r} is {kind}", where="objective: terms",
+                                  fix="Let it return a scalar tensor, the mean over the samples.")  # fmt: skip
+        return found

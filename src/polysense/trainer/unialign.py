@@ -23,6 +23,8 @@ from polysense.trainer.distributed import gather_with_grad
 from polysense.trainer.objective import zero_touch
 from polysense.trainer.terms import Terms, TermSettings
 
+_CONTRASTS = ("nce_text", "nce_image")  # they look at the classes of the batch's own source alone
+
 TextEncoder = Callable[[Sequence[str]], Float[Tensor, "texts embed"]]
 
 
@@ -67,7 +69,7 @@ class ObjectiveSettings(TermSettings):
         ConfigError: see `TermSettings`; nothing that is weighed at all, or a scale that is not positive.
     """
 
-    OWN: ClassVar[tuple[str, ...]] = ("nce_text", "nce_image", "soft_bind")
+    OWN: ClassVar[tuple[str, ...]] = (*_CONTRASTS, "soft_bind")
     nce_text: float = 1.0
     nce_image: float = 1.0
     soft_bind: float = 1.0
@@ -121,9 +123,14 @@ class UniAlignObjective:
         return self.settings.weights
 
     def losses(self, modality: str, batch: Any) -> dict[str, Tensor]:
-        """The terms of one batch of one source."""
+        """The terms of one batch of one source.
+
+        Raises:
+            ManifestError: a sample without the class or the caption that its source is paired by.
+            ConfigError: a term that is no scalar tensor.
+        """
         embeddings = self.module.embed(modality, batch.features[modality])
-        beside = any(weight for name, weight in self.weights.items() if not name.startswith("nce_"))
+        beside = any(weight for name, weight in self.weights.items() if name not in _CONTRASTS)
         tables = self._tables_now(batch.source, embeddings.device, all_sources=beside)
         return ALIGNMENT_TERMS(AlignedBatch(self, modality, batch, embeddings, tables), self.weights)
 
