@@ -17,7 +17,7 @@ from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.checkpoint import check_mera
 from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import build, import_modules
-from polysense.recipes.evaluation import check_names, data_root, seed_of
+from polysense.recipes.evaluation import data_root, seed_of
 from polysense.recipes.kept_answers import KeptAnswers
 from polysense.storage import check_writable, fingerprint, write_whole
 
@@ -37,15 +37,13 @@ def run(
         revision: of a checkpoint on the Hub.
 
     Raises:
-        ConfigError: no manifest, two of one name, nothing in it that can be asked about, or a judge that cannot be
-            built or asked.
+        ConfigError: no manifest, nothing in it that can be asked about, or a judge that cannot be built or asked.
         CheckpointError: no MERA checkpoint with its processor.
         ManifestError, MediaError: see `AnswerEvaluator`.
     """
     import_modules(imports)
     if not manifests:
         raise ConfigError("there is no manifest to evaluate on", fix="Give at least one JSONL manifest.")
-    check_names(manifests)
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
