@@ -167,7 +167,7 @@ def test_a_config_may_name_what_its_own_imports_register(tmp_path: Path, monkeyp
         "ALIGNMENT_TERMS.register('mine')(lambda aligned: aligned.embeddings.mean())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'mine'"):
+    with pytest.raises(ConfigError, match=r"yaml: objective: terms: there is no term 'mine'"):
         read_config(UniAlignRecipe, "unialign", "world", ["objective.terms.mine=0.5"])
     recipe = read_config(UniAlignRecipe, "unialign", "world", ["objective.terms.mine=0.5", "imports=[my_term]"])
     assert recipe.objective.weights["mine"] == 0.5

@@ -118,5 +118,5 @@ def test_a_term_of_the_users_own_is_a_function_and_a_registration() -> None:
     for name in ("perplexity", "ewc"):
         with pytest.raises(ConfigError, match=f"'{name}' is computed beside the terms already"):
             CODE_TERMS.register(name)(length)
-    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'lenght'.*length"):
+    with pytest.raises(ConfigError, match=r"terms: there is no term 'lenght'.*length"):
         objective(CometSettings(terms={"lenght": 1.0}))
