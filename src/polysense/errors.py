@@ -43,13 +43,13 @@ class ConfigError(PolysenseError, ValueError):
 class UnknownModalityError(PolysenseError, KeyError):
     """A modality name that this model, processor or data set does not have."""
 
-    def __init__(self, name: str, known: Iterable[str], *, where: str | None = None) -> None:
+    def __init__(self, name: str, known: Iterable[str], *, where: str | None = None, fix: str = "") -> None:
         self.name, self.known = name, tuple(known)
         listing = ", ".join(self.known) or "none"
         super().__init__(
             f"unknown modality {name!r} (known here: {listing})",
             where=where,
-            fix=f"Add it with add_modality({name!r}) or use one of the known names.",
+            fix=fix or f"Add it with add_modality({name!r}) or use one of the known names.",
         )
 
     __str__ = Exception.__str__  # KeyError would show the repr of the message

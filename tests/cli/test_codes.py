@@ -72,7 +72,8 @@ def test_a_file_of_a_sense_that_the_model_lacks_is_named(
     monkeypatch.setattr(Reader, "modalities", ("image", "text"))
     media = write_media(tmp_path)
     assert main(["codes", str(media / "sound.wav"), str(media / "photo.png"), "--model", "x"]) == 1
-    assert f"{media / 'sound.wav'}: unknown modality 'audio'" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{media / 'sound.wav'}: unknown modality 'audio'" in said and "say which, as in FILE:image" in said
 
 
 def test_there_must_be_something_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,8 @@ def test_a_split_keeps_the_clips_that_its_list_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [("a\tb\n", "has 2 columns of 4"), ("x\tone\t3\tDog\n", "do not fit"), ("x\t1,2\t3\tDog\n", "do not fit"),
-     ("x\tnan\t3\tDog\n", "do not fit"), ("", "no event")],
+     ("x\tnan\t3\tDog\n", "do not fit"), ("", "no event"), ("x\t5\t3\tDog\n", "'Dog' lasts from 5 to 3"),
+     ("x\t1,2\t3,4\tDog, \n", "class '' lasts from 2 to 4")],
 )  # fmt: skip
 def test_rows_that_do_not_fit_the_layout_are_named(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text(text)

@@ -23,6 +23,18 @@ def test_double_precision_is_kept_and_half_precision_is_not_used() -> None:
     assert code_distribution(features.bfloat16(), codes).dtype == torch.float32
 
 
+def test_mixed_precision_changes_neither_the_loss_nor_its_slope() -> None:
+    features, codes = torch.randn(4, 3, 2, requires_grad=True), torch.randn(5, 2)
+
+    def matched(mixed: bool) -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            likely = {name: code_distribution(z, codes) for name, z in (("a", features), ("b", features.flip(1) + 1))}
+            loss = cross_modal_code(likely)
+        return [loss, *torch.autograd.grad(loss, features)]
+
+    torch.testing.assert_close(matched(True), matched(False))
+
+
 def test_a_feature_on_its_code_has_a_finite_gradient() -> None:
     features = torch.zeros(1, 1, 2, requires_grad=True)
     code_distribution(features, torch.zeros(2, 2)).sum().backward()

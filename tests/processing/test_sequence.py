@@ -64,7 +64,10 @@ def test_a_picture_is_a_sequence_of_one_step() -> None:
     [
         (np.zeros((2, 4)), r"a step of audio is \(3,\)"),
         (np.zeros((2, 2, 3)), r"a step of audio is \(3,\)"),
-        (np.zeros((0, 3)), "has shape"),
+        (np.zeros((0, 3)), "has no steps"),
+        (np.zeros((2, 3), bool), "values of type bool, not real numbers"),
+        (np.zeros((2, 3), complex), "values of type complex128"),
+        (np.zeros((2, 3), object), "values of type object"),
         (np.array([[0.0, np.nan, 1.0]]), "not finite"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,6 +49,18 @@ def test_scores_stand_between_chance_and_bound(tmp_path: Path) -> None:
     drawn = {round(x, 3) for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float).tolist()}
     assert {10.0, 12.5, 60.0, 80.0, 90.0, 88.0} <= drawn
     assert [label.get_text() for label in axes.get_yticklabels()] == ["image", "depth"]
+
+
+def test_scores_of_a_single_sense_have_room_for_title_and_legend(tmp_path: Path) -> None:
+    rows = [row for row in result_rows(read_run(write_run(tmp_path)).stages) if row.modality == "depth"]
+    figure = plot_scores(rows, ["stage-1-image", "stage-2-depth"])
+    assert figure is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_png(figure)
+    (legend,), axes = figure.legends, figure.axes[0]
+    assert legend.get_window_extent().y1 < axes.xaxis.get_tightbbox().y0  # type: ignore[union-attr]
+    assert axes.get_tightbbox().y1 <= figure.bbox.y1  # type: ignore[union-attr]
 
 
 def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:

@@ -63,6 +63,20 @@ def test_every_term_reaches_the_encoders() -> None:
         assert not any(name.startswith("approximations") for name in touched), term
 
 
+@pytest.mark.parametrize("senses", [PAIR, ("video", "text")])
+def test_mixed_precision_trains_by_nearly_the_same_terms(senses: tuple[str, ...]) -> None:
+    def scored(mixed: bool) -> dict[str, Tensor]:
+        made = objective() if senses == PAIR else second_stage()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            terms = made.losses(senses[0], pairs(senses=senses).build(0)[0])
+        torch.stack([value.float() * made.weights[name] for name, value in terms.items()]).sum().backward()
+        made.after_step(True)
+        assert made.module.model.codebook.embedding.isfinite().all()
+        return {name: terms[name].detach().float() for name in ("reconstruction", "commitment", "contrast", "code")}
+
+    torch.testing.assert_close(scored(True), scored(False), rtol=0.05, atol=0.05)
+
+
 def test_the_approximation_of_a_frozen_sense_stands_still_with_the_rest_of_it() -> None:
     made = objective()
     apply_freezing(made.module.model, made.module.model.freezing(["audio"]))
@@ -104,5 +118,5 @@ def test_a_term_of_the_users_own_is_a_function_and_a_registration() -> None:
     for name in ("perplexity", "ewc"):
         with pytest.raises(ConfigError, match=f"'{name}' is computed beside the terms already"):
             CODE_TERMS.register(name)(length)
-    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'lenght'.*length"):
+    with pytest.raises(ConfigError, match=r"terms: there is no term 'lenght'.*length"):
         objective(CometSettings(terms={"lenght": 1.0}))

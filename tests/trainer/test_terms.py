@@ -51,7 +51,7 @@ def test_names_are_taken_once_and_have_to_be_there() -> None:
     with pytest.raises(ConfigError, match="'logged' is computed beside the terms already"):
         Terms[float](beside=["logged"]).register("logged")(lambda scored: None)
     terms.check(["near", "far"])
-    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'fra'.*Known: near, far"):
+    with pytest.raises(ConfigError, match=r"terms: there is no term 'fra'.*Known: near, far"):
         terms.check(["near", "fra"])
 
 

@@ -202,5 +202,5 @@ def test_a_term_of_the_users_own_is_a_function_and_a_registration() -> None:
     vectors = objective.module.embed("depth", batch.features["depth"])
     assert terms.keys() == {"nce_text", "nce_image", "spread"} and objective.weights["spread"] == 0.1
     torch.testing.assert_close(terms["spread"], vectors.var(dim=0).sum())
-    with pytest.raises(ConfigError, match=r"objective: terms: there is no term 'spraed'.*spread"):
+    with pytest.raises(ConfigError, match=r"^terms: there is no term 'spraed'.*spread"):
         pairs.objective(ObjectiveSettings(terms={"spraed": 1.0}))

@@ -83,7 +83,9 @@ def _reader(name: str, revision: str | None) -> CometReader:
 def _read(source: Source, reader: CometReader, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     sense = source.sense()
     if sense not in reader.modalities:
-        raise UnknownModalityError(sense, reader.modalities, where=source.name)
+        own = next((each for each in reader.modalities if each != "text"), sense)
+        guessed = f"Its content suggests that sense: if it is another, say which, as in FILE:{own}."
+        raise UnknownModalityError(sense, reader.modalities, where=source.name, fix="" if source.modality else guessed)
     codes = reader.timeline(sense, source.value, facts.get(sense))
     if len(codes) >= reader.longest:
         console.note(f"{source.name}: at most the first {reader.longest} codes are shown")

@@ -157,13 +157,18 @@ class EventTable:
         # classes of AVE have commas of their own ("Violin, fiddle")
         labels = [row[self.layout.label]] if len(starts) == 1 else row[self.layout.label].split(",")
         try:
-            spans = zip(labels, starts, ends, strict=True)
-            return [
-                (self._name(label), math.floor(float(start)), math.ceil(float(end))) for label, start, end in spans
+            spans = [
+                (self._name(label), math.floor(float(start)), math.ceil(float(end)))
+                for label, start, end in zip(labels, starts, ends, strict=True)
             ]
         except (ValueError, OverflowError) as error:
             raise ManifestError(f"the row's events do not fit together ({error})", where=where,
                                 fix="Give one start, one end and one class for each event.") from error  # fmt: skip
+        for label, start, end in spans:
+            if not label or end < start:
+                raise ManifestError(f"an event of class {label!r} lasts from {start} to {end}", where=where,
+                                    fix="Correct the row, or the layout's columns.")  # fmt: skip
+        return spans
 
 
 def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

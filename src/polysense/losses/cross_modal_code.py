@@ -33,13 +33,14 @@ def code_distribution(
         scores: z e - |e|^2 / 2 of every step z and code e, where a search for the nearest code has left them.
     """
     rows = at_least_single(features)
-    table = codes.detach().to(rows.dtype)
-    if scores is None or scores.dtype != rows.dtype:
-        flat = torch.addmm(table.square().sum(dim=1) / 2, rows.detach().flatten(0, 1), table.t(), beta=-1)
-        scores = flat.view(*rows.shape[:2], -1)
-    real = rows.new_ones(rows.shape[:2]) if mask is None else mask.to(rows.dtype)
-    weights = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-    return cast(Tensor, _CodeDistribution.apply(rows, table, weights, scores))
+    with torch.autocast(rows.device.type, enabled=False):
+        table = codes.detach().to(rows.dtype)
+        if scores is None or scores.dtype != rows.dtype:
+            flat = torch.addmm(table.square().sum(dim=1) / 2, rows.detach().flatten(0, 1), table.t(), beta=-1)
+            scores = flat.view(*rows.shape[:2], -1)
+        real = rows.new_ones(rows.shape[:2]) if mask is None else mask.to(rows.dtype)
+        weights = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+        return cast(Tensor, _CodeDistribution.apply(rows, table, weights, scores))
 
 
 class _CodeDistribution(torch.autograd.Function):
@@ -85,6 +86,7 @@ def cross_modal_code(
         distributions = {name: gather(each) for name, each in distributions.items()}
     total = next(iter(distributions.values())).sum() * 0
     for first, second in combinations(distributions.values(), 2):
-        scores = first @ (second + _EPSILON).log().t() + second @ (first + _EPSILON).log().t()
+        with torch.autocast(first.device.type, enabled=False):
+            scores = first @ (second + _EPSILON).log().t() + second @ (first + _EPSILON).log().t()
         total = total - scores.log_softmax(dim=1).diagonal().mean()
     return total

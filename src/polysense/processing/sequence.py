@@ -69,7 +69,7 @@ class SequenceProcessor(ModalityProcessor):
             facts: not used.
 
         Raises:
-            MediaError: unreadable, of another shape, without a step, or with values that are not finite.
+            MediaError: unreadable, of another shape or type, without a step, or with values that are not finite.
         """
         name = media.source_name(source)
         if (array := in_memory_array(source)) is None:
@@ -86,10 +86,15 @@ class SequenceProcessor(ModalityProcessor):
 
     def _checked(self, values: Shaped[np.ndarray, " ..."], name: str) -> Float[np.ndarray, "time ..."]:
         wanted = (*self.raster, self.channels)
-        if values.shape[1:] != wanted or values.ndim != len(wanted) + 1 or not len(values):
+        if values.dtype.kind not in "fiu":
+            raise MediaError(f"holds values of type {values.dtype}, not real numbers", where=name,
+                             fix="Save features as floating-point numbers.")  # fmt: skip
+        if values.shape[1:] != wanted or values.ndim != len(wanted) + 1:
             raise MediaError(f"has shape {values.shape}, and a step of {self.modality} is {wanted}", where=name,
                              fix="Correct the sizes in the configuration, or extract the features anew.")  # fmt: skip
-        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        if not len(values):
+            raise MediaError("has no steps", where=name, fix="Leave the sample out, or extract its features anew.")
+        if not np.isfinite(values).all():
             raise MediaError("has features that are not finite numbers", where=name,
                              fix="Extract them anew, or drop the sample.")  # fmt: skip
         return np.ascontiguousarray(values, np.float32)

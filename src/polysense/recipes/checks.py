@@ -173,9 +173,10 @@ def check_comet(options: Mapping[str, Any], objective: CometSettings, senses: Se
     features = {sense: {"feature_dim": 1} for sense in senses}  # their widths are known once they are extracted
     with place("model"), torch.device("meta"):
         model = CometModel(CometConfig(modalities=features, **options))
-        CometObjective(model, modalities=senses, settings=objective)
         if steps > 1 and (objective.contrast or objective.replay):
             last_moment(steps, model.config.horizon)
+    with place("objective"), torch.device("meta"):
+        CometObjective(model, modalities=senses, settings=objective)
 
 
 def is_unialign(folder: Path) -> bool:

@@ -163,7 +163,8 @@ class UniAlignRun:
         image = replace(get_modality("image"), processor=recipe.augmentation)
         check_sense(image, recipe.image_templates, "augmentation and image_templates")
         checks.check_model_options(recipe.model, added)
-        ALIGNMENT_TERMS.check(recipe.objective.terms)
+        with place("objective"):
+            ALIGNMENT_TERMS.check(recipe.objective.terms)
         self._anchor_recipe()
         return added
 

@@ -20,6 +20,7 @@ Series = dict[str, list[tuple[float, float]]]
 _COLUMNS = 3  # panels side by side
 _PANELS = 6  # of scores; the table has the rest
 _WIDTH = 4.1  # inches of a panel
+_LOWEST = 1.7  # inches of a line of scores, for its title, axis and legend
 
 
 def plot_curves(log: Sequence[LogLine], titles: Mapping[str, str] | None = None) -> Figure | None:
@@ -61,7 +62,8 @@ def plot_scores(rows: Sequence[Row], stages: Sequence[str]) -> Figure | None:
     lines = math.ceil(len(groups) / columns)
     tallest = max(len(group) for group in groups.values())
     with styled():
-        figure = new_figure(6.0 * columns, lines * (0.85 + tallest * (0.2 + 0.07 * len(stages))))
+        height = max(_LOWEST, 0.85 + tallest * (0.2 + 0.07 * len(stages)))
+        figure = new_figure(6.0 * columns, lines * height)
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes, (title, group) in zip(grid.flat, groups.items(), strict=False):
             _plot_group(axes, group, stages)

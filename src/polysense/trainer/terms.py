@@ -44,7 +44,7 @@ class TermSettings:
 
     def __post_init__(self) -> None:
         if twice := sorted({*self.OWN} & {*self.terms}):
-            raise ConfigError(f"{twice[0]} is weighed twice", where="objective: terms",
+            raise ConfigError(f"{twice[0]} is weighed twice", where="terms",
                               fix="Terms that the library has are keys of the objective itself.")  # fmt: skip
         self.check_positive(self.weights)
 
@@ -91,7 +91,7 @@ class Terms(Generic[Scored]):
         if unknown := [name for name in names if name not in self._functions]:
             raise ConfigError(
                 f"there is no term {unknown[0]!r}",
-                where="objective: terms",
+                where="terms",
                 fix=f"Known: {', '.join(self._functions)}. Modules with more go into imports.",
             )
 
