@@ -28,6 +28,12 @@ def test_unialign_embeds_and_mera_asks_what_it_was_asked_when_it_was_tested() ->
     assert "unit vector" in outcome(stage_record()) and "the model says" in outcome(mera_record())
 
 
+def test_an_instruction_may_hold_marks_of_python() -> None:
+    asked = 'say "what" it is:\n\\ é'
+    code = ast.parse(quick_start(mera_record(hyperparameters={"conversations": {"instructions": [asked]}})))
+    assert f"\n{asked}" in [each.value for each in ast.walk(code) if isinstance(each, ast.Constant)]
+
+
 def test_the_newest_sense_is_the_one_that_the_stage_trained() -> None:
     code = quick_start(mera_record(modalities=["audio", "image", "text"], trained=["audio"]))
     assert '"type": "audio", "path": "sound.flac"' in code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,13 +49,14 @@ embedding = model.embed("{modality}", processor({argument}=["{_example(modality)
 def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
     asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or INSTRUCTIONS
+    question = json.dumps(f"\n{asked[0]}", ensure_ascii=False)
     return f"""\
 import polysense
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 model = AutoModelForImageTextToText.{_HERE}
 processor = AutoProcessor.{_HERE}
-content = [{{"type": "{modality}", "path": "{_example(modality)}"}}, "\\n{asked[0]}"]
+content = [{{"type": "{modality}", "path": "{_example(modality)}"}}, {question}]
 chat = [{{"role": "user", "content": content}}]
 inputs = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
 output = model.generate(**inputs, max_new_tokens={_TOKENS}, do_sample=False)
