@@ -48,7 +48,8 @@ embedding = model.embed("{modality}", processor({argument}=["{_example(modality)
 
 def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
-    asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or INSTRUCTIONS
+    chosen = stage["hyperparameters"].get("conversations") or {}
+    asked = (chosen.get("pools") or {}).get(modality) or chosen.get("instructions") or INSTRUCTIONS
     question = json.dumps(f"\n{asked[0]}", ensure_ascii=False)
     return f"""\
 import polysense
