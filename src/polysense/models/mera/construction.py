@@ -41,7 +41,9 @@ class MeraConstruction:
         Parts that are in float32 whatever the rest is do not count.
         """
         masters = set(self._keep_in_fp32_modules_strict)
-        own = [each.dtype for name, each in self.named_parameters() if masters.isdisjoint(name.split("."))]
+        own: list[torch.dtype] = [
+            each.dtype for name, each in self.named_parameters() if masters.isdisjoint(name.split("."))
+        ]
         return reduce(torch.promote_types, own)
 
     @classmethod
