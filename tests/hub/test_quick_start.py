@@ -46,6 +46,18 @@ def test_a_depth_map_comes_with_its_camera(stage: dict[str, object], use: str) -
     assert use in code and '\nfacts = {"focal": 525, "baseline": 0.075}  # of its camera: pixels, metres\n' in code
 
 
+def test_an_instruction_may_hold_marks_of_python() -> None:
+    asked = 'say "what" it is:\n\\ é'
+    code = ast.parse(quick_start(mera_record(hyperparameters={"conversations": {"instructions": [asked]}})))
+    assert f"\n{asked}" in [each.value for each in ast.walk(code) if isinstance(each, ast.Constant)]
+
+
+def test_a_sense_with_instructions_of_its_own_is_asked_the_first_of_them() -> None:
+    conversations = {"instructions": ["what is this ?"], "pools": {"depth": ["how far is it ?", "where is it ?"]}}
+    code = quick_start(mera_record(hyperparameters={"conversations": conversations}))
+    assert '"\\nhow far is it ?"]' in code
+
+
 def test_the_newest_sense_is_the_one_that_the_stage_trained() -> None:
     code = quick_start(mera_record(modalities=["audio", "image", "text"], trained=["audio"]))
     assert '"type": "audio", "path": "sound.flac"' in code

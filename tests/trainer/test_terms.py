@@ -61,7 +61,7 @@ def test_names_are_taken_once_and_have_to_be_there() -> None:
 def test_a_term_that_is_no_scalar_tensor_is_named(value: Any, what: str) -> None:
     terms = registry()
     terms.register("mine")(lambda scored: value)
-    with pytest.raises(ConfigError, match=f"objective: terms: the term 'mine' is {what}.*the mean over the samples"):
+    with pytest.raises(ConfigError, match=f"terms: the term 'mine' is {what}.*the mean over the samples"):
         terms(1.0, {"near": 1.0, "mine": 0.1})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,9 @@ processor = AutoProcessor.{_HERE}
 
 def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
-    asked = (stage["hyperparameters"].get("conversations") or {}).get("instructions") or INSTRUCTIONS
+    chosen = stage["hyperparameters"].get("conversations") or {}
+    asked = (chosen.get("pools") or {}).get(modality) or chosen.get("instructions") or INSTRUCTIONS
+    question = json.dumps(f"\n{asked[0]}", ensure_ascii=False)
     part = f'{{"type": "{modality}", "path": "{_example(modality)}"' + ', "facts": facts' * (modality in _FACTS) + "}"
     return f"""\
 import polysense
@@ -57,7 +60,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 model = AutoModelForImageTextToText.{_HERE}
 processor = AutoProcessor.{_HERE}
-{_known(modality)}content = [{part}, "\\n{asked[0]}"]
+{_known(modality)}content = [{part}, {question}]
 chat = [{{"role": "user", "content": content}}]
 inputs = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
 output = model.generate(**inputs, max_new_tokens={_TOKENS}, do_sample=False)

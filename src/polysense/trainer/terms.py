@@ -106,6 +106,6 @@ class Terms(Generic[Scored]):
         for name, value in found.items():
             if not isinstance(value, Tensor) or value.ndim:
                 kind = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                raise ConfigError(f"the term {name!r} is {kind}", where="objective: terms",
+                raise ConfigError(f"the term {name!r} is {kind}", where="terms",
                                   fix="Let it return a scalar tensor, the mean over the samples.")  # fmt: skip
         return found

@@ -234,3 +234,20 @@ def test_a_language_model_without_padding_takes_the_tokenizers_or_a_reserved_tok
         MeraForConditionalGeneration.from_parts(tiny_llama(pad_token_id=None), tokenizer=Words(None))
     with pytest.raises(ConfigError, match="the language model has no row for the padding token 120"):
         MeraForConditionalGeneration.from_parts(tiny_llama(pad_token_id=None), tokenizer=Words(120))
+
+
+def test_an_encoder_in_half_precision_costs_the_language_model_nothing_when_it_is_saved(tmp_path: Path) -> None:
+    model = MeraForConditionalGeneration.from_parts(tiny_llama(), {"depth": unialign().to(torch.bfloat16)})
+    model.save_pretrained(tmp_path)
+    loaded = MeraForConditionalGeneration.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(loaded[key], value.to(loaded[key].dtype)) for key, value in model.state_dict().items())
+    assert loaded["lm_head.weight"].dtype == torch.float32
+
+
+def test_a_model_in_half_precision_stays_so_beside_its_full_masters(tmp_path: Path) -> None:
+    llm = tiny_llama().to(torch.bfloat16)
+    model = MeraForConditionalGeneration.from_parts(llm, {"depth": unialign().to(torch.bfloat16)})
+    model.save_pretrained(tmp_path)
+    loaded = MeraForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.lm_head.weight.dtype == loaded.dtype == torch.bfloat16
+    assert {each.dtype for each in loaded.model.connectors.parameters()} == {torch.float32}

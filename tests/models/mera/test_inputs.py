@@ -46,6 +46,8 @@ def test_a_sense_has_values_or_tokens(arguments: dict[str, Any]) -> None:
     [
         ({"video_values": [1.0]}, "video_values: this is a list, not a tensor"),
         ({"video_tokens": VALUES[0]}, r"video_tokens: the tokens have shape \(1, 1, 1\)"),
+        ({"video_tokens": VALUES[:0]}, r"video: the features have shape \(0, 1, 1, 1\), which holds nothing"),
+        ({"video_values": VALUES[:, :0]}, r"video: the features have shape \(1, 0, 1, 1\), which holds nothing"),
         ({"video_tokens": VALUES, "video_mask": MASK[0]}, r"video_mask: the mask is torch.bool of shape \(1,\)"),
         ({"video_tokens": VALUES, "video_mask": MASK.expand(1, 2)}, r"video_mask: .* of shape \(1, 2\)"),
         ({"video_tokens": VALUES, "video_mask": MASK.float()}, r"video_mask: the mask is torch.float32"),

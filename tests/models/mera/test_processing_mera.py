@@ -178,6 +178,14 @@ def test_the_beginning_is_not_written_twice(processor: MeraProcessor) -> None:
     assert processor(text="what is this ?", add_special_tokens=False)["input_ids"][0, 0] != 1
 
 
+@pytest.mark.parametrize("order", [[0, 1, 0], [1, 0, 1]], ids=str)
+def test_each_text_of_a_batch_begins_once(processor: MeraProcessor, order: list[int]) -> None:
+    texts = [["what is this ?", "<s>what is this ?"][index] for index in order]
+    rows = processor(text=texts)["input_ids"].tolist()
+    assert rows == [processor(text="what is this ?")["input_ids"][0].tolist()] * len(order)
+    assert rows[0].count(processor.tokenizer.bos_token_id) == 1
+
+
 @pytest.mark.parametrize(
     ("texts", "given", "message"),
     [

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -30,6 +31,20 @@ class MeraConstruction:
     model: Any
     lm_head: Any
     generation_config: Any
+    named_parameters: Any
+    _keep_in_fp32_modules_strict: Any
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The widest dtype of the parts that were put together: a checkpoint loads in one, which rounds none of them.
+
+        Parts that are in float32 whatever the rest is do not count.
+        """
+        masters = set(self._keep_in_fp32_modules_strict)
+        own: list[torch.dtype] = [
+            each.dtype for name, each in self.named_parameters() if masters.isdisjoint(name.split("."))
+        ]
+        return reduce(torch.promote_types, own)
 
     @classmethod
     def from_llava(cls, llava: str | Path | PreTrainedModel) -> Self:

@@ -182,6 +182,9 @@ def _check_shapes(name: str, inputs: SenseInputs) -> None:
         raise FeatureShapeError(f"the tokens have shape {tuple(tokens.shape)}, not (items, time, space, dim)",
                                 where=f"{name}_tokens", fix="Give them as encode returned them.")  # fmt: skip
     items = cast(Tensor, inputs.values) if tokens is None else tokens
+    if not items.numel():
+        raise FeatureShapeError(f"the features have shape {tuple(items.shape)}, which holds nothing", where=name,
+                                fix="Leave the sense out where there is no sample of it.")  # fmt: skip
     wanted = items.shape[: 1 if tokens is None else 2]
     if mask is not None and (mask.ndim != 2 or mask.shape[: len(wanted)] != wanted or mask.is_floating_point()):
         raise FeatureShapeError(

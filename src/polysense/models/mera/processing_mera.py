@@ -149,8 +149,8 @@ class MeraProcessor(PlaceholderProcessor):
             counts: instead of items: sense to the feature tokens of each of them, over all prompts in order, for
                 senses whose features come from elsewhere, such as a cache.
             padding_side: "left" to generate, "right" to train.
-            add_special_tokens: let the tokenizer begin (and end) texts as it does; by default unless they begin with
-                its beginning token already.
+            add_special_tokens: let the tokenizer begin (and end) texts as it does; by default those that do not begin
+                with its beginning token already.
 
         Returns:
             `input_ids`, `attention_mask`, `pixel_values`, `{sense}_values` and, where lengths differ, `{sense}_mask`.
@@ -167,9 +167,7 @@ class MeraProcessor(PlaceholderProcessor):
         features, found = self._features(self._ordered(sources, texts), self._facts(facts or {}, sources))
         if text is None:
             return BatchFeature(features)
-        if add_special_tokens is None:
-            add_special_tokens = not texts[0].startswith(self.tokenizer.bos_token or "\0")
-        rows = self._ids(self.expand(texts, found | elsewhere), add_special_tokens)
+        rows = self._begun(self.expand(texts, found | elsewhere), add_special_tokens)
         return BatchFeature({**self._padded(rows, padding_side), **features})
 
     def apply_chat_template(
@@ -310,6 +308,14 @@ class MeraProcessor(PlaceholderProcessor):
                               fix="Decode it by the encoding that it has.") from error  # fmt: skip
         return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens)["input_ids"]) if texts else []
 
+    def _begun(self, texts: Sequence[str], special: bool | None = None) -> list[list[int]]:
+        """Token ids of texts; if `None`, each has the tokenizer's special tokens unless it brings the first along."""
+        begun = self.tokenizer.bos_token or "\0"
+        kinds = [not each.startswith(begun) if special is None else special for each in texts]
+        rows = {kind: iter(self._ids([each for each, own in zip(texts, kinds, strict=True) if own is kind], kind))
+                for kind in (True, False)}  # fmt: skip
+        return [next(rows[kind]) for kind in kinds]
+
     def _ended(self, pieces: Sequence[tuple[str, bool]]) -> list[tuple[str, bool]]:
         """Pieces whose answers have an end: LLaVA's template writes none, and what learns so never stops."""
         end = self.tokenizer.eos_token
@@ -336,19 +342,15 @@ class MeraProcessor(PlaceholderProcessor):
     ) -> list[tuple[list[int], list[int]]]:
         """Token ids of every conversation and their labels; its first piece has the special tokens of a text."""
         texts = [[expansion(text, sample=index) for text, _ in each] for index, each in enumerate(conversations)]
-        begun = self.tokenizer.bos_token or "\0"
-        special = [not each[0].startswith(begun) for each in texts]
-        openings = {kind: [each[0] for each, own in zip(texts, special, strict=True) if own is kind]
-                    for kind in (True, False)}  # fmt: skip
-        first = {kind: iter(self._ids(each, kind)) for kind, each in openings.items()}
+        first = iter(self._begun([each[0] for each in texts]))
         heads, rests = [text for each in texts for text in each[:-1]], [text for each in texts for text in each[1:]]
         others = iter(self._following(heads, rests))
         marks, end, rows = {self.token_id(name) for name in self.senses}, self.tokenizer.eos_token_id, []
-        for pieces, own in zip(conversations, special, strict=True):
+        for pieces in conversations:
             ids: list[int] = []
             labels: list[int] = []
             for index, (_, is_answer) in enumerate(pieces):
-                part = next(others if index else first[own])
+                part = next(others if index else first)
                 ends = [place + 1 for place, each in enumerate(part) if each == end]
                 learned = (ends[-1] if ends else len(part)) if is_answer else 0
                 labels += [
