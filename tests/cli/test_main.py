@@ -19,7 +19,8 @@ from polysense.errors import ConfigError
 
 SURFACE = {
     "": ["--help", "--verbose", "--version", "-h", "-v"],
-    "chat": ["--as", "--ask", "--help", "--imports", "--max-new-tokens", "--revision", "-h", "checkpoint", "files"],
+    "chat": ["--as", "--ask", "--fact", "--help", "--imports", "--max-new-tokens", "--revision", "-h", "checkpoint",
+             "files"],
     "card": ["--help", "--output", "-h", "-o", "folder"],
     "demo": ["--config", "--help", "--system", "-h", "output"],
     "embed": ["--compare", "--fact", "--help", "--imports", "--model", "--output", "--revision", "--text", "-h",

@@ -23,7 +23,7 @@ def test_it_compares_the_method_alone_with_comet_and_ends_with_a_command(
 ) -> None:
     nets = trained_nets(tmp_path.parent / "recipes", parts.world)
     tiny = comet_recipe(parts.world, nets, tmp_path / "sequences")
-    monkeypatch.setattr(demo_comet, "read_config", lambda *_: tiny)
+    monkeypatch.setattr(demo_comet, "read_config", lambda *_, **__: tiny)
     monkeypatch.setattr(demo_comet, "_in", lambda output, root, recipe: recipe)
     monkeypatch.setattr("polysense.recipes.demo.world_of", lambda output: parts.world)
     said: list[str] = []
