@@ -86,12 +86,8 @@ def write_config(recipe: Any, output: Path) -> None:
         ConfigError: the folder cannot be written.
     """
     resolved, path = json.loads(json.dumps(asdict(recipe))), output / "config.yaml"
-    before = dict(leaves(_earlier(path) or resolved))
-    after = dict(leaves(resolved))
-    for key in sorted(set(before) | set(after)):
-        if before.get(key) != after.get(key) and not is_harmless(key):
-            logger.warning("%s was last started with %s = %r, which is now %r", output, key, before.get(key),
-                           after.get(key))  # fmt: skip
+    for key, before, after in differing(_earlier(path) or resolved, resolved):
+        logger.warning("%s was last started with %s = %r, which is now %r", output, key, before, after)
     with writing(output):
         write_whole(path, yaml.safe_dump(resolved, sort_keys=False))
 
@@ -103,6 +99,14 @@ def _earlier(path: Path) -> Mapping[str, Any] | None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     return found if isinstance(found, Mapping) else None
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted names of the settings that differ, with both values, but for those that change nothing of a training."""
+    old, new = dict(leaves(before)), dict(leaves(after))
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key) and not is_harmless(key):
+            yield key, old.get(key), new.get(key)
 
 
 def leaves(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

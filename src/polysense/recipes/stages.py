@@ -13,7 +13,7 @@ from typing import Any
 
 from polysense.hub import card_of_folder
 from polysense.models.unialign import UniAlignModel
-from polysense.recipes.config import is_harmless, leaves, write_config
+from polysense.recipes.config import differing, write_config
 from polysense.recipes.provenance import command, commit, versions
 from polysense.storage import writing
 from polysense.trainer import FolderLock, atomic_folder, verify_folder
@@ -164,12 +164,10 @@ def warn_of_changes(folder: Path, chosen: Mapping[str, Any]) -> None:
         chosen: the fields of its record that a config decides.
     """
     made = json.loads((folder / "stage.json").read_text(encoding="utf-8"))
-    before = dict(leaves({key: made.get(key) for key in chosen}))
-    after = dict(leaves(json.loads(json.dumps(dict(chosen)))))
-    for key in sorted(set(before) | set(after)):
-        if before.get(key) != after.get(key) and not is_harmless(key):
-            logger.warning("%s is kept as it was made, with %s = %r, which is now %r; delete its folder to train it "
-                           "again", folder.name, key, before.get(key), after.get(key))  # fmt: skip
+    asked = json.loads(json.dumps(dict(chosen)))
+    for key, before, after in differing({key: made.get(key) for key in chosen}, asked):
+        logger.warning("%s is kept as it was made, with %s = %r, which is now %r; delete its folder to train it again",
+                       folder.name, key, before, after)  # fmt: skip
 
 
 def _write_json(path: Path, value: Any) -> None:
