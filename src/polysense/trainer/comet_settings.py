@@ -61,7 +61,7 @@ class CometSettings(TermSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive({name: getattr(self, name) for name in _NUMBERS})
+        self.check_not_negative({name: getattr(self, name) for name in _NUMBERS})
         if self.axis not in ("both", "predictions", "targets"):
             raise ConfigError(f"axis is {self.axis!r}", where="objective",
                               fix="Choose one of both, predictions, targets.")  # fmt: skip

@@ -46,10 +46,10 @@ class TermSettings:
         if twice := sorted({*self.OWN} & {*self.terms}):
             raise ConfigError(f"{twice[0]} is weighed twice", where="terms",
                               fix="Terms that the library has are keys of the objective itself.")  # fmt: skip
-        self.check_positive(self.weights)
+        self.check_not_negative(self.weights)
 
     @staticmethod
-    def check_positive(numbers: Mapping[str, float]) -> None:
+    def check_not_negative(numbers: Mapping[str, float]) -> None:
         """Refuse numbers that are negative or infinite. Raises `ConfigError`."""
         if bad := [name for name, number in numbers.items() if not 0 <= number < math.inf]:
             raise ConfigError(f"{bad[0]} is {numbers[bad[0]]}", where="objective", fix="Give at least 0.")
