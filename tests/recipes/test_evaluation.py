@@ -18,6 +18,7 @@ from polysense.errors import ConfigError, MediaError, UnknownModalityError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import evaluation
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
+from polysense.recipes.sources import DatasetSettings
 from tests.recipes.fixtures import Parts, stages
 
 # text and senses share a plane: every word, file and class is a direction in it, given in degrees
@@ -78,6 +79,16 @@ def test_zero_shot_accuracy_counts_the_nearest_class() -> None:
     assert (top1.metric, top1.value, top1.count, top1.upper_bound) == ("top1", 0.75, 4, 0.9)
     assert top1.chance == pytest.approx(1 / 3) and (top5.value, top5.chance, top5.upper_bound) == (1.0, 1.0, None)
     assert top1.low is not None and top1.high is not None and top1.low < 0.75 < top1.high
+
+
+def test_a_limited_test_is_told_apart_by_the_classes_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows([("cup", 80, 0), ("cup", 10, 0), ("box", 100, 0), ("jar", 170, 0)])  # the first is nearest to "box"
+    settings = EvaluationSettings(splits={"test": [DatasetSettings(manifest="rows.jsonl")]}, limit=2)
+    monkeypatch.setattr(DatasetSettings, "open", lambda *_: rows)
+    scorer = Evaluator(Plane(), Angles(), settings)
+    monkeypatch.setattr(Plane, "modalities", ("audio",), raising=False)
+    top1 = scorer.run(Path())[0]
+    assert (top1.metric, top1.value, top1.count) == ("top1", 0.5, 2) and top1.chance == pytest.approx(1 / 3)
 
 
 def test_retrieval_is_scored_both_ways() -> None:

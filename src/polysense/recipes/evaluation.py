@@ -38,7 +38,7 @@ class EvaluationSettings:
         composed: pairs of senses whose mean embedding retrieves text, such as `[[audio, video]]`.
         ks: cut-offs of recall.
         pool: most items of a retrieval pool, drawn with unique semantics.
-        limit: most samples of a classification test; `None` takes all.
+        limit: most samples of a classification test, told apart by the classes of all; `None` takes all.
         batch_size: samples encoded at once.
     """
 
@@ -133,10 +133,11 @@ class Evaluator:
         return class_table(names, modality, self.processor, self.encode_text).embeddings.cpu()
 
     def zero_shot(
-        self, dataset: SampleDataset, modality: str, name: str, upper_bound: float | None = None
-    ) -> list[Result]:
-        """Top-1 and top-5 accuracy over the classes that occur in the data set."""
-        names = class_names(dataset, modality)
+        self, dataset: SampleDataset, modality: str, name: str, upper_bound: float | None = None, *,
+        classes: Sequence[str] = (),
+    ) -> list[Result]:  # fmt: skip
+        """Top-1 and top-5 accuracy over `classes`, by default over those that occur in the data set."""
+        names = tuple(classes) or class_names(dataset, modality)
         labels = torch.tensor([names.index(str(label)) for label in dataset.labels(modality)])
         scores = accuracy(self.embed(dataset, modality), self.classifier(names, modality), labels)
         make = partial(_result, "zero-shot classification", modality, name, count=len(labels))
@@ -187,7 +188,7 @@ class Evaluator:
         labelled = [i for i, label in enumerate(dataset.labels(sense)) if label is not None]
         if labelled:
             subset = Subset(dataset, tuple(labelled[: self.settings.limit]))
-            results += self.zero_shot(subset, sense, name, bound)
+            results += self.zero_shot(subset, sense, name, bound, classes=class_names(dataset, sense))
         if len(told := _told(dataset, [sense])):
             pool = unique_pool(told, [sense], self.settings.pool)
             results += self.retrieval(pool, [sense], "text", name)
