@@ -15,6 +15,8 @@ from PIL import Image as PillowImage
 from polysense.data import ColumnDataset, ColumnMapping
 from polysense.data.conversations import Conversations, Turn
 from polysense.errors import ConfigError, ManifestError, UnsafeFileError
+from polysense.modality import get_modality
+from polysense.processing import processor_for
 
 
 def png(mode: str = "RGB") -> bytes:
@@ -44,6 +46,30 @@ def test_the_hidden_labels_of_a_test_split_are_no_labels(tmp_path: Path) -> None
     file = parquet(tmp_path / "test.parquet", {"image": [{"bytes": png(), "path": None}], "label": [-1]}, features)
     data = ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "image"}, labels={"image": "label"}))
     assert data[0].labels == {} and data.labels("image") == [None]
+
+
+def test_class_numbers_are_names_whatever_they_are_read_for(tmp_path: Path) -> None:
+    features = Features(
+        {"image": Image(), "kinds": List(ClassLabel(names=["dog", "bark"])), "focal": List(Value("float32")),
+         "sensor": ClassLabel(names=["kv1", "kv2"])}
+    )  # fmt: skip
+    rows = {"image": [{"bytes": png(), "path": None}] * 3, "kinds": [[0, 1], [1, -1], []], "sensor": [1, 0, None],
+            "focal": [[1.0]] * 3}  # fmt: skip
+    file = parquet(tmp_path / "p.parquet", rows, features)
+    facts = {"camera": "sensor", "baseline": {"column": "sensor", "values": {"kv1": 0.1, "kv2": 0.2, None: 0.3}}}
+    mapping = ColumnMapping(media={"image": "image", "depth": "{sensor}.png"}, labels={"image": "kinds"},
+                            captions={"image": "sensor"}, facts={"image": facts})  # fmt: skip
+    data = ColumnDataset.from_parquet(file, mapping, root=tmp_path)
+    assert data.labels("image") == ["dog", "bark", None] and data[2].labels == {}
+    assert data[0].labels == {"image": "dog"} and data[0].extra["kinds"] == ["dog", "bark"] and data[1].extra == {}
+    assert [data[row].captions["image"] for row in range(3)] == [("kv2",), ("kv1",), ()]
+    assert [dict(data[row].ref("image").facts) for row in range(3)] == [
+        {"camera": "kv2", "baseline": 0.2}, {"camera": "kv1", "baseline": 0.1}, {"camera": None, "baseline": 0.3},
+    ]  # fmt: skip
+    assert data[0].ref("depth").source == tmp_path.resolve() / "kv2.png" and "depth" not in data[2].media
+    unread = ColumnMapping(media={"image": "image"}, facts={"image": {"f": {"column": "focal", "values": {"a": 1}}}})
+    with pytest.raises(ManifestError, match=r"row 0: fact 'f' does not translate \[1.0\]"):
+        ColumnDataset.from_parquet(file, unread)[0]
 
 
 def test_shapenet_points_come_as_arrays_with_captions(tmp_path: Path) -> None:
@@ -141,6 +167,21 @@ def test_paths_in_rows_are_refused_unless_a_root_holds_them(tmp_path: Path) -> N
             data[index]
 
 
+def test_whole_paths_may_go_by_the_name_that_the_root_is_given_by(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    folders = ("data", "disk")
+    file = parquet(tmp_path / "p.parquet", {"image": [str(tmp_path / folder / "a.png") for folder in folders]})
+    data = ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "image"}), root=tmp_path / "data")
+    assert [data[row].ref("image").source for row in range(2)] == [tmp_path.resolve() / "disk" / "a.png"] * 2
+
+
+def test_decoded_sounds_come_with_their_rate(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "p.parquet", {"audio": [{"array": [0.5, -0.5] * 400, "sampling_rate": 16_000}]})
+    sound = ColumnDataset.from_parquet(file, ColumnMapping(media={"audio": "audio"}))[0].ref("audio").open()
+    assert len(processor_for(get_modality("audio"), 32).load(sound)) == 800
+
+
 def test_a_row_without_media_lacks_the_modality(tmp_path: Path) -> None:
     file = parquet(tmp_path / "p.parquet", {"image": [png(), None]})
     assert "image" not in ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "image"}))[1].media
@@ -230,6 +271,13 @@ def test_captions_of_several_columns_are_taken_together_and_endings_left_off_pat
     assert sample.media["audio"].source == tmp_path.resolve() / "wav" / "rain.1.wav"
 
 
+def test_an_empty_cell_of_a_csv_file_names_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sound,picture\na.wav,\n,b\n")
+    mapping = ColumnMapping(media={"audio": "sound", "image": "jpg/{picture}.jpg"})
+    data = ColumnDataset.from_files("csv", str(tmp_path / "a.csv"), mapping, root=tmp_path)
+    assert [list(data[row].media) for row in range(2)] == [["audio"], ["image"]]
+
+
 def test_csv_files_are_texts_and_json_files_are_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('id,answer\n007,none\n008,"yes, 2"\n009,\n')
     mapping = ColumnMapping(media={"audio": "{id}.wav"}, questions={"audio": {"question": "id", "answer": "answer"}})
@@ -272,5 +320,7 @@ def test_mappings_are_checked_before_anything_is_read(tmp_path: Path) -> None:
         ColumnMapping.from_dict({"media": {"image": "image"}, "label": {}})
     with pytest.raises(ConfigError, match="names no media"):
         ColumnMapping(media={})
-    with pytest.raises(ConfigError, match="fact 'baseline'"):
-        ColumnMapping(media={"depth": "d"}, facts={"depth": {"baseline": {"value": 1, "column": "c"}}})
+    wrong: list[Any] = [{"value": 1, "column": "c"}, {"column": "c"}, {"column": "c", "values": [1]}, {}, None, 0.075]
+    for fact in wrong:
+        with pytest.raises(ConfigError, match="fact 'baseline'"):
+            ColumnMapping(media={"depth": "d"}, facts={"depth": {"baseline": fact}})

@@ -40,7 +40,7 @@ class BadMedia:
 
 Valid = dict[str, tuple[str, bytes]]  # file name to modality and content
 # kinds whose decoders rightly make do with the part of a file that is there
-_CUT_READS_ON = (".ogg", ".mp3", ".mkv", ".txt")
+_CUT_READS_ON = (".ogg", ".mp3", ".txt")
 
 
 def write_corpus(folder: Path, seed: int = 0) -> list[BadMedia]:

@@ -97,6 +97,33 @@ def test_another_sampling_rate_is_refused_or_converted(tmp_path: Path) -> None:
         _processor(resample=True).load(_noise(1), {"sampling_rate": 3})
 
 
+@pytest.mark.parametrize("rate", [np.int64(32_000), np.float32(32_000), 32_000.0])
+def test_a_sampling_rate_may_be_any_whole_number(rate: float) -> None:
+    """As rows of NumPy or JSON have it."""
+    source = {"array": _noise(1), "sampling_rate": rate}
+    assert len(_processor(resample=True).load(source)) == RATE // 2
+
+
+def test_integers_of_64_bits_are_refused_since_their_full_scale_is_not_theirs() -> None:
+    wave = (_noise(0.1) * 32767).astype(np.int64)  # what NumPy makes of a list of 16-bit samples
+    with pytest.raises(MediaError, match=r"type int64.*their own 8 to 32 bits"):
+        _processor().load(wave, {"sampling_rate": RATE})
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFF_F024, 0x8000_0023, 0xFFFF_FFFF])
+def test_a_wav_that_was_written_to_a_pipe_is_read(size: int) -> None:
+    soundfile.write(file := io.BytesIO(), _noise(0.1), RATE, format="WAV")
+    content = bytearray(file.getvalue())
+    content[4:8] = size.to_bytes(4, "little")
+    content[40:44] = max(size - 36, 0x7FFF_F000).to_bytes(4, "little")
+    assert len(_processor().load(bytes(content))) == RATE // 10
+
+
+def test_an_mp3_of_a_low_rate_is_read_without_a_tag() -> None:
+    soundfile.write(file := io.BytesIO(), _noise(1)[::2], RATE // 2, format="MP3")
+    assert len(_processor(resample=True).load(file.getvalue())) == RATE
+
+
 def test_silence_is_refused_unless_it_is_allowed() -> None:
     silent = {"array": np.zeros(RATE, np.float32), "sampling_rate": RATE}
     with pytest.raises(MediaError, match=r"digital silence.*allow_silence=True"):

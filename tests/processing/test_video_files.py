@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import av
@@ -14,14 +15,27 @@ from tests.processing.videos import write_video
 FORMATS = [("a.mp4", "libx264"), ("a.mp4", "mpeg4"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")]
 
 
-def _read(path: Path, times: list[float]) -> np.ndarray:
-    with media.open_media(path, media.VIDEOS) as opened:
+def _read(source: Path | bytes, times: list[float]) -> np.ndarray:
+    with media.open_media(source, media.VIDEOS) as opened:
         return video_files.read_frames(opened, lambda duration, rate: times)
 
 
-def _all(path: Path) -> tuple[np.ndarray, list[np.ndarray]]:
+def _timing(content: bytes) -> tuple[float, float]:
+    """Duration and frame rate."""
+    found = []
+
+    def wanted(duration: float, rate: float) -> list[float]:
+        found.append((duration, rate))
+        return [0.0]
+
+    with media.open_media(content, media.VIDEOS) as opened:
+        video_files.read_frames(opened, wanted)
+    return found[0]
+
+
+def _all(source: Path | io.BytesIO) -> tuple[np.ndarray, list[np.ndarray]]:
     """Seconds at which the frames begin, and the frames, by decoding everything."""
-    with av.open(str(path)) as container:
+    with av.open(str(source) if isinstance(source, Path) else source) as container:
         frames = list(container.decode(video=0))
         seconds = np.array([float(frame.pts * frame.time_base) for frame in frames])
         return seconds - seconds[0], [frame.to_ndarray(format="rgb24") for frame in frames]
@@ -41,6 +55,35 @@ def test_only_the_groups_of_wanted_frames_are_decoded(tmp_path: Path, monkeypatc
     write_video(tmp_path / "a.mp4", frames=400, rate=10, key_every=10)
     monkeypatch.setattr(media, "MAX_DECODED_FRAMES", 4 * 10)  # of 400
     assert len(_read(tmp_path / "a.mp4", [2.5, 12.5, 22.5, 32.5])) == 4
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.avi", "mpeg4")])
+def test_what_was_written_to_a_pipe_lasts_as_long_as_its_frames(name: str, codec: str) -> None:
+    """Its header says nothing of that, or that there are a billion frames."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    write_video(
+        pipe := Pipe(), frames=25, rate=5, codec=codec, format=Path(name).suffix[1:].replace("mkv", "matroska")
+    )
+    assert _timing(pipe.getvalue()) == (5, 5)
+
+
+def test_a_clip_that_begins_late_lasts_from_its_first_frame() -> None:
+    write_video(file := io.BytesIO(), frames=20, rate=5, first=50, format="matroska")
+    assert _timing(file.getvalue()) == (4, 5)
+    begins, frames = _all(io.BytesIO(file.getvalue()))
+    assert np.array_equal(_read(file.getvalue(), list(begins + 0.1)), np.stack(frames))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_cut_off_matroska_file_is_no_shorter_one(tmp_path: Path, share: float) -> None:
+    write_video(path := tmp_path / "a.mkv", frames=50)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(MediaError, match=r"a.mkv: declares \d+ bytes and holds \d+. The file is truncated"):
+        _read(path, [0.0])
 
 
 def test_times_beyond_the_end_give_the_last_frame(tmp_path: Path) -> None:
@@ -72,7 +115,7 @@ def test_too_many_frames_between_key_frames_are_refused(tmp_path: Path, monkeypa
 def test_absurd_durations_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4", frames=30)
     monkeypatch.setattr(media, "MAX_VIDEO_SECONDS", 2.0)
-    with pytest.raises(MediaError, match="declares 3 seconds"):
+    with pytest.raises(MediaError, match="has 3 seconds"):
         _read(tmp_path / "a.mp4", [0.0])
 
 

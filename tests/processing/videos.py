@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,12 +15,22 @@ def numbered_frame(number: int, size: int = 64) -> np.ndarray:
     return np.full((size, size, 3), 8 * (number % 32), np.uint8)
 
 
-def write_video(path: Path, *, frames: int, rate: int = 10, key_every: int = 10, codec: str = "libx264") -> None:
-    """Encode `numbered_frame`s, with B-frames where the codec has them."""
-    with av.open(str(path), "w") as container:
+def write_video(
+    target: Path | io.BytesIO, *, frames: int, rate: int = 10, key_every: int = 10, codec: str = "libx264",
+    format: str | None = None, first: int = 0,
+) -> None:  # fmt: skip
+    """Encode `numbered_frame`s, with B-frames where the codec has them.
+
+    Args:
+        format: of a file in memory, which has no ending that tells it.
+        first: number of the frame that it begins with, at that frame's time.
+    """
+    with av.open(str(target) if isinstance(target, Path) else target, "w", format=format) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width = stream.height = 64
         stream.pix_fmt, stream.gop_size = "yuv420p", key_every
-        for number in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")))
+        for number in range(first, first + frames):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())

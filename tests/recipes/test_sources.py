@@ -51,6 +51,21 @@ def test_csv_and_json_files_are_opened_by_column_mapping(root: Path) -> None:
     assert tables[0].content_hash(root) == digest
 
 
+def test_patterns_may_be_absolute_and_the_data_root_is_none(root: Path) -> None:
+    folder = root / "run [1]"
+    folder.mkdir()
+    (root / "a-0.parquet").rename(folder / "a-0.parquet")
+    inside, absolute = (DatasetSettings(parquet=[name], columns=COLUMNS) for name in ("a-*.parquet", f"{root}/*/a-*"))
+    assert len(inside.open(folder)) == len(absolute.open(root)) == 3
+    assert inside.content_hash(folder) == absolute.content_hash(root)
+
+
+def test_what_is_wrong_with_a_file_is_told(root: Path) -> None:
+    (root / "a.csv").write_bytes("name\ncaf\xe9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"a.csv: the data set cannot be opened \(UnicodeDecodeError: 'utf-8'"):
+        DatasetSettings(csv=["a.csv"], columns={"media": {"point_cloud": "name"}}).open(root)
+
+
 def test_tables_of_events_are_opened_from_a_folder_of_the_data_root(root: Path) -> None:
     (root / "avvp").mkdir()
     (root / "avvp" / "eval.csv").write_text("a\t0\t2\tDog\n")

@@ -25,19 +25,18 @@ from polysense.modality import JsonValue
 FileKind = Literal["parquet", "csv", "json"]
 
 _LIST_RULES = ("first", "each", "distinct")
-_FACT_KEYS = {"column", "values", "value"}
 _QUESTION_KEYS = {"question", "answer"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnMapping:
-    """Which columns hold what.
+    """Which columns hold what. A ClassLabel is read as the name of its class, whatever it is read for.
 
     Attributes:
         media: modality to the column of its media: encoded bytes, an Image, Audio or Video, an array or a path. Or to
             a path with columns in braces, such as "coco/{filepath}/{filename}"; "{filename:stem}" leaves off the
             ending.
-        labels: modality to the column of its class: a ClassLabel, a text, or a list of texts (its first entry is the
+        labels: modality to the column of its class: a ClassLabel, a text, or a list of either (its first entry is the
             sample's label; all entries are kept in `Sample.extra`).
         captions: modality to the column of its captions, a text or a list of texts; or to several columns, whose
             captions are taken together.
@@ -75,11 +74,9 @@ class ColumnMapping:
             check_conditions(conditions, where=f"column mapping: where: {column}")
         for modality, facts in self.facts.items():
             for name, spec in facts.items():
-                if isinstance(spec, Mapping) and not (
-                    set(spec) <= _FACT_KEYS and ("column" in spec) != ("value" in spec)
-                ):
+                if not isinstance(spec, str) and not _is_fact(spec):
                     raise ConfigError(
-                        f"fact {name!r} of {modality!r} is {dict(spec)}",
+                        f"fact {name!r} of {modality!r} is {spec!r}",
                         where="column mapping",
                         fix="Give a column, {value: ...}, or {column: ..., values: {...}}.",
                     )
@@ -155,6 +152,7 @@ class ColumnDataset:
         if not len(dataset):
             raise ConfigError("the data set has no rows", where="column mapping", fix="Choose another split.")
         self.mapping, self.root = mapping, None if root is None else Path(root).resolve()
+        self._given_root = None if root is None else Path(root).absolute()  # where paths in rows may lead by its name
         dataset = dataset.select_columns(mapping.columns)
         for name, feature in dataset.features.items():
             if isinstance(feature, Audio | Image | Video):
@@ -190,9 +188,7 @@ class ColumnDataset:
 
     def __getitem__(self, index: int) -> Sample:
         number, entry = (index, None) if self._places is None else self._places[index]
-        row, mapping, where = dict(self._rows[number]), self.mapping, f"row {number}"
-        if self._arrays is not None:
-            row.update(self._arrays[number])
+        row, mapping, where = self._row(number), self.mapping, f"row {number}"
         sample_id = str(number) if mapping.id is None else str(row[mapping.id])
         sources = {modality: self._media(path, row, where) for modality, path in mapping.media.items()}
         media = {
@@ -203,7 +199,7 @@ class ColumnDataset:
         labels: dict[str, str] = {}
         extra: dict[str, JsonValue] = {}
         for modality, column in mapping.labels.items():
-            names = self._class_names(column, row[column])
+            names = _texts(row[column])
             if names:
                 labels[modality] = names[0]
             if len(names) > 1:
@@ -216,6 +212,15 @@ class ColumnDataset:
         }
         return Sample(sample_id if entry is None else f"{sample_id}/{entry}", media, labels, captions, extra)
 
+    def _row(self, number: int) -> dict[str, Any]:
+        named = {name: _named(self._rows.features[name], value) for name, value in self._rows[number].items()}
+        return named if self._arrays is None else {**named, **self._arrays[number]}
+
+    def _entries(self, column: str) -> list[Any]:
+        """A column's entries in all rows."""
+        feature = self._rows.features[column]
+        return [_named(feature, value) for value in self._rows[column][:]]
+
     def labels(self, modality: str) -> Sequence[str | None]:
         """Class name of every row in `modality`; media are not read."""
         return self._label_columns.get(modality, [None] * len(self))
@@ -224,7 +229,7 @@ class ColumnDataset:
     def _label_columns(self) -> dict[str, list[str | None]]:
         found = {}
         for modality, column in self.mapping.labels.items():
-            names = [next(iter(self._class_names(column, value)), None) for value in self._rows[column][:]]
+            names = [next(iter(_texts(value)), None) for value in self._entries(column)]
             found[modality] = names if self._places is None else [names[row] for row, _ in self._places]
         return found
 
@@ -232,9 +237,7 @@ class ColumnDataset:
         """(row, entry of its list) of every sample."""
         rows: Iterable[int] = range(len(self._rows))
         for column, conditions in self.mapping.where.items():
-            entries, feature = self._rows[column][:], self._rows.features[column]
-            if isinstance(feature, ClassLabel):
-                entries = [next(iter(self._class_names(column, entry)), None) for entry in entries]
+            entries = self._entries(column)
             rows = [row for row in rows if fulfils(entries[row], conditions)]
             if not rows:
                 raise ConfigError(
@@ -245,7 +248,7 @@ class ColumnDataset:
         if self.mapping.split is None:
             return [(row, None) for row in rows]
         column, rule = self.mapping.split
-        lists = self._rows[column][:]
+        lists = self._entries(column)
         return [(row, entry) for row in rows for entry in _entries(_texts(lists[row]), rule)]
 
     def _taken(self, column: str, row: Mapping[str, Any], entry: int | None) -> tuple[str, ...]:
@@ -265,26 +268,22 @@ class ColumnDataset:
                 found.append({"modality": modality, "question": question, "answer": answer})
         return found
 
-    def _class_names(self, column: str, value: Any) -> tuple[str, ...]:
-        feature = self._rows.features[column]
-        if isinstance(feature, ClassLabel):
-            return () if value is None or value < 0 else (str(feature.int2str(int(value))),)
-        return _texts(value)
-
     def _media(self, path: str, row: Mapping[str, Any], where: str) -> object:
         """What a mapping's column or path says of the media of a row; `None` where the row has none."""
         columns = _path_columns(path)
         value, where = row.get(path), f"{where}, {path}"
         if columns:
-            if any(row[column] is None for column in columns):
+            if any(row[column] in (None, "") for column in columns):
                 return None
             try:
                 value = path.format_map({name: _part(row[name]) for name in columns})
             except (ValueError, TypeError) as error:
                 raise ManifestError(f"the row makes no path ({error})", where=where, fix="Drop the row.") from error
-        if isinstance(value, str) or (isinstance(value, Mapping) and value.get("bytes") is None):
-            return self._path(value if isinstance(value, str) else value.get("path"), where)
-        return value["bytes"] if isinstance(value, Mapping) else value
+        if isinstance(value, str):  # a table of texts says by an empty one that there is none
+            return self._path(value, where) if value else None
+        if not isinstance(value, Mapping) or value.get("array") is not None:
+            return value
+        return self._path(value.get("path"), where) if value.get("bytes") is None else value["bytes"]
 
     def _path(self, path: str | None, where: str) -> Path:
         if path is None:
@@ -296,8 +295,10 @@ class ColumnDataset:
                 fix="Store the media in the rows, or give their folder as `root`.",
             )
         inside = Path(path)
-        relative = inside.relative_to(self.root) if inside.is_relative_to(self.root) else inside
-        return resolve_inside(self.root, str(relative), where=where)
+        for root in (self.root, self._given_root):
+            if root is not None and inside.is_relative_to(root):
+                inside = inside.relative_to(root)
+        return resolve_inside(self.root, str(inside), where=where)
 
     def _facts(self, modality: str, row: Mapping[str, Any], where: str) -> dict[str, JsonValue]:
         facts = {}
@@ -308,7 +309,7 @@ class ColumnDataset:
                 facts[name] = spec["value"]
             else:
                 entry = row[spec["column"]]
-                if entry not in spec["values"]:
+                if isinstance(entry, list | dict) or entry not in spec["values"]:
                     raise ManifestError(
                         f"fact {name!r} does not translate {entry!r} of column {spec['column']!r}",
                         where=where,
@@ -316,6 +317,12 @@ class ColumnDataset:
                     )
                 facts[name] = spec["values"][entry]
         return facts
+
+
+def _is_fact(spec: Any) -> bool:
+    """Whether a mapping gives a constant, or translates a column."""
+    keys = set(spec) if isinstance(spec, Mapping) else set()
+    return keys == {"value"} or (keys == {"column", "values"} and isinstance(spec["values"], Mapping))
 
 
 class _Part(str):
@@ -338,6 +345,16 @@ def _is_array(feature: Any) -> bool:
     while (inner := getattr(feature, "feature", None)) is not None:
         feature = inner
     return getattr(feature, "dtype", "").startswith(("int", "uint", "float")) and not isinstance(feature, ClassLabel)
+
+
+def _named(feature: Any, value: Any) -> Any:
+    """An entry with class names in place of their numbers; hidden labels are none."""
+    if isinstance(feature, ClassLabel):
+        return None if value is None or value < 0 else str(feature.int2str(int(value)))
+    inner = getattr(feature, "feature", None)
+    if isinstance(inner, ClassLabel) and value is not None:
+        return [name for each in value if (name := _named(inner, each)) is not None]
+    return value
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -187,12 +188,13 @@ class AudioProcessor(ModalityProcessor):
             raise SamplingRateError("comes without a sampling rate", where=name, fix=fix)
         if rate == self.sampling_rate:
             return wave
+        rate = int(float(rate)) if isinstance(rate, Real) and float(rate).is_integer() else rate
         if not self.resample:
             what = f"has a sampling rate of {rate} Hz, and {self.modality} takes {self.sampling_rate} Hz"
             raise SamplingRateError(what, where=name, fix="Resample the file, or set resample=True.")
         if not isinstance(rate, int) or not _RATES[0] <= rate <= _RATES[1]:
-            raise SamplingRateError(f"has a sampling rate of {rate} Hz", where=name,
-                                    fix=f"Rates from {_RATES[0]} to {_RATES[1]} Hz can be converted.")  # fmt: skip
+            raise SamplingRateError(f"has a sampling rate of {rate!r} Hz", where=name,
+                                    fix=f"Whole numbers in {_RATES[0]} to {_RATES[1]} can be converted.")  # fmt: skip
         common = math.gcd(rate, self.sampling_rate)
         resampled: Float[np.ndarray, " resampled"] = resample_poly(wave, self.sampling_rate // common, rate // common)
         return resampled.astype(np.float32)
@@ -216,8 +218,9 @@ def _decode(opened: media.MediaFile) -> tuple[Float[np.ndarray, " samples"], int
 
 
 def _mono(array: Shaped[np.ndarray, " ..."], name: str) -> Float[np.ndarray, " samples"]:
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
-        fix = "Give samples, or samples and channels, as floats in -1 to 1 or as integers."
+    # no file has 64-bit samples: they are smaller integers whose full scale is not known any more
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu" or array.dtype in (np.int64, np.uint64):
+        fix = "Give samples, or samples and channels, as floats in -1 to 1 or as integers of their own 8 to 32 bits."
         raise MediaError(f"has shape {array.shape} and type {array.dtype}", where=name, fix=fix)
     if array.dtype.kind == "i":
         array = array / np.float32(np.iinfo(array.dtype).max)

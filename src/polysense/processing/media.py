@@ -36,6 +36,7 @@ CLOUDS = ("PLY point cloud", "PCD point cloud", "NumPy array")
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/")
 _HEAD_BYTES = 64
+_OPEN_SIZE = 0x7FFF_F000  # bytes of a RIFF file that SoX and espeak-ng declare to a pipe, as good as MAX_FILE_BYTES
 _READABLE = ("PLY point cloud", "PCD point cloud", "PDF document")  # kinds that may begin with plain text
 # (offset, signature, what it is); the first match wins
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -50,13 +51,14 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"fLaC", "FLAC audio"),
     (0, b"OggS", "Ogg audio"),
     (0, b"ID3", "MP3 audio"),
-    (0, b"\xff\xfb", "MP3 audio"),
-    (0, b"\xff\xf3", "MP3 audio"),
-    (0, b"\xff\xf2", "MP3 audio"),
+    # layer 3 of MPEG 1, 2 and 2.5, without a checksum and with one
+    *((0, bytes((0xFF, version | protected)), "MP3 audio") for version in (0xFA, 0xF2, 0xE2) for protected in (1, 0)),
     (8, b"AIFF", "AIFF audio"),
     (8, b"AIFC", "AIFF audio"),
     (0, b"caff", "CAF audio"),
     (0, b".snd", "AU audio"),
+    *((4, b"ftyp" + brand, "HEIF picture") for brand in (b"heic", b"heix", b"mif1", b"avif")),
+    (4, b"ftypM4A ", "MPEG-4 audio"),
     (4, b"ftyp", "MP4 video"),
     (4, b"moov", "MP4 video"),
     (4, b"mdat", "MP4 video"),
@@ -195,7 +197,8 @@ def _checked(file: Any, name: str, allowed: tuple[str, ...]) -> MediaFile:
 
 def _check_riff_size(declared: int, size: int, name: str) -> None:
     """Decoders read a cut-off WAV, AVI or WebP as a shorter one; its header knows better."""
-    streamed = declared in (0, 0xFFFFFFFF)  # writers that cannot seek back leave the size open
+    # writers that cannot seek back leave the size open: 0, all bits, or the most that fits a signed number
+    streamed = declared == 0 or declared >= _OPEN_SIZE
     if not streamed and declared + 8 > size:
         raise MediaError(f"declares {declared + 8} bytes and holds {size}", where=name,
                          fix="The file is truncated: write or download it again.")  # fmt: skip

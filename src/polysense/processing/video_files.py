@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -18,6 +18,7 @@ from polysense.processing import media
 
 Frames = UInt8[np.ndarray, "time height width 3"]
 
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # what Matroska's two outermost elements begin with
 _FORMATS = {"MP4 video": "mp4", "Matroska video": "matroska", "AVI video": "avi"}
 
 
@@ -32,6 +33,7 @@ def read_frames(opened: media.MediaFile, wanted: Callable[[float, float], Sequen
     Raises:
         MediaError: no video stream, no frames, absurd sizes or duration, or damaged content.
     """
+    _check_segment(opened)
     # the format is given, since probing would also follow playlists to other files
     options: dict[str, Any] = {"format": _FORMATS[opened.kind], "metadata_errors": "replace"}
     with media.decoding(opened.name, opened.kind), av.open(opened.file, **options) as container:
@@ -41,7 +43,7 @@ def read_frames(opened: media.MediaFile, wanted: Callable[[float, float], Sequen
         media.check_picture_size(stream.codec_context.width, stream.codec_context.height, opened.name)
         stream.codec_context.options = {"max_pixels": str(media.MAX_PIXELS)}
         stream.codec_context.thread_count = 1
-        duration, rate = _timing(container, stream, opened.name)
+        duration, rate = _timing(container, stream, opened)
         times = wanted(duration, rate)
         return _Seeker(container, stream, opened.name).frames(times)
 
@@ -129,14 +131,50 @@ def upright(picture: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarr
     return np.ascontiguousarray(np.rot90(picture, round(degrees / 90) % 4))
 
 
-def _timing(container: Any, stream: Any, name: str) -> tuple[float, float]:
-    """Duration in seconds and frames per second as declared."""
-    whole = Fraction(container.duration or 0, av.time_base)
-    duration = stream.duration * stream.time_base if stream.duration else whole
+def _check_segment(opened: media.MediaFile) -> None:
+    """Libav reads a cut-off Matroska file as a shorter one; its header knows better, unless it was streamed."""
+    if opened.kind != "Matroska video":
+        return
+    with media.decoding(opened.name, opened.kind):
+        opened.file.seek(len(_EBML))
+        opened.file.seek(_ebml_size(opened) or 0, io.SEEK_CUR)
+        size = _ebml_size(opened) if opened.file.read(len(_SEGMENT)) == _SEGMENT else None
+        end = opened.file.tell() + (size or 0)
+        opened.file.seek(0)
+    if end > opened.size:
+        raise MediaError(f"declares {end} bytes and holds {opened.size}", where=opened.name,
+                         fix="The file is truncated: write or download it again.")  # fmt: skip
+
+
+def _ebml_size(opened: media.MediaFile) -> int | None:
+    """The size at this position, whose leading zero bits say how long it is; `None` where the writer left it open."""
+    first = opened.file.read(1)
+    bits = 7 * (9 - int.from_bytes(first).bit_length())
+    value = int.from_bytes(first + opened.file.read(bits // 7 - 1)) % (1 << bits)
+    return None if value == (1 << bits) - 1 else value
+
+
+def _timing(container: Any, stream: Any, opened: media.MediaFile) -> tuple[float, float]:
+    """Duration in seconds and frames per second."""
+    # only MP4 has an index of all frames: Matroska's header counts from the first one or from zero, as its writer
+    # likes, and headers that were written to a pipe say nothing or anything
+    indexed = stream.duration and opened.kind == "MP4 video"
+    duration = float(stream.duration * stream.time_base) if indexed else _until_last_packet(container, stream)
     rate = stream.average_rate or stream.guessed_rate
     if duration <= 0 or not rate:
-        raise MediaError("declares no duration or frame rate", where=name, fix="Encode the video again as MP4.")
+        raise MediaError("has no duration or frame rate", where=opened.name, fix="Encode the video again as MP4.")
     if duration > media.MAX_VIDEO_SECONDS:
-        what = f"declares {float(duration):.0f} seconds, more than the limit of {media.MAX_VIDEO_SECONDS:.0f}"
-        raise MediaError(what, where=name, fix="Cut it into shorter clips.")
-    return float(duration), float(rate)
+        what = f"has {duration:.0f} seconds, more than the limit of {media.MAX_VIDEO_SECONDS:.0f}"
+        raise MediaError(what, where=opened.name, fix="Cut it into shorter clips.")
+    return duration, float(rate)
+
+
+def _until_last_packet(container: Any, stream: Any) -> float:
+    """Seconds from the first frame to the end of the last one, of which nothing is decoded."""
+    start, end = stream.start_time or 0, 0
+    container.seek(int(media.MAX_VIDEO_SECONDS / stream.time_base), stream=stream)
+    for packet in container.demux(stream):
+        begins = packet.dts if packet.pts is None else packet.pts
+        end = max(end, (begins or 0) + (packet.duration or 0))
+    container.seek(start, stream=stream)
+    return float((end - start) * stream.time_base)

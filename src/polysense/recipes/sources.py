@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -181,20 +182,21 @@ class DatasetSettings:
         mapping = build(ColumnMapping, self.columns, "columns")
         kind, patterns = self._files
         for pattern in patterns:
-            if not any(root.glob(pattern)):
+            if not _matches(root, pattern):
                 raise ConfigError(f"there is no such {kind} file", where=root / pattern,
                                   fix="Put the files there, or correct data_root or the pattern.")  # fmt: skip
         try:
             if patterns:
-                return ColumnDataset.from_files(kind, [str(root / each) for each in patterns], mapping, root=root)
+                return ColumnDataset.from_files(kind, [_under(root, each) for each in patterns], mapping, root=root)
             rows = load_dataset(self.hub, split=self.split)
             return ColumnDataset(rows, mapping, root=root if mapping.has_paths else None)
         except ConfigError:
             raise
         except (OSError, ValueError, DatasetsError) as error:
+            reason = error.__cause__ or error  # datasets says that something went wrong, and what only behind that
             raise ConfigError(
-                f"the data set cannot be opened ({type(error).__name__}: {error})",
-                where=self.hub or root / patterns[0], fix="Download it again.",
+                f"the data set cannot be opened ({type(reason).__name__}: {reason})",
+                where=self.hub or root / patterns[0], fix="Correct its files, or download it again.",
             ) from error  # fmt: skip
 
     @property
@@ -212,7 +214,7 @@ class DatasetSettings:
             return f"{self.hub}[{self.split}]"
         root = root / self.folder
         tables = self.events.files if self.events else [self.manifest] if self.manifest else []
-        matches = [root / table for table in tables] + [p for each in self._files[1] for p in root.glob(each)]
+        matches = [root / table for table in tables] + [p for each in self._files[1] for p in _matches(root, each)]
         together = hashlib.sha256()
         for path in tqdm(sorted(matches), desc="hashing data", delay=2, leave=False):
             with path.open("rb") as file:
@@ -233,6 +235,16 @@ class DatasetSettings:
             "limit": self.limit,
         }
         return {"content_hash": self.content_hash(root), **{name: value for name, value in how.items() if value}}
+
+
+def _under(root: Path, pattern: str) -> str:
+    """A pattern under `root`, whose own name is none; an absolute one as it is."""
+    return str(Path(glob.escape(str(root))) / pattern)
+
+
+def _matches(root: Path, pattern: str) -> list[Path]:
+    found = map(Path, glob.glob(_under(root, pattern), recursive=True))
+    return sorted(path for path in found if path.is_file())
 
 
 def data_record(name: str, data: DatasetSettings, license: str, samples: int, root: Path) -> dict[str, Any]:
