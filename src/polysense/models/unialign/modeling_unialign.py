@@ -241,7 +241,7 @@ class UniAlignModel(PolysenseModel):
         side, tubelet = vision.image_size // vision.patch_size, 1
         if modality in self.tokenizers:
             tokenizer = cast(Tokenizer, self.tokenizers[modality])
-            grid, tubelet = tokenizer.grid, getattr(tokenizer, "tubelet", 1)
+            grid, tubelet = tokenizer.grid, tokenizer.tubelet
         elif modality == "text":
             raise ConfigError("text has no tokens of the shared encoder", where="token_spec",
                               fix="Build the model with unified_text=True, or use embed('text', ...).")  # fmt: skip
