@@ -52,6 +52,9 @@ class StageSettings:
         trains: senses that it trains, those the model lacks being added; and text, if the model encodes it by experts
             (`unified_text`).
         steps, epochs: how long; one of them, or the loop's if neither is given.
+
+    Raises:
+        ConfigError: a negative length, or both.
     """
 
     name: str
@@ -88,6 +91,9 @@ class UniAlignRecipe:
         evaluation: what each stage is scored on.
         seed: of initial weights, order of data and augmentation.
         imports: modules that register what the config names.
+
+    Raises:
+        ConfigError: a negative number of steps of the bounds, or of mebibytes.
     """
 
     anchor: str
@@ -129,6 +135,10 @@ class UniAlignRun:
 
     Attributes:
         wait: waits for a file that another process makes (see `beside`); `None` where there is none.
+
+    Raises:
+        ConfigError: what would only fail once stages have been trained, naming its place in the config.
+        CheckpointError: the anchor cannot be found or is damaged.
     """
 
     wait: Wait | None = None
@@ -247,14 +257,12 @@ class UniAlignRun:
         mixture = self.mixture(processor, sources)
         train(
             self.objective(model, processor, sources), mixture, self._loop(mixture, stage.steps, stage.epochs),
-            self.output / "training" / f"stage-{number}-{stage.name}", hooks=Hooks(on_stage_end=finish),
+            self.output / "training" / self.folders[number - 1].name, hooks=Hooks(on_stage_end=finish),
         )  # fmt: skip
 
     def _loop(self, mixture: Mixture, steps: int, epochs: int) -> LoopConfig:
         """The recipe's loop with a stage's own length, if it has one."""
-        loop = replace(self.recipe.loop, seed=self.recipe.seed)
-        if steps or epochs:
-            loop = replace(loop, steps=steps, epochs=epochs)
+        loop = replace(self.recipe.loop, seed=self.recipe.seed).lasting(steps, epochs)
         return loop.in_steps(mixture.steps_per_epoch(world_size()))
 
     def sources_of(self, senses: Sequence[str]) -> list[str]:
@@ -322,7 +330,7 @@ class UniAlignRun:
 
     def _record(self, number: int, stage: StageSettings, model: UniAlignModel, training: _Training) -> StageRecord:
         return StageRecord(
-            system="unialign", stage=number, name=f"stage-{number}-{stage.name}",
+            system="unialign", stage=number, name=self.folders[number - 1].name,
             parent=None if training.parent is None else training.parent.name, modalities=list(model.modalities),
             frozen=training.frozen, parameters=model.parameter_table(), steps=training.steps,
             seconds=round(training.seconds, 1), limits=known_limits(self.root), **self._chosen(stage),

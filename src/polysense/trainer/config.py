@@ -107,6 +107,10 @@ class LoopConfig:
                 )
         return cls(**settings)
 
+    def lasting(self, steps: int = 0, epochs: int = 0) -> LoopConfig:
+        """The config with a length of its own, if one is given."""
+        return replace(self, steps=steps, epochs=epochs) if steps or epochs else self
+
     def in_steps(self, steps_per_epoch: int) -> LoopConfig:
         """The config with its epochs as steps.
 
