@@ -50,6 +50,9 @@ class ColumnMapping:
         facts: modality to the facts of its media, each the name of a column, or `{"value": constant}`, or
             `{"column": name, "values": {entry: fact}}` to translate a column's entries.
         id: column of unique identifiers; by default the row number.
+
+    Raises:
+        ConfigError: no media, or a part that is none of these.
     """
 
     media: Mapping[str, str]

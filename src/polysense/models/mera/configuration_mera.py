@@ -37,6 +37,9 @@ class MeraSense:
         token_id: the placeholder among `input_ids`. It needs no row in the embeddings, which the features replace.
         layer: hidden layer of the encoder whose tokens are used (-2 for CLIP's pictures, as in LLaVA).
         pool: side of the squares of tokens that are averaged before the connector (2 for video; method-facts 4.1).
+
+    Raises:
+        ConfigError: a number out of range, no placeholder, or a connector without a kind.
     """
 
     spec: Mapping[str, Any]
