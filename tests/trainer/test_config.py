@@ -24,7 +24,7 @@ def test_a_config_survives_the_trip_through_a_dictionary() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 3, "learning_rat": 1.0}, r"unknown keys \['learning_rat'\]"),
+        ({"steps": 3, "learning_rat": 1.0}, "unknown key 'learning_rat'. Did you mean 'learning_rate'"),
         ({}, "number of steps is missing"),
         ({"steps": 3, "learning_rate": "2e-4"}, r"not of type float.*write 2\.0e-4"),
         ({"steps": 3.5}, "steps is 3.5, not of type int"),

@@ -155,7 +155,8 @@ class UniAlignRun:
         names = ["anchor", *(stage.name for stage in recipe.stages)]
         self.folders = [stage_folder(output, number, name) for number, name in enumerate(names, start=1)]
         checks.check_kept(self.folders, recipe.model)
-        self.anchor = self._anchor()
+        trained = self._anchor_recipe()
+        self.anchor = Path(recipe.anchor) if trained is None else anchors.train_anchor(trained, output)
         checks.check_model(local_folder(self.anchor, {}), recipe.model, added)
         checks.warn_of_kept(local_folder(self.anchor, {}), recipe.senses, recipe.augmentation, recipe.image_templates)
 
@@ -192,10 +193,6 @@ class UniAlignRun:
             return None
         config = read_config(anchors.AnchorRecipe, "anchors", self.recipe.anchor)
         return replace(config, data_root=self.recipe.data_root, world=self.recipe.world)
-
-    def _anchor(self) -> Path:
-        config = self._anchor_recipe()
-        return Path(self.recipe.anchor) if config is None else anchors.train_anchor(config, self.output)
 
     def begin(self) -> tuple[UniAlignModel, UniAlignProcessor]:
         """Model and processor before the first stage: a CLIP with image and text only, or a UniAlign checkpoint."""
@@ -281,9 +278,7 @@ class UniAlignRun:
         """The losses of a stage; classes of every source of a sense that the model has bind, trained here or not."""
         model.eval()
         encode = text_encoder(model, processor)
-        known = {
-            name: each.modality for name, each in self.recipe.sources.items() if each.modality in model.modalities
-        }
+        known = {name: self.recipe.sources[name].modality for name in self.sources_of(model.modalities)}
         classes = {name: (class_names(self.datasets[name], sense), sense) for name, sense in known.items()}
 
         def table(name: str) -> ClassTable:

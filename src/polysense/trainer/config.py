@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from polysense.errors import ConfigError
+from polysense.safety import check_keys
 
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
@@ -92,9 +93,7 @@ class LoopConfig:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> LoopConfig:
         """The config as it stands in YAML; unknown keys and mistyped values raise `ConfigError`."""
-        known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise ConfigError(f"unknown keys {unknown}", where="loop", fix=f"Known keys: {', '.join(known)}.")
+        check_keys(settings, [item.name for item in fields(cls)], "loop")
         if not {"steps", "epochs"} & set(settings):
             raise ConfigError("the number of steps is missing", where="loop", fix="Give `steps` or `epochs`.")
         for item in (item for item in fields(cls) if item.name in settings):
