@@ -120,13 +120,21 @@ def require(*packages: str) -> None:
             sys.exit(f"{package} is missing: install it, the benchmark means nothing without it")
 
 
-def arguments(module: str, description: str | None, repeats: int) -> argparse.Namespace:
-    """Repeats, seed, threads and output folder of a benchmark; sets the number of threads."""
+def arguments(
+    module: str, description: str | None, repeats: int, further: Mapping[str, Mapping[str, Any]] | None = None
+) -> argparse.Namespace:
+    """Repeats, seed, threads and output folder of a benchmark; sets the number of threads.
+
+    Args:
+        further: options of its own, each with what `add_argument` takes.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--repeats", type=int, default=repeats, help=f"timed calls of each side (default: {repeats})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=REPORTS, help="folder of the report")
+    for name, options in (further or {}).items():
+        parser.add_argument(name, **options)
     parsed = parser.parse_args()
     torch.set_num_threads(parsed.threads)
     torch.manual_seed(parsed.seed)

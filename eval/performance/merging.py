@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig
 
-from eval.performance.harness import REPORTS, Gate, Report, require, take_turns
+from eval.performance.harness import Gate, Report, arguments, require, take_turns
 from eval.performance.memory import MIB, growth, in_child
 from polysense.merging import (
     concatenate_factors,
@@ -244,16 +244,10 @@ def measure_deltas(report: Report, count: int) -> None:
 
 def main() -> int:
     require("peft", "torch", "safetensors")
-    parser = argparse.ArgumentParser(prog="python -m eval.performance.merging", description=__doc__)
-    parser.add_argument("--mib", type=int, default=256, help="size of each of the three models (default: 256)")
-    parser.add_argument("--repeats", type=int, default=9, help="timed calls of each side (default: 9)")
-    parser.add_argument("--mergekit", type=Path, help="interpreter of an environment with mergekit")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=REPORTS, help="folder of the report")
-    parsed = parser.parse_args()
-    torch.set_num_threads(parsed.threads)
-    torch.manual_seed(parsed.seed)
+    parsed = arguments("eval.performance.merging", __doc__, repeats=9, further={
+        "--mib": {"type": int, "default": 256, "help": "size of each of the three models (default: 256)"},
+        "--mergekit": {"type": Path, "help": "interpreter of an environment with mergekit"},
+    })  # fmt: skip
     command = f"python -m eval.performance.merging --mib {parsed.mib} --threads {parsed.threads}"
     report = Report("merging", command, parsed.seed, ("safetensors", "peft", "transformers"))
     for count in (2, 3, 4):

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from polysense.errors import ConfigError, UnregisteredModalityError
+from polysense.safety import check_keys
 
 JsonValue = Any  # str | int | float | bool | None | list | dict, as json.loads gives it
 
@@ -79,8 +80,7 @@ class Modality:
     def from_dict(cls, spec: Mapping[str, JsonValue]) -> Modality:
         """Rebuild a spec from a checkpoint; unknown or mistyped keys raise `ConfigError`."""
         known = {f.name: f.type for f in fields(cls)}
-        if unknown := sorted(set(spec) - set(known)):
-            raise ConfigError(f"a modality spec has unknown keys {unknown}", fix=f"Known keys: {', '.join(known)}.")
+        check_keys(spec, [*known], "a modality spec")
         expected = {"name": str, "kind": str, "group": str, "channels": int}
         for key, value in spec.items():
             wanted = expected.get(key, Mapping)

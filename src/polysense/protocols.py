@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, FeatureShapeError
 from polysense.outputs import EncodedTokens
 
 
@@ -48,3 +48,14 @@ def check_layer(layer: int, layers: int, *, where: str) -> None:
     """
     if not -layers - 1 <= layer <= layers:
         raise ConfigError(f"there is no layer {layer}", where=where, fix=f"Use -1, or 0 to {layers}.")
+
+
+def check_not_empty(features: Tensor, *, where: str) -> None:
+    """Refuse a batch without samples, or of empty ones, whose sense no layer could name.
+
+    Raises:
+        FeatureShapeError: naming `where`, the sense that was to be encoded.
+    """
+    if not features.numel():
+        raise FeatureShapeError(f"the features have shape {tuple(features.shape)}, which holds nothing", where=where,
+                                fix="Leave the sense out where there is no sample of it.")  # fmt: skip

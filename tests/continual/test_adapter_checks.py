@@ -19,13 +19,6 @@ from polysense.testing import tiny_llama
 from tests.continual.methods.chain import Chain
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Chain:
-    stages = Chain(tmp_path)
-    stages.learn(FreshLora(merge=None), 1)
-    return stages
-
-
 def forget(adapter: Path) -> None:
     """As folders were written before bases were recorded."""
     record = json.loads((adapter / RECORD).read_text())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from polysense.continual import Phase, Stage, run_stages, stage_details, stage_folders
+from polysense.continual.runner import stage_number
 from polysense.errors import CheckpointError, ConfigError
 from polysense.storage import atomic_folder
 
@@ -105,7 +106,7 @@ def test_any_order_of_modalities_has_folders_of_its_own(tmp_path: Path) -> None:
 def test_a_run_continues_a_stage_folder_and_counts_on(tmp_path: Path) -> None:
     (first,) = run_stages(STAGES[:1], tmp_path, Recipe(), common=COMMON)
     (second,) = run_stages(STAGES[1:2], tmp_path, Recipe(), common=COMMON, start=first)
-    assert second.name.startswith("stage-2-video-")
+    assert second.name.startswith("stage-2-video-") and stage_number(second) == 2
     assert (second / "senses.txt").read_text() == " image video"
 
 
@@ -113,6 +114,7 @@ def test_a_run_continues_a_folder_of_any_origin_under_the_number_it_is_given(tmp
     foreign = tmp_path / "llava"
     foreign.mkdir()
     (foreign / "senses.txt").write_text(" image")
+    assert stage_number(foreign) == 0
     stages = STAGES[1:]
     folders = run_stages(stages, tmp_path / "run", Recipe(), common=COMMON, start=foreign, first=2)
     assert [folder.name[:8] for folder in folders] == ["stage-2-", "stage-3-"]

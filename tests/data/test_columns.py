@@ -316,7 +316,7 @@ def test_mappings_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     file = parquet(tmp_path / "p.parquet", {"image": [png()]})
     with pytest.raises(ConfigError, match=r"no columns \['picture'\]"):
         ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "picture"}))
-    with pytest.raises(ConfigError, match=r"unknown keys \['label'\]"):
+    with pytest.raises(ConfigError, match=r"unknown key 'label'\. Did you mean 'labels'"):
         ColumnMapping.from_dict({"media": {"image": "image"}, "label": {}})
     with pytest.raises(ConfigError, match="names no media"):
         ColumnMapping(media={})

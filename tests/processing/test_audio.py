@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,16 @@ def test_short_clips_are_padded_with_zeros_before_normalisation() -> None:
     torch.testing.assert_close(values[..., 98:], torch.full((1, 1, 128, 100), 4.2677 / 4.5690))
 
 
-def test_windows_spread_over_the_clip_or_follow_one_another() -> None:
-    seconds = np.repeat(np.arange(1, 5), RATE).astype(np.float32)
-    spread = _processor(windows=3, seconds=2.0)
-    assert spread._starts(len(seconds), 2 * RATE, None) == [0, RATE, 2 * RATE]
-    consecutive = _processor(windows=3, seconds=2.0, layout="consecutive")
-    assert consecutive._starts(len(seconds), 2 * RATE, None) == [0, 2 * RATE]
-    assert _processor(seconds=2)._starts(len(seconds), 2 * RATE, None) == [RATE]
+@pytest.mark.parametrize(
+    ("options", "starts"),
+    [({"windows": 3}, (0, 1, 2)), ({"windows": 3, "layout": "consecutive"}, (0, 2)), ({}, (1,))],
+)
+def test_windows_spread_over_the_clip_or_follow_one_another(options: dict[str, object], starts: Sequence[int]) -> None:
+    wave = _noise(4)
+    values = _processor(seconds=2, picture=False, **options).features(wave)
+    pieces = [(wave - wave.mean())[None, start * RATE : (start + 2) * RATE] for start in starts]
+    expected = np.stack([(fbank.log_mel(piece, RATE, 128) + 4.2677) / 4.5690 for piece in pieces])
+    torch.testing.assert_close(values, torch.from_numpy(expected))
 
 
 def test_clips_of_unequal_length_give_a_mask_of_their_seconds() -> None:

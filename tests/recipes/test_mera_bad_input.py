@@ -66,7 +66,7 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("evaluation.tests.depth.data.manifest=undescribed.jsonl", "has no caption or question about depth"),
         ("evaluation.tests.depth.data.limit=1", "tests: depth: limit: CIDEr-D is not defined for one sample"),
         ("evaluation.limit=1", "tests: image: limit: CIDEr-D is not defined for one sample"),
-        ("senses.depth.layer=9", "tiny.yaml: senses: depth: the encoder has no layer 9"),
+        ("senses.depth.layer=9", "tiny.yaml: senses: depth: there is no layer 9"),
         ("senses.depth.connector={kind: mlq}", "tiny.yaml: senses: depth: there is no connector kind 'mlq'"),
         ("senses.depth.processor={sizes: 3}", "tiny.yaml: senses: depth: "),
         ("senses.depth.pool=0", "tiny.yaml: senses: depth: "),

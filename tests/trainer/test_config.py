@@ -16,6 +16,12 @@ def test_warm_up_is_linear_and_a_cosine_follows() -> None:
     assert config.learning_rate_at(12) == pytest.approx(0.1)
 
 
+def test_a_training_may_have_a_length_of_its_own() -> None:
+    config = LoopConfig(steps=3)
+    assert config.lasting() == config and config.lasting(4) == LoopConfig(steps=4)
+    assert config.lasting(epochs=2) == LoopConfig(epochs=2)
+
+
 def test_a_config_survives_the_trip_through_a_dictionary() -> None:
     config = LoopConfig(steps=3, lr_multipliers={"encoders.*": 0.1})
     assert LoopConfig.from_dict(config.to_dict()) == config
@@ -24,7 +30,7 @@ def test_a_config_survives_the_trip_through_a_dictionary() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 3, "learning_rat": 1.0}, r"unknown keys \['learning_rat'\]"),
+        ({"steps": 3, "learning_rat": 1.0}, "unknown key 'learning_rat'. Did you mean 'learning_rate'"),
         ({}, "number of steps is missing"),
         ({"steps": 3, "learning_rate": "2e-4"}, r"not of type float.*write 2\.0e-4"),
         ({"steps": 3.5}, "steps is 3.5, not of type int"),

@@ -40,20 +40,11 @@ def add(commands: Commands) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     # these import every part of the library, which --help does not need
-    if arguments.system == "comet":
-        from polysense.cli.results import show_tables
-        from polysense.recipes import demo_comet
+    from polysense.cli.results import show_results, show_tables
+    from polysense.recipes import demo, demo_comet, demo_mera
 
-        demo_comet.run(arguments.output, console.say, show_tables, arguments.config)
-        return 0
-    if arguments.system == "mera":
-        from polysense.cli.results import show_tables
-        from polysense.recipes import demo_mera
-
-        demo_mera.run(arguments.output, console.say, show_tables, arguments.config)
-        return 0
-    from polysense.cli.results import show_results
-    from polysense.recipes import demo
-
-    demo.run(arguments.output, console.say, show_results, arguments.config)
+    recipe, show = {
+        "unialign": (demo, show_results), "comet": (demo_comet, show_tables), "mera": (demo_mera, show_tables),
+    }[arguments.system]  # fmt: skip
+    recipe.run(arguments.output, console.say, show, arguments.config)
     return 0

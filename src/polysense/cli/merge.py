@@ -125,12 +125,12 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
     options = {}
     for each in given:
         key, sign, value = each.partition("=")
+        if not sign:
+            raise ConfigError(f"the option {each!r} has no '='", where="--options", fix="Write key=value.")
         try:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError("the value is not YAML", where=f"--options {each}", fix="Correct it.") from error
-        if not sign:
-            raise ConfigError(f"the option {each!r} has no '='", where="--options", fix="Write key=value.")
     return options
 
 

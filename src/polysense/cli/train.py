@@ -50,7 +50,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Run the recipe that the arguments name, and report on what it has made."""
+    """Run the recipe that the arguments name, and report on what it has made.
+
+    Raises:
+        ConfigError: `--start` for a system that knows none, or `--revision` without it.
+        PolysenseError: whatever else the recipe refuses.
+    """
     # recipes import every part of the library; only the one that is run is imported, and --help needs none
     recipe = import_module(f"polysense.recipes.{arguments.system}")
     start = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from polysense.continual.pseudo_modality import NEW_CODE_WEIGHT, TEACHERS, PseudoModality
@@ -167,7 +168,9 @@ def _check_fit(model: CometModel, new: Mapping[str, Mapping[str, Any]], sequence
 
 
 @torch.no_grad()
-def first_vectors(model: CometModel, senses: Sequence[str], batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+def first_vectors(
+    model: CometModel, senses: Sequence[str], batch: Mapping[str, Mapping[str, Tensor]]
+) -> Float[Tensor, "steps dim"]:
     """Continuous features of all real steps of a batch, below one another."""
     training = model.training
     model.eval()

@@ -87,13 +87,18 @@ def stage_folders(
     if start is not None:
         common = {**common, "start": fingerprint(start, ignore=("README.md",))}
     if first is None:
-        numbered = _NUMBERED.fullmatch(start.name) if start is not None else None
-        first = 1 + (int(numbered[1]) if numbered else 0)
+        first = 1 + (0 if start is None else stage_number(start))
     keys = stage_keys(stages, common)
     return [
         output / f"stage-{number}-{stage.name}-{key[:_KEY_LENGTH]}"
         for number, (stage, key) in enumerate(zip(stages, keys, strict=True), start=first)
     ]
+
+
+def stage_number(folder: Path) -> int:
+    """Number of the stage that a folder's name tells (`stage_folders`); 0 for a folder of any other name."""
+    numbered = _NUMBERED.fullmatch(folder.name)
+    return int(numbered[1]) if numbered else 0
 
 
 def stage_details(start: Path | None, folder: Path) -> dict[str, JsonValue]:

@@ -21,6 +21,7 @@ from polysense.data.manifest import resolve_inside
 from polysense.data.samples import MediaRef, Sample
 from polysense.errors import ConfigError, ManifestError, UnsafeFileError
 from polysense.modality import JsonValue
+from polysense.safety import check_keys
 
 FileKind = Literal["parquet", "csv", "json"]
 
@@ -49,6 +50,9 @@ class ColumnMapping:
         facts: modality to the facts of its media, each the name of a column, or `{"value": constant}`, or
             `{"column": name, "values": {entry: fact}}` to translate a column's entries.
         id: column of unique identifiers; by default the row number.
+
+    Raises:
+        ConfigError: no media, or a part that is none of these.
     """
 
     media: Mapping[str, str]
@@ -95,9 +99,7 @@ class ColumnMapping:
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> ColumnMapping:
         """The mapping as it stands in YAML; unknown keys raise `ConfigError`."""
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(spec) - set(known)):
-            raise ConfigError(f"a column mapping has unknown keys {unknown}", fix=f"Known keys: {', '.join(known)}.")
+        check_keys(spec, [f.name for f in fields(cls)], "column mapping")
         return cls(**spec)
 
     @property

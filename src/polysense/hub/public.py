@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import get_token
@@ -75,11 +75,11 @@ def secrets_in(text: str) -> Iterator[tuple[int, str]]:
         yield from ((number, f"the value of {name}") for name, secret in known.items() if secret in line)
 
 
-def _known_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def _known_secrets() -> dict[str, str]:
     """Secrets that this process holds, by the name under which an error may speak of them."""
     found = {
         name: value
-        for name, value in environment.items()
+        for name, value in os.environ.items()
         if _SECRET_NAME.search(name) and not name.endswith(("_PATH", "_FILE", "_DIR")) and len(value) >= _MIN_SECRET
     }
     token = get_token()

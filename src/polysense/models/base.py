@@ -182,6 +182,7 @@ class PolysenseModel(PreTrainedModel):
         """As in transformers, from a folder or the Hub, with safetensors only.
 
         Raises:
+            ConfigError: a variant, or a revision of a folder.
             UnsafeFileError: a pickle, code or an escaping path, before anything is read.
             CheckpointError: a weight is missing, unexpected or of another shape.
         """

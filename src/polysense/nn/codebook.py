@@ -126,6 +126,9 @@ class Codebook(nn.Module):
     Args:
         size, dim, options: number and width of the codes, and how they follow the features.
         protected: first codes that are never restarted: those of earlier stages, which an absent sense may use.
+
+    Raises:
+        ConfigError: sizes that are not positive, or more protected codes than there are.
     """
 
     embedding: Tensor
@@ -176,9 +179,10 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def put(self, rows: Tensor | slice, codes: Float[Tensor, "rows dim"]) -> None:
         """Place codes as if they had been used once, just now: code, sum and count together."""
-        self.embedding, self.ema_sum = _with_rows(self.embedding, rows, codes), _with_rows(self.ema_sum, rows, codes)
-        self.ema_count, self.unused_steps = self.ema_count.clone(), self.unused_steps.clone()
-        self.ema_count[rows], self.unused_steps[rows] = 1.0, 0
+        for name, values in {"embedding": codes, "ema_sum": codes, "ema_count": 1.0, "unused_steps": 0}.items():
+            changed = getattr(self, name).clone()
+            changed[rows] = values
+            setattr(self, name, changed)
 
     # ---- look-up ------------------------------------------------------------------------------------------------
 
@@ -392,9 +396,3 @@ def _finite_samples(features: Sequences, real: Mapping[str, Tensor]) -> Bool[Ten
     """Samples whose real steps are finite in every sense; a sum shows it in one pass."""
     sums = [torch.where(real[name], each.detach().sum(dim=2), 0.0).sum(dim=1) for name, each in features.items()]
     return torch.stack(sums).isfinite().all(dim=0)
-
-
-def _with_rows(table: Tensor, rows: Tensor | slice, values: Tensor) -> Tensor:
-    changed = table.clone()
-    changed[rows] = values
-    return changed

@@ -38,6 +38,9 @@ class Tokenizer(nn.Module):
     grid: tuple[int, int, int]
     """(time, height, width) of one sample, with time as configured; it may differ from batch to batch."""
 
+    tubelet: int = 1
+    """Time steps of the features that share one of the tokens' time steps."""
+
     starts_from_image: bool = False
     """Whether a new sense of this kind begins with the base encoder's image patches and positions (`adopt`)."""
 

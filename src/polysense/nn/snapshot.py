@@ -29,6 +29,8 @@ class Snapshot(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, features: Tensor, mask: Bool[Tensor, "batch time"] | None) -> Float[Tensor, "batch time dim"]:
+    def forward(
+        self, features: Float[Tensor, "batch time *sizes"], mask: Bool[Tensor, "batch time"] | None
+    ) -> Float[Tensor, "batch time dim"]:
         z = self.semantic(self.semantic.front(features, mask), mask)
         return cast(Tensor, z if self.adapter is None else self.adapter(self.branch, z)[0])

@@ -58,7 +58,7 @@ def block_with_experts(
     hidden: Float[Tensor, "batch tokens dim"],
     group: str,
     visible: Sequence[str] | None,
-    attention_mask: Tensor | None,
+    attention_mask: Float[Tensor, "batch 1 tokens tokens"] | None,
 ) -> Float[Tensor, "batch tokens dim"]:
     """One pre-norm block (Eqs. 1 and 7) of an HF CLIP vision tower, with the experts of `group` beside its FFN."""
     attended, _ = block.self_attn(hidden_states=block.layer_norm1(hidden), attention_mask=attention_mask)
@@ -88,7 +88,7 @@ class ExpertTransformer(nn.Module):
         group: str | None,
         *,
         visible: Sequence[str] | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Float[Tensor, "batch 1 tokens tokens"] | None = None,
         layers: int | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
         """Run the first `layers` blocks (all if `None`).
@@ -97,7 +97,7 @@ class ExpertTransformer(nn.Module):
             tower: the HF `CLIPEncoder` whose blocks are run.
             group: expert group of these tokens; `None` runs the frozen blocks exactly as CLIP does.
             visible: groups whose experts the group's router may choose (global routing).
-            attention_mask: additive mask, `batch 1 tokens tokens`.
+            attention_mask: additive: 0 where a token may be seen, the dtype's minimum where not.
         """
         for block, experts in zip(tower.layers[:layers], self.blocks, strict=False):
             if group is None:

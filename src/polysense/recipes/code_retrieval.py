@@ -30,6 +30,9 @@ class RetrievalSettings:
             finds its best caption, and every caption has to find its sample.
         pool: most samples. With it they are drawn so that no two mean the same in either sense; without, all count.
         ks: cut-offs of recall.
+
+    Raises:
+        ConfigError: other than two senses, or a number below 1.
     """
 
     data: DatasetSettings

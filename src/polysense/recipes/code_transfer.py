@@ -39,6 +39,9 @@ class TransferSettings:
         senses: every ordered pair of them is scored.
         classes: where a clip's class is; see `CodeTask`.
         head: how the head is trained.
+
+    Raises:
+        ConfigError: fewer than two senses, one named twice, or no test.
     """
 
     task: str

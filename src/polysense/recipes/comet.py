@@ -24,6 +24,7 @@ from polysense.continual import (
     run_stages,
     stage_folders,
 )
+from polysense.continual.runner import stage_number
 from polysense.data import Batch, Mixture
 from polysense.errors import CheckpointError, ConfigError
 from polysense.modality import registered_modalities
@@ -76,6 +77,10 @@ class CometRun:
     """A recipe at work in an output folder, where nothing is done twice.
 
     A stage has the data of its own pairs alone: beginning it closes those of the one before.
+
+    Raises:
+        ConfigError: what would only fail once nets or stages have been trained, naming its place in the config.
+        CheckpointError: a net or encoder cannot be found or is damaged.
     """
 
     def __init__(self, recipe: CometRecipe, output: Path) -> None:
@@ -194,9 +199,7 @@ class CometRun:
 
     def _loop(self, settings: CometStageSettings) -> LoopConfig:
         """The recipe's loop with a stage's own length, if it has one."""
-        loop = replace(self.recipe.loop, seed=self.recipe.seed)
-        given = settings.steps or settings.epochs
-        return replace(loop, steps=settings.steps, epochs=settings.epochs) if given else loop
+        return replace(self.recipe.loop, seed=self.recipe.seed).lasting(settings.steps, settings.epochs)
 
     # ---- a stage ------------------------------------------------------------------------------------------------
 
@@ -305,7 +308,7 @@ class CometRun:
             for name in stage.phases[0].data
         ]  # fmt: skip
         return StageRecord(
-            system="comet", stage=int(folder.name.split("-")[1]), name=folder.name,
+            system="comet", stage=stage_number(folder), name=folder.name,
             parent=start.name if start else None, trained=self._trained(self.stages.index(stage) + 1),
             modalities=list(trained.model.modalities), data=data, frozen=trained.frozen,
             base_model={"name": "frozen nets of single senses", "license": recipe.features_license},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,13 +169,11 @@ def _stage(folder: Path) -> dict[str, Any]:
 
 def figures(results: Sequence[Result]) -> dict[str, Any]:
     """Results by their names; several on data sets of one name are no different figures."""
-    return dict(_figures(results))
-
-
-def _figures(results: Sequence[Result]) -> Iterator[tuple[str, dict[str, float | None]]]:
-    for each in results:
-        values = {"value": each.value, "chance": each.chance, "bound": each.upper_bound}
-        yield figure_name(each.task, each.dataset, each.metric), values
+    return {
+        figure_name(each.task, each.dataset, each.metric):
+            {"value": each.value, "chance": each.chance, "bound": each.upper_bound}
+        for each in results
+    }  # fmt: skip
 
 
 def figure_name(task: str, dataset: str, metric: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -234,12 +234,8 @@ def _given(sense: str, ref: MediaRef) -> tuple[Any, Mapping[str, JsonValue]]:
     return (_phrases(ref.source) if sense == TEXT else ref.open()), ref.facts
 
 
-def _phrases(text: object) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(_strings(text))
-
-
-def _strings(phrases: Any) -> Iterator[str]:
-    return map(str, phrases)
+def _phrases(text: Any) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else tuple(map(str, text))
 
 
 def _name(sense: str, ref: MediaRef) -> str:

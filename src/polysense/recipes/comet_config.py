@@ -80,6 +80,10 @@ class CometRecipe:
         spoken: folder of a spoken set, copied to `spoken` under the data root if it is not there.
         seed: of initial weights, order of data and draws.
         imports: modules that register what the config names.
+
+    Raises:
+        ConfigError: an unknown name, a number that cannot be used, a sense that nothing extracts, or an order of pairs
+            that cannot be learned.
     """
 
     data: PairRecipe

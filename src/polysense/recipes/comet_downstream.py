@@ -33,6 +33,9 @@ class ActivationSettings:
         data: samples that have all the senses (VALOR32K).
         senses: two or more; "text" stands for the first caption of the first of the others.
         share: see `polysense.metrics.code_activation`.
+
+    Raises:
+        ConfigError: fewer than two senses, one named twice, or a share outside 0 to 1.
     """
 
     data: DatasetSettings

@@ -29,6 +29,7 @@ from polysense.recipes.evaluation import Result
 from polysense.recipes.head_training import HeadSettings, train_head
 from polysense.recipes.sources import DatasetSettings
 
+_THRESHOLD = 0.5
 _SMALL_TEXT = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
@@ -47,6 +48,9 @@ class SegmentationSettings:
         frames: frames taken of a video for training; a test takes all.
         expressions: most expressions of a training sample, drawn by a key that all runs share; `None` takes all.
         head: how it is trained.
+
+    Raises:
+        ConfigError: nothing to train on or no test, or fewer than one frame or expression of a sample.
     """
 
     train: Sequence[DatasetSettings]
@@ -161,7 +165,7 @@ class Scores:
 
 
 @torch.no_grad()
-def segmentation_scores(model: ReferringSegmenter, queries: Queries, *, threshold: float = 0.5) -> Scores:
+def segmentation_scores(model: ReferringSegmenter, queries: Queries) -> Scores:
     """Segment all frames of all queries with a trained head."""
     model.eval()
     own, other = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
@@ -171,7 +175,7 @@ def segmentation_scores(model: ReferringSegmenter, queries: Queries, *, threshol
         for chosen, scores in ((number, own), (int(shift[number]), other)):
             vectors = queries.codes.vectors[chosen].expand(len(rows), -1, -1)
             steps = queries.codes.steps[chosen].expand(len(rows), -1)
-            masks = (model(frames, vectors, steps).sigmoid() > threshold).cpu()
+            masks = (model(frames, vectors, steps).sigmoid() > _THRESHOLD).cpu()
             truth = queries.truth[number].cpu()
             scores.append((region_similarity(masks, truth).mean(), contour_accuracy(masks, truth).mean()))
     (region, contour), (j, f) = (torch.tensor(each).t() for each in (own, other))

@@ -27,6 +27,7 @@ FRESH: Mapping[str, int] = {f"fresh-{seed}": seed for seed in (101, 102, 103)}
 EVERY_ORDER = (*ORDERS, *CONFIGS, *FRESH)
 
 BARE, COMET, PRINTED = "", "comet", "printed"
+_EXPERTS = 6  # of the recipe
 SETTINGS = (COMET, PRINTED)
 """Readings of COMET: as the recipe recommends it, with a frozen teacher, and as it is printed."""
 RIVALS = ("turn", "cmcm", "dcid")
@@ -98,9 +99,9 @@ def without(setting: str, part: str) -> str:
     return f"{setting}-no-{part}"
 
 
-def with_experts(setting: str, number: int, usual: int = 6) -> str:
+def with_experts(setting: str, number: int) -> str:
     """COMET with so many experts."""
-    return full(setting) if number == usual else f"{setting}-experts-{number}"
+    return full(setting) if number == _EXPERTS else f"{setting}-experts-{number}"
 
 
 def _rivals() -> dict[str, Method]:

@@ -40,6 +40,9 @@ class EvaluationSettings:
         pool: most items of a retrieval pool, drawn with unique semantics.
         limit: most samples of a classification test, told apart by the classes of all; `None` takes all.
         batch_size: samples encoded at once.
+
+    Raises:
+        ConfigError: a number below 1.
     """
 
     splits: Mapping[str, Sequence[DatasetSettings]] = field(default_factory=dict)

@@ -51,6 +51,9 @@ class ExtractorSettings:
             "repeat" for everything else.
         raster: keep height and width of tokens that have them.
         whiten: by the whitening that lies beside the net (`polysense.nn.whitening`).
+
+    Raises:
+        ConfigError: none or several of the three, or features stored elsewhere that are to be whitened.
     """
 
     encoder: str | None = None
@@ -125,6 +128,9 @@ class PairSettings:
         narrated: share of the samples that are told step by step in place of in sentences.
         batch_size: samples per process and micro-batch.
         license: of the data, for the model card.
+
+    Raises:
+        ConfigError: no sense but text, or one named twice.
     """
 
     senses: Sequence[str]
@@ -187,6 +193,9 @@ class PairRecipe:
         half: keep 16 bits of each value.
         max_skipped_share: share of a data set's files that may be unusable.
         probes: what linear classifiers are to read out of the features.
+
+    Raises:
+        ConfigError: a sense of a pair that nothing extracts, or no steps.
     """
 
     extractors: dict[str, ExtractorSettings]

@@ -116,6 +116,9 @@ class FeatureRecipe:
         cache_mib: decoded files that are kept in memory while a net is trained.
         seed: of initial weights, order of data and views.
         imports: modules that register what the config names.
+
+    Raises:
+        ConfigError: a net with the name of the language model's.
     """
 
     nets: dict[str, NetSettings]
@@ -190,6 +193,7 @@ def train_text_net(recipe: FeatureRecipe, settings: TextNetSettings, output: Pat
     """Train (or finish, or just return) `output/nets/text`: a plain Hugging Face folder of a Llama and its tokenizer.
 
     Raises:
+        ConfigError: data sets without captions, or a length in epochs.
         CheckpointError: it is there and damaged.
     """
     folder = output / "nets" / TEXT_NET
@@ -269,8 +273,7 @@ def _spread(items: Sequence[_Item]) -> Sequence[_Item]:
 
 
 def _loop(recipe: FeatureRecipe, steps: int) -> LoopConfig:
-    loop = replace(recipe.loop, seed=recipe.seed)
-    return replace(loop, steps=steps, epochs=0) if steps else loop
+    return replace(recipe.loop, seed=recipe.seed).lasting(steps)
 
 
 def _texts(datasets: Iterable[SampleDataset]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil
 
 from polysense.continual import Phase, Stage, check_replay, run_stages, stage_folders
 from polysense.continual.methods import FreshLora, LearningMethod, StageContext
+from polysense.continual.runner import stage_number
 from polysense.continual.stage_adapter import add_adapter
 from polysense.data import SampleDataset
 from polysense.errors import ConfigError, UnknownModalityError
@@ -52,7 +53,12 @@ def language_model(recipe: MeraRecipe, output: Path) -> Path:
 
 
 class MeraRun:
-    """A recipe at work in an output folder, where nothing is done twice; with a `start`, in place of the bare LLM."""
+    """A recipe at work in an output folder, where nothing is done twice; with a `start`, in place of the bare LLM.
+
+    Raises:
+        ConfigError: what would only fail once stages have been trained, naming its place in the config.
+        CheckpointError: an encoder, the language model or the start cannot be found, or is damaged.
+    """
 
     def __init__(self, recipe: MeraRecipe, output: Path, start: Start | None = None) -> None:
         self.recipe, self.output, self.root, self.start = recipe, output, Path(recipe.data_root), start
@@ -153,7 +159,7 @@ class MeraRun:
 
     def _phase(self, name: str, settings: PhaseSettings, trains: Mapping[str, bool], data: Sequence[str]) -> Phase:
         with place(name):
-            return Phase(name=name, trains=trains, data=data, **{**asdict(settings)})
+            return Phase(name=name, trains=trains, data=data, **asdict(settings))
 
     def _seen(self, number: int) -> list[str]:
         """All senses up to stage `number` of the recipe, those of the start included."""
@@ -295,7 +301,7 @@ class MeraRun:
     def _context(self, number: int, start: Path | None, folder: Path, training: StageTraining) -> StageContext:
         seen = self._seen(number)
         return StageContext(
-            number=_number(folder), senses=seen, seed=self.recipe.seed, adapter=self.recipe.adapter, llm=self.llm,
+            number=stage_number(folder), senses=seen, seed=self.recipe.seed, adapter=self.recipe.adapter, llm=self.llm,
             start=start, work=training.work, whole=len(seen) == 1 or not self._realigns_whole(), on_main=on_main,
             scored=training.scored,
         )  # fmt: skip
@@ -310,16 +316,12 @@ class MeraRun:
         frozen = {f"{phase.name}: {key}": value for phase in stage.phases for key, value in phase.trains.items()}
         chosen = {"method": stage.to_dict(), **self._common()}
         return StageRecord(
-            system="mera", stage=_number(folder), name=folder.name, parent=start.name if start else None,
+            system="mera", stage=stage_number(folder), name=folder.name, parent=start.name if start else None,
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
             base_model=origin, parameters=model.parameter_table(),
             hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
             limits=[*known_limits(self.root), *limits(recipe, self._seen(self.stages.index(stage) + 1))],
         )  # fmt: skip
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name.split("-")[1])
 
 
 def run(

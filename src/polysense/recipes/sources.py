@@ -109,6 +109,9 @@ class DatasetSettings:
         having: use only samples whose rows have these values, such as `{split: train}`.
         sample: use so many samples only, drawn at random: the same ones at every opening, all of them among more.
         limit: use the first samples only.
+
+    Raises:
+        ConfigError: a number below 1, or templates, or what is quiet, without a sentence to fill.
     """
 
     folder: str = ""

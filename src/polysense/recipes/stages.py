@@ -48,6 +48,7 @@ class StageRecord:
         limits: what a user should not expect.
         hashes: SHA-256 of the weights of a part at a moment, by both.
         merge: how the language model was merged, where it was: method, what the stage counts, rounding errors.
+        versions, command, commit: libraries, command line and checkout that it was made with.
     """
 
     system: str

@@ -52,6 +52,9 @@ class StageSettings:
         trains: senses that it trains, those the model lacks being added; and text, if the model encodes it by experts
             (`unified_text`).
         steps, epochs: how long; one of them, or the loop's if neither is given.
+
+    Raises:
+        ConfigError: a negative length, or both.
     """
 
     name: str
@@ -88,6 +91,9 @@ class UniAlignRecipe:
         evaluation: what each stage is scored on.
         seed: of initial weights, order of data and augmentation.
         imports: modules that register what the config names.
+
+    Raises:
+        ConfigError: a negative number of steps of the bounds, or of mebibytes.
     """
 
     anchor: str
@@ -129,6 +135,10 @@ class UniAlignRun:
 
     Attributes:
         wait: waits for a file that another process makes (see `beside`); `None` where there is none.
+
+    Raises:
+        ConfigError: what would only fail once stages have been trained, naming its place in the config.
+        CheckpointError: the anchor cannot be found or is damaged.
     """
 
     wait: Wait | None = None
@@ -145,7 +155,8 @@ class UniAlignRun:
         names = ["anchor", *(stage.name for stage in recipe.stages)]
         self.folders = [stage_folder(output, number, name) for number, name in enumerate(names, start=1)]
         checks.check_kept(self.folders, recipe.model)
-        self.anchor = self._anchor()
+        trained = self._anchor_recipe()
+        self.anchor = Path(recipe.anchor) if trained is None else anchors.train_anchor(trained, output)
         checks.check_model(local_folder(self.anchor, {}), recipe.model, added)
         checks.warn_of_kept(local_folder(self.anchor, {}), recipe.senses, recipe.augmentation, recipe.image_templates)
 
@@ -182,10 +193,6 @@ class UniAlignRun:
             return None
         config = read_config(anchors.AnchorRecipe, "anchors", self.recipe.anchor)
         return replace(config, data_root=self.recipe.data_root, world=self.recipe.world)
-
-    def _anchor(self) -> Path:
-        config = self._anchor_recipe()
-        return Path(self.recipe.anchor) if config is None else anchors.train_anchor(config, self.output)
 
     def begin(self) -> tuple[UniAlignModel, UniAlignProcessor]:
         """Model and processor before the first stage: a CLIP with image and text only, or a UniAlign checkpoint."""
@@ -247,14 +254,12 @@ class UniAlignRun:
         mixture = self.mixture(processor, sources)
         train(
             self.objective(model, processor, sources), mixture, self._loop(mixture, stage.steps, stage.epochs),
-            self.output / "training" / f"stage-{number}-{stage.name}", hooks=Hooks(on_stage_end=finish),
+            self.output / "training" / self.folders[number - 1].name, hooks=Hooks(on_stage_end=finish),
         )  # fmt: skip
 
     def _loop(self, mixture: Mixture, steps: int, epochs: int) -> LoopConfig:
         """The recipe's loop with a stage's own length, if it has one."""
-        loop = replace(self.recipe.loop, seed=self.recipe.seed)
-        if steps or epochs:
-            loop = replace(loop, steps=steps, epochs=epochs)
+        loop = replace(self.recipe.loop, seed=self.recipe.seed).lasting(steps, epochs)
         return loop.in_steps(mixture.steps_per_epoch(world_size()))
 
     def sources_of(self, senses: Sequence[str]) -> list[str]:
@@ -273,9 +278,7 @@ class UniAlignRun:
         """The losses of a stage; classes of every source of a sense that the model has bind, trained here or not."""
         model.eval()
         encode = text_encoder(model, processor)
-        known = {
-            name: each.modality for name, each in self.recipe.sources.items() if each.modality in model.modalities
-        }
+        known = {name: self.recipe.sources[name].modality for name in self.sources_of(model.modalities)}
         classes = {name: (class_names(self.datasets[name], sense), sense) for name, sense in known.items()}
 
         def table(name: str) -> ClassTable:
@@ -322,7 +325,7 @@ class UniAlignRun:
 
     def _record(self, number: int, stage: StageSettings, model: UniAlignModel, training: _Training) -> StageRecord:
         return StageRecord(
-            system="unialign", stage=number, name=f"stage-{number}-{stage.name}",
+            system="unialign", stage=number, name=self.folders[number - 1].name,
             parent=None if training.parent is None else training.parent.name, modalities=list(model.modalities),
             frozen=training.frozen, parameters=model.parameter_table(), steps=training.steps,
             seconds=round(training.seconds, 1), limits=known_limits(self.root), **self._chosen(stage),

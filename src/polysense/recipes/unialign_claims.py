@@ -29,11 +29,11 @@ Records = Mapping[Cell, Record]
 # ---- figures of one cell --------------------------------------------------------------------------------------------
 
 
-def score(record: Record, sense: str, split: str = "test", metric: str = "top1") -> Mapping[str, Any]:
+def score(record: Record, sense: str, split: str = "test") -> Mapping[str, Any]:
     """The zero-shot figure of a cell."""
     return next(
         each for each in record["results"]
-        if (each["task"], each["modality"], each["metric"]) == ("zero-shot classification", sense, metric)
+        if (each["task"], each["modality"], each["metric"]) == ("zero-shot classification", sense, "top1")
         and each["dataset"].endswith(split)
     )  # fmt: skip
 

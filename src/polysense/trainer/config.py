@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from polysense.errors import ConfigError
+from polysense.safety import check_keys
 
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
@@ -92,9 +93,7 @@ class LoopConfig:
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> LoopConfig:
         """The config as it stands in YAML; unknown keys and mistyped values raise `ConfigError`."""
-        known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise ConfigError(f"unknown keys {unknown}", where="loop", fix=f"Known keys: {', '.join(known)}.")
+        check_keys(settings, [item.name for item in fields(cls)], "loop")
         if not {"steps", "epochs"} & set(settings):
             raise ConfigError("the number of steps is missing", where="loop", fix="Give `steps` or `epochs`.")
         for item in (item for item in fields(cls) if item.name in settings):
@@ -106,6 +105,10 @@ class LoopConfig:
                     fix="YAML reads 2e-4 as text: write 2.0e-4." if isinstance(value, str) else "Correct the value.",
                 )
         return cls(**settings)
+
+    def lasting(self, steps: int = 0, epochs: int = 0) -> LoopConfig:
+        """The config with a length of its own, if one is given."""
+        return replace(self, steps=steps, epochs=epochs) if steps or epochs else self
 
     def in_steps(self, steps_per_epoch: int) -> LoopConfig:
         """The config with its epochs as steps.

@@ -96,6 +96,9 @@ class UniAlignObjective:
         modalities: senses that the sources train, in order.
         follow: makes a source's table anew, for a text path that trains: labels are then encoded in every batch, those
             of all sources while they bind. Without it the tables are constants.
+
+    Raises:
+        ConfigError: a source pairs samples with labels and has no table, or a term that is not registered.
     """
 
     def __init__(

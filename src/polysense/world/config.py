@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from polysense.errors import ConfigError
+from polysense.safety import check_keys
 
 VERSION = 4  # of the content: to be raised with every change that alters a file
 
@@ -183,9 +184,7 @@ class WorldConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WorldConfig:
         """Inverse of `to_dict`; unknown keys raise `ConfigError`."""
-        known = {"size", "difficulty", "level", "seed", "counts"}
-        if unknown := sorted(set(values) - known):
-            raise ConfigError(f"a world config has unknown keys {unknown}", fix=f"Known keys: {sorted(known)}.")
+        check_keys(values, ("size", "difficulty", "level", "seed", "counts"), "a world config")
         rest = {key: values[key] for key in ("size", "seed", "counts") if key in values}
         if "level" not in values:
             return cls(difficulty=values.get("difficulty", "standard"), **rest)

@@ -127,7 +127,7 @@ def _tile(path: Path, sense: str) -> _Pixels:
     return np.where((values > 0)[..., None], picture, np.uint8(0))
 
 
-def _scatter(path: Path, size: int = 160) -> _Pixels:
+def _scatter(path: Path) -> _Pixels:
     """Points seen from above and aside, nearer ones drawn last."""
     vertices = PlyData.read(str(path))["vertex"].data
     points = np.stack([vertices[axis] for axis in ("x", "y", "z")], axis=1)
@@ -135,11 +135,11 @@ def _scatter(path: Path, size: int = 160) -> _Pixels:
     across, away, up = points.T
     tilt = 0.45
     screen = np.stack([across, -(up * np.cos(tilt) + away * np.sin(tilt))], axis=1) / 0.75
-    spots = np.rint((screen + 1) * (size - 1) / 2).astype(int)
-    canvas = np.full((size, size, 3), 246, dtype=np.uint8)
+    spots = np.rint((screen + 1) * (_TILE - 1) / 2).astype(int)
+    canvas = np.full((_TILE, _TILE, 3), 246, dtype=np.uint8)
     for index in np.argsort(-away):
         x, y = spots[index]
-        if 1 <= x < size - 1 and 1 <= y < size - 1:
+        if 1 <= x < _TILE - 1 and 1 <= y < _TILE - 1:
             canvas[y - 1 : y + 1, x - 1 : x + 1] = colours[index]
     return canvas
 

@@ -54,8 +54,8 @@ def resting_height(shape: str, rotation: Float[np.ndarray, "3 3"]) -> float:
     return -float((points[::8] @ rotation[2]).min())
 
 
-def place(body: Body, x: float, y: float, *, lift: float = 0.0) -> Body:
-    return replace(body, centre=body.centre + np.array([x, y, lift], dtype=np.float32))
+def place(body: Body, x: float, y: float) -> Body:
+    return replace(body, centre=body.centre + np.array([x, y, 0.0], dtype=np.float32))
 
 
 def sample_scene(stream: Callable[[str], np.random.Generator], level: Difficulty, *, held_out: bool) -> Scene:

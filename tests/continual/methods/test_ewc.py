@@ -22,13 +22,6 @@ from tests.continual.methods.chain import SENSES, Chain, logits, sample_losses, 
 METHOD = Ewc(strength=3.0, share=1.0)
 
 
-@pytest.fixture
-def chain(tmp_path: Path) -> Chain:
-    stages = Chain(tmp_path)
-    stages.learn(FreshLora(merge=None), 1)
-    return stages
-
-
 def lora(model: Any) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ from polysense.nn.adapter_in_adapter import AdapterInAdapter, use_path
 from tests.continual.methods.chain import SENSES, Chain, logits, sample_losses, sequences
 
 METHOD = PathWeave()
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Chain:
-    stages = Chain(tmp_path)
-    stages.learn(FreshLora(merge=None), 1)
-    return stages
 
 
 def test_the_first_path_is_the_first_stages_lora_on_the_base_weights(chain: Chain) -> None:

@@ -39,7 +39,7 @@ def test_codes_of_earlier_stages_are_protected_unless_told_otherwise() -> None:
         ({"codebook_decay": 1.5}, "decay is 1.5"),
         ({"mixing": "by luck"}, "mixing is 'by luck'"),
         ({"modalities": {"text": {"feature_dim": 0}}}, "features of width 0"),
-        ({"modalities": {"text": {"feature_dim": 4, "colour": 1}}}, r"unknown keys \['colour'\]"),
+        ({"modalities": {"text": {"feature_dim": 4, "colour": 1}}}, "modalities.text: unknown key 'colour'"),
         ({"modalities": {"text": {"feature_dim": "4"}}}, "feature_dim of a sense is '4'"),
         ({"modalities": {"text": {}}}, "no feature_dim"),
         ({"modalities": {"keys": {"feature_dim": 4}}}, "taken by the library"),

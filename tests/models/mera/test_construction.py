@@ -177,7 +177,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"modality": "video", "encoder": "image", "connector": "glue"}, "there is no connector kind 'glue'"),
     ({"modality": "video", "encoder": "image", "connector": {"queries": 3}}, "has no kind"),
     ({"modality": "video", "encoder": "image", "connector": {"kind": "mlp", "depth": 3}}, "do not fit kind 'mlp'"),
-    ({"modality": "video", "encoder": "image", "layer": 9}, "video: the encoder has no layer 9. Use -1, or 0 to 3"),
+    ({"modality": "video", "encoder": "image", "layer": 9}, "video: there is no layer 9. Use -1, or 0 to 3"),
     ({"modality": "video", "encoder": "image", "pool": 0}, "pool of a sense is 0"),
     ({"modality": "video", "encoder": "image", "token_id": 95}, "the placeholder '<video>' .95. is another sense's"),
     ({"modality": "video", "encoder": "image", "token_id": 0}, "the placeholder's id 0 is the padding's"),

@@ -13,14 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokenizerFast
 
-from polysense import Modality, register_modality
+from polysense import Modality
 from polysense import modality as registry
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError, UnregisteredModalityError
 from polysense.modality import get_modality
 from polysense.models.encoders import BEATS_PROCESSOR, BeatsConfig, BeatsEncoder, PointBertConfig, PointBertEncoder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.prompting import Side
-from polysense.processing import GridProcessor
 from polysense.testing import tiny_llava, tiny_mera, tiny_tokenizer
 
 SENSES = ("video", "audio", "depth", "point_cloud")
@@ -442,14 +441,6 @@ def test_a_llava_of_other_pictures_is_refused() -> None:
 
 
 # ---- senses and files -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def thermal(monkeypatch: pytest.MonkeyPatch) -> Modality:
-    """A sense registered for one test only."""
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    monkeypatch.setattr(registry, "_PROCESSORS", dict(registry._PROCESSORS))
-    return register_modality(Modality(name="thermal", kind="grid", channels=1), GridProcessor)
 
 
 def test_a_processor_survives_its_folder_by_class_and_by_auto_class(

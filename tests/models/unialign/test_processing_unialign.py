@@ -9,11 +9,10 @@ import pytest
 import torch
 from transformers import AutoProcessor, BatchFeature
 
-from polysense import Modality, UniAlignModel, UniAlignProcessor, register_modality
+from polysense import Modality, UniAlignModel, UniAlignProcessor
 from polysense import modality as registry
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError, UnregisteredModalityError
 from polysense.models.unialign.processing_unialign import known_senses
-from polysense.processing import GridProcessor
 from polysense.testing import tiny_anchor
 
 SENSES = ("video", "audio", "speech", "depth", "point_cloud")
@@ -23,14 +22,6 @@ FACTS = {"depth": [{"intrinsics": [30.0, 30.0], "baseline": 0.075}] * 2}
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_anchor(tmp_path_factory.mktemp("anchor"))
-
-
-@pytest.fixture
-def thermal(monkeypatch: pytest.MonkeyPatch) -> Modality:
-    """An eighth sense, registered for one test only."""
-    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
-    monkeypatch.setattr(registry, "_PROCESSORS", dict(registry._PROCESSORS))
-    return register_modality(Modality(name="thermal", kind="grid", channels=1), GridProcessor)
 
 
 @pytest.fixture

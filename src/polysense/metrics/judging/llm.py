@@ -49,6 +49,9 @@ class LlmJudgeOptions:
             judge), `all` or `none`.
         give_up_after: so many unanswered questions in a row end the run; the rest is unjudged.
         request: further fields of each request. Some models want others, such as max_completion_tokens.
+
+    Raises:
+        ConfigError: a limit that is not positive, a share outside 0 to 1, an impossible address, or other controls.
     """
 
     base_url: str | None = None

@@ -5,7 +5,7 @@ is a string.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from huggingface_hub.dataclasses import strict
@@ -68,9 +68,7 @@ class CometSense:
                  "encoded": bool}  # fmt: skip
         if not isinstance(values, Mapping) or "feature_dim" not in values:
             raise ConfigError("the sense has no feature_dim", where=where, fix="Use the config as it was saved.")
-        if unknown := sorted(set(values) - {each.name for each in fields(cls)}):
-            raise ConfigError(f"the sense has unknown keys {unknown}", where=where,
-                              fix=f"Known keys: {', '.join(kinds)}.")  # fmt: skip
+        check_keys(values, [*kinds], where)
         for name, value in values.items():
             if not isinstance(value, kinds[name]):
                 raise ConfigError(f"{name} of a sense is {value!r}", where=where, fix="Correct its type.")

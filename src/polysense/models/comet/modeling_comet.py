@@ -234,7 +234,7 @@ class CometModel(PolysenseModel):
         return tuple(self.config.modalities)
 
     def branch(self, modality: str) -> str:
-        """Name of the sense whose encoders serve `modality`: mostly its own."""
+        """Name of the sense whose encoders serve `modality`: mostly its own. Raises `UnknownModalityError`."""
         if modality not in self.config.modalities:
             raise UnknownModalityError(modality, self.modalities)
         return str(self.config.modalities[modality].get("branch") or modality)
@@ -305,7 +305,8 @@ class CometModel(PolysenseModel):
         return self.encode_sequence(modality, features, mask)
 
     def encode_sequence(self, modality: str, sequence: Tensor, mask: Mask | None = None) -> CometEncoding:
-        """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier)."""
+        """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier); errors: see
+        there."""
         sequence = self.as_sequence(modality, sequence)
         masks = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
         z, _, _ = self._continuous(modality, sequence, masks[modality])

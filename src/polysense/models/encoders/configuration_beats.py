@@ -52,6 +52,9 @@ class BeatsConfig(PreTrainedConfig):
         max_length: frames of a window; 998 are ten seconds. Other lengths are taken as well.
         conv_kernel, conv_groups: of the convolution that adds positions.
         num_buckets, max_distance: of the relative positions, in tokens.
+
+    Raises:
+        ConfigError: sizes out of range or that do not go together.
     """
 
     model_type = "beats"

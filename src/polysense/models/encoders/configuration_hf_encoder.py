@@ -31,6 +31,9 @@ class HFEncoderConfig(PreTrainedConfig):
         layout: "native" features are the base's own; "spectrogram" features are `1 mel frames`, as our processors
             make them, and reach the base as `frames mel` (AST).
         grid: (height, width) of the raster; `None` computes it from the base's picture and patch sizes.
+
+    Raises:
+        ConfigError: a nested config that cannot be used, numbers that fit no encoder, or a raster that cannot be told.
     """
 
     model_type = "hf_encoder"

@@ -5,7 +5,7 @@ is a string.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self, cast
 
 from huggingface_hub.dataclasses import strict
@@ -17,7 +17,7 @@ from polysense.modality import Modality
 from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.nested import nested_config, nested_values
 from polysense.nn.connectors import connector_options
-from polysense.safety import check_config
+from polysense.safety import check_config, check_keys
 
 _MAX_SENSES = 64
 _LIMITS = {"layer": (-1_024, 1_024), "pool": (1, 64), "token_id": (0, 1 << 24)}
@@ -37,6 +37,9 @@ class MeraSense:
         token_id: the placeholder among `input_ids`. It needs no row in the embeddings, which the features replace.
         layer: hidden layer of the encoder whose tokens are used (-2 for CLIP's pictures, as in LLaVA).
         pool: side of the squares of tokens that are averaged before the connector (2 for video; method-facts 4.1).
+
+    Raises:
+        ConfigError: a number out of range, no placeholder, or a connector without a kind.
     """
 
     spec: Mapping[str, Any]
@@ -72,11 +75,9 @@ class MeraSense:
         """
         if not isinstance(values, Mapping):
             raise ConfigError("the sense is no mapping", where=where, fix="Use the config as it was saved.")
-        known = {f.name for f in fields(cls)}
-        lacking = sorted(known - {"layer", "pool"} - set(values))
-        if (unknown := sorted(set(values) - known)) or lacking:
-            raise ConfigError(f"the sense has unknown keys {unknown} and lacks {lacking}", where=where,
-                              fix=f"Known keys: {', '.join(sorted(known))}.")  # fmt: skip
+        check_keys(values, [*_TYPES], where)
+        if lacking := sorted({*_TYPES} - {"layer", "pool", *values}):
+            raise ConfigError(f"the sense lacks {lacking}", where=where, fix="Use the config as it was saved.")
         for name, value in values.items():
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
                 raise ConfigError(f"{name} of a sense is {value!r}", where=where,

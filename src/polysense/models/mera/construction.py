@@ -22,6 +22,7 @@ from polysense.models.mera.tokens import pad_token_id
 from polysense.nn.adapter_in_adapter import AdapterOptions, add_path
 from polysense.nn.connectors import Connector, QFormerConnector, connector_options
 from polysense.nn.starts import named_draws
+from polysense.protocols import check_layer
 
 
 class MeraConstruction:
@@ -210,9 +211,7 @@ class MeraConstruction:
     def _learn(self, sense: MeraSense, connector: Connector, encoder: PreTrainedModel) -> None:
         """Add a sense whose parts are built, after a last look at whether they fit together."""
         name, spec = sense.modality.name, encoder.token_spec(sense.modality.name)
-        if not -spec.layers - 1 <= sense.layer <= spec.layers:
-            raise ConfigError(f"the encoder has no layer {sense.layer}", where=name,
-                              fix=f"Use -1, or 0 to {spec.layers}.")  # fmt: skip
+        check_layer(sense.layer, spec.layers, where=name)
         token_layout(spec, connector, sense.pool, where=name)
         self.config.check_sense(name, sense.to_dict(), {*self.config.encoder_configs, sense.encoder})
         self.config.modalities = {**self.config.modalities, name: sense.to_dict()}

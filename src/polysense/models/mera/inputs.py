@@ -12,6 +12,7 @@ from transformers.utils import TransformersKwargs
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
 from polysense.models.mera.configuration_mera import MeraConfig
+from polysense.protocols import check_not_empty
 
 # what a language model takes beyond the named inputs; everything else must be of a sense
 _LANGUAGE_MODEL = frozenset(TransformersKwargs.__optional_keys__) | {"use_cache", "cache_position", "logits_to_keep"}
@@ -182,9 +183,7 @@ def _check_shapes(name: str, inputs: SenseInputs) -> None:
         raise FeatureShapeError(f"the tokens have shape {tuple(tokens.shape)}, not (items, time, space, dim)",
                                 where=f"{name}_tokens", fix="Give them as encode returned them.")  # fmt: skip
     items = cast(Tensor, inputs.values) if tokens is None else tokens
-    if not items.numel():
-        raise FeatureShapeError(f"the features have shape {tuple(items.shape)}, which holds nothing", where=name,
-                                fix="Leave the sense out where there is no sample of it.")  # fmt: skip
+    check_not_empty(items, where=name)
     wanted = items.shape[: 1 if tokens is None else 2]
     if mask is not None and (mask.ndim != 2 or mask.shape[: len(wanted)] != wanted or mask.is_floating_point()):
         raise FeatureShapeError(

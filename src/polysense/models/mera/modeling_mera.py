@@ -136,7 +136,9 @@ class MeraModel(MeraPreTrainedModel):
         tokens: Float[Tensor, "items time space dim"],
         mask: Bool[Tensor, "items time"] | None = None,
     ) -> list[Float[Tensor, "count width"]]:
-        """Tokens of the language model for every item: those of its real time steps, which come first."""
+        """Tokens of the language model for every item: those of its real time steps, which come first. Raises
+        `FeatureShapeError` for tokens of another width, and for a mask without real steps or with padding before them.
+        """
         connector, space = cast(Connector, self.connectors[name]), tokens.shape[2]
         if tokens.shape[3] != connector.in_dim:
             raise FeatureShapeError(f"tokens of {name} are {tokens.shape[3]} wide, and their connector takes "
@@ -198,7 +200,7 @@ class MeraModel(MeraPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         **arguments: Any,
     ) -> ModelOutput:
-        """Hidden states of the language model; for the inputs see `MeraForConditionalGeneration.forward`."""
+        """Hidden states of the language model; for inputs and errors see `MeraForConditionalGeneration.forward`."""
         given, options = split_inputs(self.config, arguments)
         if (input_ids is None) == (inputs_embeds is None) or (given and input_ids is None):
             raise ConfigError("give input_ids or inputs_embeds, and with features input_ids", where="MERA's inputs",

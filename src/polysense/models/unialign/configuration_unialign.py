@@ -163,4 +163,4 @@ def config_on_clip(
         return UniAlignConfig(clip_config=clip, modalities=dict(modalities), **options)
 
 
-__all__ = ["UniAlignConfig"]
+__all__ = ["OPTIONS", "UniAlignConfig", "config_on_clip"]

@@ -21,17 +21,10 @@ from polysense.nn.patch_embed import Tokenizer, build_tokenizer
 from polysense.nn.starts import reset_own, start_anew
 from polysense.nn.transformer import BlockExperts, ExpertTransformer
 from polysense.outputs import EncodedTokens, UniAlignOutput
-from polysense.protocols import TokenSpec, check_layer
+from polysense.protocols import TokenSpec, check_layer, check_not_empty
 from polysense.safety import check_keys
 
 _PREPARE = "Prepare them with the processor that was saved with this model."
-
-
-def _check_not_empty(modality: str, features: Tensor) -> None:
-    """Refuse a batch without samples, or of empty ones, whose sense no layer could name."""
-    if not features.numel():
-        raise FeatureShapeError(f"{modality} features have shape {tuple(features.shape)}, which holds nothing",
-                                fix="Leave the sense out where there is no sample of it.")  # fmt: skip
 
 
 class UniAlignModel(PolysenseModel):
@@ -248,7 +241,7 @@ class UniAlignModel(PolysenseModel):
         side, tubelet = vision.image_size // vision.patch_size, 1
         if modality in self.tokenizers:
             tokenizer = cast(Tokenizer, self.tokenizers[modality])
-            grid, tubelet = tokenizer.grid, getattr(tokenizer, "tubelet", 1)
+            grid, tubelet = tokenizer.grid, tokenizer.tubelet
         elif modality == "text":
             raise ConfigError("text has no tokens of the shared encoder", where="token_spec",
                               fix="Build the model with unified_text=True, or use embed('text', ...).")  # fmt: skip
@@ -258,7 +251,7 @@ class UniAlignModel(PolysenseModel):
 
     def _check_text(self, ids: Tensor, mask: Mask | None) -> None:
         """Refuse what CLIP's text tower would fail on, or take for other texts than were meant."""
-        _check_not_empty("text", ids)
+        check_not_empty(ids, where="text")
         sizes = self.config.text
         shape, longest = tuple(ids.shape), sizes.max_position_embeddings
         what = ""
@@ -324,9 +317,10 @@ class UniAlignModel(PolysenseModel):
 
         Raises:
             UnknownModalityError: the model lacks this sense.
+            ConfigError: text that does not go through the shared encoder, or a layer that there is not.
             FeatureShapeError: features of another rank or size, or of no sample.
         """
-        _check_not_empty(modality, features)
+        check_not_empty(features, where=modality)
         group, depth = self._group_of(modality), self.config.vision.num_hidden_layers
         check_layer(layer, depth, where=modality)
         grid = self.token_spec(modality).grid

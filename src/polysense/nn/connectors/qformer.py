@@ -38,6 +38,9 @@ class QFormerConnector(Connector):
     Args:
         queries: number of queries, hence of output tokens, whatever comes in.
         **sizes: fields of `Blip2QFormerConfig`; those of bert-base by default.
+
+    Raises:
+        ConfigError: another field, or a value that it cannot have.
     """
 
     def __init__(self, in_dim: int, out_dim: int, *, queries: int = 32, **sizes: Any) -> None:
