@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 MANIFEST = "MANIFEST.json"
 _FORMAT = 1
 _PACKAGES = ("torch", "transformers", "safetensors", "accelerate")
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust, of which safetensors and tokenizers are made, quotes the system
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust quote the system: safetensors, tokenizers
 
 
 class FileSystem:
