@@ -14,6 +14,8 @@ import pytest
 
 from polysense.cli import main
 from polysense.cli.main import build_parser
+from polysense.data import Manifest
+from polysense.data.conversations import Conversations
 from polysense.recipes import demo, demo_mera, llama_anchor
 from polysense.report import Table
 from polysense.testing import tiny_anchor
@@ -82,6 +84,13 @@ def test_a_checkpoint_embeds_as_the_readme_says(folder: Path) -> None:
 
 def test_a_clip_gets_new_senses_as_the_readme_says(folder: Path) -> None:
     assert "experts depth" in python(folder, example("from_clip"))
+
+
+def test_a_row_of_the_readme_is_one_of_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(example("train.jsonl"), encoding="utf-8")
+    sample = Manifest(tmp_path / "train.jsonl")[0]
+    assert sample.media["depth"].facts == {"focal": 525, "baseline": 0.075} and sample.labels["audio"] == "dog"
+    assert [turn.answers for turn in Conversations().test(sample, "audio")] == [("a dog barks", "barking"), ("a dog",)]
 
 
 def commands() -> list[str]:

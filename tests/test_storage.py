@@ -4,9 +4,16 @@ import errno
 import json
 import logging
 import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
 from polysense.storage import (
@@ -74,6 +81,45 @@ def test_a_full_disk_says_how_much_is_needed_and_keeps_what_was_there(tmp_path: 
         make(tmp_path / "stage", "second", Broken(operation))
     assert read_verified(tmp_path / "stage")[1] == {"sub/model.txt": b"first"}
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The system refuses to write files beyond a size, as it does on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def saves_weights(folder: Path) -> None:
+    save_file({"weight": torch.zeros(10_000)}, folder / "model.safetensors")
+
+
+def saves_words(folder: Path) -> None:
+    Tokenizer(WordLevel({str(number): number for number in range(9000)}, "0")).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("save", [saves_weights, saves_words])
+def test_what_the_disk_refuses_to_other_libraries_is_told_alike(save: Callable[[Path], None], tmp_path: Path) -> None:
+    with (
+        files_of_at_most(20_000),
+        pytest.raises(CheckpointError, match=r"could not be written \(File too large\)") as caught,
+        atomic_folder(tmp_path / "run") as folder,
+    ):
+        save(folder)
+    assert caught.value.where == str(tmp_path / "run") and not list(tmp_path.iterdir())
+    with files_of_at_most(20_000), pytest.raises(ConfigError, match="File too large"), writing(tmp_path):
+        save(tmp_path)
+
+
+def test_an_error_that_is_not_the_disks_is_left_alone() -> None:
+    with pytest.raises(CheckpointError, match="the disk"), writing(Path("run")):
+        raise CheckpointError("the disk is full (os error 28)", where="elsewhere", fix="Make room.")
+    with pytest.raises(KeyError), writing(Path("run")):
+        raise KeyError("run")
 
 
 def test_what_cannot_be_removed_is_left_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

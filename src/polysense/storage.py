@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
+from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
 from polysense.modality import JsonValue
 from polysense.version import __version__
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 MANIFEST = "MANIFEST.json"
 _FORMAT = 1
 _PACKAGES = ("torch", "transformers", "safetensors", "accelerate")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust quote the system: safetensors, tokenizers
 
 
 class FileSystem:
@@ -70,13 +72,23 @@ def write_whole(path: Path, content: str | bytes) -> None:
     temporary.replace(path)
 
 
+def refusal(error: BaseException) -> str | None:
+    """Why the disk refused, where an error says that it did: an `OSError`, or one that a library made of it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    quoted = None if isinstance(error, PolysenseError) else _OS_ERROR.search(str(error))
+    return os.strerror(int(quoted[1])) if quoted else None
+
+
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
     """Within this block, what the disk refuses becomes a `ConfigError` about the file or folder `place`."""
     try:
         yield
-    except OSError as error:
-        raise ConfigError(f"it cannot be written ({error.strerror or error})", where=place,
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise ConfigError(f"it cannot be written ({reason})", where=place,
                           fix="Choose another place, or make room there.") from error  # fmt: skip
 
 
@@ -153,12 +165,12 @@ def atomic_folder(
         files.sync(target.parent)
     except BaseException as error:
         _clean(target, temporary, aside, files)
-        if not isinstance(error, OSError):
+        if (reason := refusal(error)) is None:
             raise
         free = shutil.disk_usage(target.parent if target.parent.exists() else Path.cwd()).free
         size = "" if needed_bytes is None else f"; {needed_bytes:,} bytes are needed, {free:,} are free"
         raise CheckpointError(
-            f"the folder could not be written ({error.strerror or error}{size})",
+            f"the folder could not be written ({reason}{size})",
             where=target,
             fix="Make room or choose another disk, then start again: earlier checkpoints are intact.",
         ) from error

@@ -106,6 +106,22 @@ def test_a_stage_is_extended_by_another_run_and_keeps_its_adapters(
     assert (third / "model.safetensors").stat().st_mtime_ns == written
 
 
+def test_a_sense_that_has_anothers_encoder_lends_it_to_a_third(parts: Parts, tmp_path: Path) -> None:
+    senses = ["video", "point_cloud", "depth"]
+    UniAlignModel.from_clip(parts.anchor, senses).save_pretrained(tmp_path / "encoder")
+    UniAlignProcessor.from_clip(parts.anchor, senses).save_pretrained(tmp_path / "encoder")
+    start = write_mera(tmp_path / "start")
+    model, processor = MeraForConditionalGeneration.from_pretrained(start), MeraProcessor.from_pretrained(start)
+    for sense, encoder in (("video", tmp_path / "encoder"), ("point_cloud", "video")):
+        model.add_modality(sense, encoder, "mlp", tokenizer=processor.tokenizer)
+        processor.add_modality(model.config.senses[sense].modality, model.token_layout(sense))
+    model.save_pretrained(start)
+    processor.save_pretrained(start)
+    recipe = read_config(MeraRecipe, "mera", "world", overrides(parts, "depth", encoder="point_cloud"))
+    extended, _ = MeraRun(recipe, tmp_path / "run", open_start(start)).begin(start, "depth")
+    assert {extended.config.senses[sense].encoder for sense in senses} == {"video"}
+
+
 def test_a_llava_of_hugging_face_is_the_first_stage_as_it_is(parts: Parts, tmp_path: Path) -> None:
     hf, run = tmp_path / "llava", tmp_path / "run"
     llava: Any = tiny_llava()

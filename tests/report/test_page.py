@@ -7,6 +7,9 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
+from polysense.errors import ConfigError
 from polysense.report import write_report
 from tests.report.runs import KEYS, write_mera_run, write_run
 
@@ -59,6 +62,12 @@ def test_the_folder_holds_table_and_figures(tmp_path: Path) -> None:
 def test_a_report_written_again_keeps_its_gallery(tmp_path: Path) -> None:
     write_report(write_run(tmp_path), {"Cross-modal retrieval": _PNG})
     assert 'alt="Cross modal retrieval"' in write_report(tmp_path).read_text()
+
+
+def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (write_run(tmp_path) / "report").write_text("a file")
+    with pytest.raises(ConfigError, match=r"report: it cannot be written \(File exists\)"):
+        write_report(tmp_path)
 
 
 def test_a_run_without_metrics_or_log_still_has_a_report(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ def test_a_config_survives_the_trip_through_a_dictionary() -> None:
     [
         ({"steps": 3, "learning_rat": 1.0}, "unknown key 'learning_rat'. Did you mean 'learning_rate'"),
         ({}, "number of steps is missing"),
+        ({"steps": 3, "learning_rate": -1e-3}, r"learning_rate is -0\.001\. Give at least 0"),
+        ({"steps": 3, "learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"steps": 3, "final_lr_ratio": float("inf")}, "final_lr_ratio is inf"),
+        ({"steps": 3, "epsilon": -1.0}, "epsilon is -1"),
+        ({"steps": 3, "beta2": 1.0}, r"beta2 is 1\.0\. Give 0 or more, below 1"),
         ({"steps": 3, "learning_rate": "2e-4"}, r"not of type float.*write 2\.0e-4"),
         ({"steps": 3.5}, "steps is 3.5, not of type int"),
         ({"steps": True}, "steps is True"),

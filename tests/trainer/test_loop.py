@@ -83,6 +83,34 @@ def test_a_request_to_stop_saves_once_and_exits_with_its_code(
     assert train(ToyObjective(), toy_mixture(), config(), tmp_path).resumed_from == 3
 
 
+def test_a_request_to_stop_in_the_last_step_is_heard_before_the_stage_ends(tmp_path: Path) -> None:
+    ended: list[int] = []
+
+    def request(state: LoopState) -> None:
+        if state.step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stop:
+        hooks = Hooks(on_step_end=request, on_stage_end=lambda state: ended.append(state.step))
+        train(ToyObjective(), toy_mixture(), config(), tmp_path, hooks=hooks)
+    assert stop.value.code == 143 and not ended
+    assert log(tmp_path)[-1] == {"event": "stop", "step": 12, "signal": int(signal.SIGTERM)}
+    assert train(ToyObjective(), toy_mixture(), config(), tmp_path).resumed_from == 12
+
+
+def test_ctrl_c_at_the_end_of_a_stage_is_not_swallowed(tmp_path: Path) -> None:
+    def interrupted(state: LoopState) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's children ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(ToyObjective(), toy_mixture(), config(), tmp_path, hooks=Hooks(on_stage_end=interrupted))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert train(ToyObjective(), toy_mixture(), config(), tmp_path).resumed_from == 12
+
+
 def test_a_step_that_is_not_finite_is_skipped_counted_and_named(tmp_path: Path) -> None:
     bad = toy_mixture().build(2)[0].ids[1]
     objective = ToyObjective(spoil=lambda modality, batch: bad in batch.ids)

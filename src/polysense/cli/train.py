@@ -84,6 +84,6 @@ def _report(run: Path) -> None:
     from polysense.trainer.distributed import on_main
 
     done = read_run(run)
+    show_run(done)  # first, since a run that is there to be looked at may have no place for a report
     page = on_main(lambda: write_report(run, pictures(run)) if done.system == "comet" else write_report(run))
-    show_run(done)
     console.say(f"report: {page}")

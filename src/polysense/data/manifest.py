@@ -1,7 +1,8 @@
 """JSONL manifests: one row a sample, media paths relative to a root folder that no path may leave.
 
 Row: `{"id": str, "media": {modality: path | {"path": str, "sha256": hex, ...facts}}, "labels": {modality: class},
-"captions": {modality: [sentence, ...]}, ...}`; further keys are kept in `Sample.extra`.
+"captions": {modality: [sentence, ...]}, "questions": [{"modality": str, "question": str, "answer": str}, ...], ...}`.
+Only `id` and `media` are needed; further keys are kept in `Sample.extra`, and the questions are one of them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 
 from polysense.errors import ConfigError, PolysenseError
+from polysense.recipes.plain_yaml import read_yaml
 from polysense.safety import check_keys
 from polysense.storage import write_whole, writing
 from polysense.trainer.resume import HARMLESS
@@ -59,7 +60,7 @@ def read_config(
         key, sign, value = override.partition("=")
         if not sign:
             raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
-        _set(data, key.split("."), _yaml(value, f"override {override}"), override)
+        _set(data, key.split("."), read_yaml(value, f"override {override}"), override)
     if imports is not None:
         own = _build(Sequence[str], data.get("imports", ()), f"{path}: imports")
         import_modules([*own, *imports])
@@ -95,8 +96,8 @@ def write_config(recipe: Any, output: Path) -> None:
 def _earlier(path: Path) -> Mapping[str, Any] | None:
     """What a run was last started with; `None` where that is not known."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        found = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError, ConfigError):
         return None
     return found if isinstance(found, Mapping) else None
 
@@ -197,7 +198,7 @@ def _read(path: Path, shipped: Path, depth: int) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise ConfigError(f"the config cannot be read ({reason})", where=path,
                           fix=f"Give a YAML file, or one of the shipped names: {names}.") from error  # fmt: skip
-    data = _yaml(text, str(path))
+    data = read_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError("the config is not a mapping of keys", where=path, fix="Write `key: value` lines.")
     return _refined(data, path, shipped, depth)
@@ -210,13 +211,6 @@ def _refined(data: dict[str, Any], path: Path, shipped: Path, depth: int) -> dic
     if "base" not in data:
         return own
     return _merged(_read(_locate(str(data["base"]), path.parent, shipped), shipped, depth + 1), own)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"the text is not YAML ({error})", where=where, fix="Correct it.") from error
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from polysense.recipes.config import check_positive, import_modules, place
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
 from polysense.safety import read_json
-from polysense.storage import check_writable, write_whole
+from polysense.storage import check_writable, write_whole, writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +323,8 @@ def run(
                           fix="Give a manifest whose samples have all of these senses.")  # fmt: skip
     record = metrics_record(results, seed_of(folder))
     if output is not None:
-        write_whole(output, json.dumps(record, indent=1) + "\n")
+        with writing(output):
+            write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 
 

@@ -208,8 +208,7 @@ class MeraRun:
         """Give model and processor one more sense."""
         settings = self.recipe.senses[sense]
         shared = [name for name, each in self.recipe.senses.items() if each.encoder == settings.encoder]
-        known = [model.config.senses[name].encoder for name in shared if name in model.modalities]
-        known += [name for name in model.model.encoders if name == settings.encoder]
+        known = [model.config.senses[name].encoder for name in [*shared, settings.encoder] if name in model.modalities]
         with place(f"senses: {sense}"):
             model.add_modality(
                 sense, known[0] if known else self.encoder(settings.encoder), settings.connector,

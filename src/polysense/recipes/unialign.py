@@ -36,7 +36,7 @@ from polysense.recipes.stages import (
     stage_folder,
     warn_of_changes,
 )
-from polysense.storage import write_whole
+from polysense.storage import write_whole, writing
 from polysense.trainer import Hooks, LoopConfig, LoopState, train
 from polysense.trainer.distributed import on_main, world_size
 from polysense.trainer.supervised import SupervisedClassifier, SupervisedObjective
@@ -369,7 +369,8 @@ class UniAlignRun:
         def score() -> float:
             evaluator = Evaluator(classifier.encoder, processor, self.recipe.evaluation)
             top1, count = supervised_accuracy(classifier, evaluator, self.root, sense)
-            write_whole(file, json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n")
+            with writing(file):
+                write_whole(file, json.dumps({"sense": sense, "top1": top1, "count": count}) + "\n")
             return top1
 
         return on_main(score)

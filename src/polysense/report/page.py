@@ -32,6 +32,7 @@ from polysense.report.tables import (
     to_markdown,
 )
 from polysense.report.usage import snippet, usage
+from polysense.storage import writing
 
 _TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
 
@@ -51,10 +52,10 @@ def write_report(folder: str | Path, galleries: Mapping[str, bytes] | None = Non
 
     Raises:
         CheckpointError: the folder has no stages, or one of their records is damaged.
+        ConfigError: the report cannot be written.
     """
     run = read_run(folder)
     out = run.folder / "report"
-    out.mkdir(exist_ok=True)
     rows = result_rows(run.stages)
     names, tables = stage_names(rows, run.stages), retention_tables(run)
     figures = {
@@ -62,17 +63,19 @@ def write_report(folder: str | Path, galleries: Mapping[str, bytes] | None = Non
         "curves": plot_curves(run.log, _panel_titles(run)),
     }
     pictures = {name: to_png(figure) for name, figure in figures.items() if figure is not None}
-    for heading, picture in (galleries or {}).items():
-        (out / f"{_file_name(heading)}.png").write_bytes(picture)
-    shown = dict(galleries or _kept(out))
-    for name, picture in pictures.items():
-        (out / f"{name}.png").write_bytes(picture)
     texts = [markdown_table(each.title, each.head, each.rows, left=each.left) for each in tables]
     text = "\n\n".join([*texts, RETENTION_LEGEND]) + "\n" if tables else to_markdown(rows, names)
-    (out / "table.md").write_text(text, encoding="utf-8")
-    (out / "table.json").write_text(to_json(rows), encoding="utf-8")
     page = out / "report.html"
-    page.write_text(render_page(run, pictures, shown), encoding="utf-8")
+    with writing(out):
+        out.mkdir(exist_ok=True)
+        for heading, picture in (galleries or {}).items():
+            (out / f"{_file_name(heading)}.png").write_bytes(picture)
+        shown = dict(galleries or _kept(out))
+        for name, picture in pictures.items():
+            (out / f"{name}.png").write_bytes(picture)
+        (out / "table.md").write_text(text, encoding="utf-8")
+        (out / "table.json").write_text(to_json(rows), encoding="utf-8")
+        page.write_text(render_page(run, pictures, shown), encoding="utf-8")
     return page
 
 

@@ -72,14 +72,17 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         positive = ("accumulation", "max_nonfinite_steps", "save_every", "log_every")
-        not_negative = ("steps", "epochs", "warmup_steps", "eval_every", "max_grad_norm", "weight_decay",
-                        "loader_workers", "prefetch")  # fmt: skip
+        not_negative = ("steps", "epochs", "warmup_steps", "eval_every", "learning_rate", "final_lr_ratio",
+                        "max_grad_norm", "weight_decay", "epsilon", "loader_workers", "prefetch")  # fmt: skip
         self._check_choice("optimizer", ("adamw", "sgd"))
         self._check_choice("mixed_precision", ("no", "bf16"))
         for names, least in ((positive, 1), (not_negative, 0), (("keep_checkpoints",), 2)):
             for name in names:
                 if not least <= getattr(self, name) < math.inf:
                     raise ConfigError(f"{name} is {getattr(self, name)}", where="loop", fix=f"Give at least {least}.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", where="loop", fix="Give 0 or more, below 1.")
         if bool(self.steps) == bool(self.epochs):
             raise ConfigError(f"steps is {self.steps} and epochs is {self.epochs}", where="loop",
                               fix="Give one of them, at least 1.")  # fmt: skip

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -67,7 +67,7 @@ def train(
 
     A run that is killed at any instant and started again ends with the same bits as one that is not. SIGTERM or
     SIGINT (to any rank) saves after the step at work and raises `SystemExit` with code 143 or 130; a second one ends
-    the process at once.
+    the process at once. After the last step all is saved: in `on_stage_end`, signals do what they do elsewhere.
 
     Args:
         objective: see `Objective`; its module is moved to the device and set to training mode.
@@ -127,9 +127,9 @@ class _Run:
 
     def run(self) -> TrainingResult:
         first = self.first = self._resume()
-        with StopSignals() as signals, self._prefetcher() as batches, self._logbook() as log:
+        with self._prefetcher() as batches, self._logbook() as log:
             log.write("start", first, config=self.config.to_dict(), world=world_size(), data=dict(self.feed.signature))
-            with sharing_cores(self.config.loader_workers, self.accelerator.device):
+            with StopSignals() as signals, sharing_cores(self.config.loader_workers, self.accelerator.device):
                 self._steps(batches, signals, log)
             if first == self.config.steps:
                 self._evaluate(log)
@@ -154,10 +154,15 @@ class _Run:
             torch.manual_seed(step_seed(self.config.seed, self.step, rank()))
             ids, stop = self._accumulate(batches, signals)
             if stop:
-                self._save()
-                log.write("stop", self.step, signal=stop)
-                raise SystemExit(128 + stop)
+                self._stop(stop, log)
             self._after_step(self.runner.finish(self.step), ids, log)
+        if stop := max(row[0] for row in exchange([signals.received])):
+            self._stop(stop, log)
+
+    def _stop(self, number: int, log: Logbook) -> NoReturn:
+        self._save()
+        log.write("stop", self.step, signal=number)
+        raise SystemExit(128 + number)
 
     def _prefetcher(self) -> Prefetcher[Sequence[Any | None]]:
         place, world = rank(), world_size()

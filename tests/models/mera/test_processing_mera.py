@@ -345,6 +345,24 @@ def test_a_processor_may_have_several_templates(processor: MeraProcessor) -> Non
         processor.apply_chat_template(chat("what ?"))
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for message in messages %}", "TemplateSyntaxError"),
+        ("{{ raise_exception('roles must alternate') }}", "TemplateError: roles must alternate"),
+        ("{{ messages.__class__.__mro__ }}", "SecurityError"),
+        ("{% for number in range(10000000) %}x{% endfor %}", "OverflowError"),
+        ("{{ 1 + messages[0]['role'] }}", "TypeError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+)
+def test_a_template_that_fails_or_may_not_do_what_it_wants_is_told(
+    processor: MeraProcessor, template: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"chat_template: the chat template refuses the conversation \({reason}"):
+        processor.apply_chat_template(chat("what ?"), chat_template=template)
+
+
 def test_a_template_that_leaves_parts_out_is_noticed(processor: MeraProcessor) -> None:
     template = "{% for message in messages %}{{ message['role'] }}{% endfor %}"
     with pytest.raises(FeatureShapeError, match="image of sample 0: the prompt has 0 placeholders for 1 parts"):

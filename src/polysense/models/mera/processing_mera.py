@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, LlavaProcessor
 
@@ -192,6 +193,7 @@ class MeraProcessor(PlaceholderProcessor):
         Raises:
             UnknownModalityError: a part of a sense that the processor lacks.
             FeatureShapeError: a text holds a placeholder itself, or the template leaves parts out.
+            ConfigError: the template is none, refuses such a conversation, or does what it may not.
         """
         batched = bool(conversation) and not isinstance(conversation[0], Mapping)
         template, parts = self._taken_apart(conversation if batched else [conversation], chat_template)
@@ -289,7 +291,11 @@ class MeraProcessor(PlaceholderProcessor):
         return template
 
     def _rendered(self, template: str, messages: Sequence[Message], prompt: bool) -> str:
-        return str(super().apply_chat_template(list(messages), template, add_generation_prompt=prompt))
+        try:
+            return str(super().apply_chat_template(list(messages), template, add_generation_prompt=prompt))
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+            raise ConfigError(f"the chat template refuses the conversation ({type(error).__name__}: {error})",
+                              where="chat_template", fix="Ask as it wants, or use another.") from error  # fmt: skip
 
     def _check_places(self, texts: Sequence[str], parts: Sequence[Parts]) -> None:
         """Refuse texts that hold other placeholders than those of their parts."""
