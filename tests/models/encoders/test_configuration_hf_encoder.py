@@ -33,6 +33,8 @@ def test_a_config_survives_its_folder(tmp_path: Path) -> None:
     [
         (CLIP, 1, (4, 4)),
         (CLIP, 0, (1, 17)),  # the class token kept: LLaVA's strategy "full"
+        (CLIP, 2, (1, 15)),  # a patch dropped with it
+        ({"model_type": "beit", "image_size": 32, "patch_size": 8}, 2, (4, 4)),  # not known: as many as were given
         ({"model_type": "dinov2", "image_size": 28, "patch_size": 14}, 1, (2, 2)),
         ({"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 8}, 0, (4, 4)),
         ({"model_type": "vit", "image_size": [32, 16], "patch_size": 8}, 1, (4, 2)),

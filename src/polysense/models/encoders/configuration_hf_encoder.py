@@ -68,7 +68,7 @@ class HFEncoderConfig(PreTrainedConfig):
 
     @property
     def token_grid(self) -> tuple[int, ...]:
-        """(height, width) of the tokens; a single row where prefix tokens are kept among them.
+        """(height, width) of the tokens; a single row where prefix tokens are kept, or patches dropped as well.
 
         Raises:
             ConfigError: the base's sizes do not tell it.
@@ -77,7 +77,8 @@ class HFEncoderConfig(PreTrainedConfig):
             return tuple(self.grid)
         height, width = _raster(self.base)
         kept = prefix_tokens_of(self.base) - self.prefix_tokens
-        return (1, height * width + kept) if kept > 0 else (height, width)
+        known = self.base.model_type in _PREFIX_TOKENS  # of other types more prefix tokens than ours may be right
+        return (1, height * width + kept) if kept > 0 or (kept and known) else (height, width)
 
 
 def prefix_tokens_of(base: Any) -> int:
