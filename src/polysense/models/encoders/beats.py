@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polysense.errors import FeatureShapeError
+from polysense.errors import CheckpointError, FeatureShapeError
 from polysense.models.base import PolysenseModel
 from polysense.models.encoders.configuration_beats import BeatsConfig
 from polysense.models.encoders.published import load_strictly, renamed
@@ -198,7 +198,7 @@ def convert_beats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     plain = {key: value for key, value in state.items() if key not in {_LENGTH, _DIRECTION}}
     if len(plain) < len(state):
-        length, direction = state.get(_LENGTH), state.get(_DIRECTION)  # out in kernel, a length per place of the kernel
+        length, direction = state.get(_LENGTH), state.get(_DIRECTION)  # the latter: out in kernel
         if length is None or direction is None or length.shape != (1, 1, *direction.shape[2:]):
             raise CheckpointError("the normed convolution is no direction with a length per place of its kernel",
                                   where=_LENGTH, fix="Give all weights, as they were published.")  # fmt: skip
