@@ -89,7 +89,7 @@ def run_ranks(
     """
     context = multiprocessing.get_context("fork")
     # held here, as by torchrun: a port that is merely free may be another's by the time a child binds it
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     pipes = [context.Pipe(duplex=False) for _ in range(world)]
     children = [
         context.Process(target=_child, args=(function, rank, world, store.port, group, pipes[rank][1]))
