@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import socket
 import sys
 import time
 import traceback
@@ -88,10 +87,12 @@ def run_ranks(
     Raises:
         TimeoutError: a process did not end in time.
     """
-    context, port = multiprocessing.get_context("fork"), _free_port()
+    context = multiprocessing.get_context("fork")
+    # held here, as by torchrun: a port that is merely free may be another's by the time a child binds it
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     pipes = [context.Pipe(duplex=False) for _ in range(world)]
     children = [
-        context.Process(target=_child, args=(function, rank, world, port, group, pipes[rank][1]))
+        context.Process(target=_child, args=(function, rank, world, store.port, group, pipes[rank][1]))
         for rank in range(world)
     ]
     for child in children:
@@ -117,6 +118,7 @@ def _child(function: Callable[[int], Any], rank: int, world: int, port: int, gro
     torch.set_num_threads(1)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true"}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     os.environ |= {name: str(value) for name, value in place.items()}
     try:
         if group:
@@ -129,9 +131,3 @@ def _child(function: Callable[[int], Any], rank: int, world: int, port: int, gro
     sender.close()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

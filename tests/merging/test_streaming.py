@@ -85,6 +85,20 @@ def test_options_reach_the_method(tmp_path: Path, models: dict[str, State]) -> N
     assert equal(load(tmp_path / "merged"), expected)
 
 
+@pytest.mark.parametrize("place", ["previous/merged", "current/a/b", "base/merged", "."])
+def test_a_result_within_a_source_or_around_it_is_refused(
+    tmp_path: Path, models: dict[str, State], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders, before = [tmp_path / "previous", tmp_path / "current"], sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="lie within one another"):
+        merge_folders(folders, place, stage=2, base=tmp_path / "base")
+    if place.startswith("previous") or place == ".":
+        with pytest.raises(ConfigError, match=r"the result's folder and .*previous lie within one another"):
+            add_deltas(folders[0], {}, tmp_path / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_many_models_are_merged_in_one_pass_and_rounded_once(tmp_path: Path) -> None:
     states = [model(torch.bfloat16) for _ in range(5)]
     folders = [save(tmp_path / str(i), state) for i, state in enumerate(states)]

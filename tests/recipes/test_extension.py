@@ -208,3 +208,14 @@ def test_what_is_recorded_of_a_start_is_told_before_its_weights_are_read(
     any_model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="not of MERA"):
         open_start(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["start", "start/runs/more"])
+def test_a_run_within_its_start_is_refused_before_it_writes(tmp_path: Path, place: str) -> None:
+    """Its files would count as the start's, and a run that goes on would find another start."""
+    folder, recipe = write_mera(tmp_path / "start"), ["senses={depth: {encoder: image}}", "stages=[depth]"]
+    data = ["sources={depth: {modality: depth, data: {manifest: nowhere.jsonl}}}", f"data_root={tmp_path / 'world'}"]
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=f"{place}: a run within .*start, which it goes on from, would change that"):
+        mera.run("world", tmp_path / place, [*recipe, *data], start=folder)
+    assert sorted(tmp_path.rglob("*")) == before

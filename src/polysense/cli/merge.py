@@ -162,8 +162,10 @@ def _merge_adapters(
     from polysense.continual.adapter_checks import check_added, check_sum
     from polysense.continual.stage_adapter import RECORD, bare_key, coefficient_of, read_adapter, read_factors
     from polysense.merging import add_deltas
+    from polysense.merging.streaming import check_apart
     from polysense.merging.weight_files import read_headers
 
+    check_apart(output, models)
     weights = read_headers(models[0])
     deltas: dict[str, list[Factors]] = {}
     for place, adapter in enumerate(models[1:]):

@@ -69,9 +69,9 @@ def merge_folders(
         options: of the method.
 
     Raises:
-        ConfigError: unknown method, wrong stage or option; keys, shapes or dtypes that differ; a last model that lacks
-            what another has; numbers that are not finite or integers that differ. The message names the file and the
-            key.
+        ConfigError: unknown method, wrong stage or option; a target within a source, or the other way round; keys,
+            shapes or dtypes that differ; a last model that lacks what another has; numbers that are not finite or
+            integers that differ. The message names the file and the key.
         UnsafeFileError: an index that names paths, or an unsafe config.
         CheckpointError: a damaged source, or a disk that is full.
     """
@@ -79,6 +79,7 @@ def merge_folders(
         raise ConfigError("a merge needs two folders or more", fix="Give the previous model, then the current one.")
     chosen = get_merge_method(method)
     formula = chosen.prepare(stage, options, has_base=base is not None)
+    check_apart(target, [*folders, *([] if base is None else [base])])
     models = [read_headers(Path(folder)) for folder in folders]
     origin = None if base is None else read_headers(Path(base))
     for current in models[1:]:
@@ -113,9 +114,11 @@ def add_deltas(
         target, chunk_bytes, finish: see `merge_folders`.
 
     Raises:
-        ConfigError: a delta for a key that is not there or has another shape, or numbers that are not finite.
+        ConfigError: a target within the source or the other way round, a delta for a key that is not there or has
+            another shape, or numbers that are not finite.
         UnsafeFileError, CheckpointError: see `merge_folders`.
     """
+    check_apart(target, [source])
     stored = read_headers(Path(source))
     for key, factors in deltas.items():
         if key not in stored or stored[key].dtype not in MERGEABLE:
@@ -127,6 +130,20 @@ def add_deltas(
         pieces = partial(_effective_rows, stored[key], partial(deltas.__getitem__, key), _numbers(chunk_bytes))
         outputs[key] = Output(stored[key].dtype, stored[key].shape, pieces)
     _save(outputs, Path(target), {"deltas": sorted(deltas)}, companions=Path(source), finish=finish)
+
+
+def check_apart(target: str | Path, sources: Sequence[str | Path]) -> None:
+    """Refuse a target that would become part of a model it is made of, or take its place with all that it holds.
+
+    Raises:
+        ConfigError: names the source.
+    """
+    place = Path(target).resolve()
+    for source in sources:
+        held = Path(source).resolve()
+        if held in place.parents or place in held.parents:
+            raise ConfigError(f"the result's folder and {source} lie within one another", where=target,
+                              fix="Choose a folder beside the models.")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,16 @@ class Start:
         """What `run_stages` has to know of it."""
         return {"start": self.folder, "first": self.stage + 1}
 
+    def check_apart(self, output: Path) -> None:
+        """Refuse a run folder within the checkpoint, whose files tell one start from another.
+
+        Raises:
+            ConfigError: naming the folder.
+        """
+        if output.resolve().is_relative_to(self.folder.resolve()):
+            raise ConfigError(f"a run within {self.folder}, which it goes on from, would change that", where=output,
+                              fix="Choose a folder beside the checkpoint.")  # fmt: skip
+
     def check(self, stages: Sequence[str], trained: Sequence[str], method: LearningMethod) -> None:
         """Refuse what cannot be learned on top of it.
 

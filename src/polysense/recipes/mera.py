@@ -73,6 +73,7 @@ class MeraRun:
                 raise ConfigError("a stage needs its sense's settings and a data set", where=f"stages: {sense}",
                                   fix="Add them under senses and sources.")  # fmt: skip
         if start is not None:
+            start.check_apart(output)
             start.check(recipe.stages, [each.modality for each in recipe.sources.values()], self.learned)
         check_output(output)
         if recipe.world is not None:

@@ -112,6 +112,7 @@ def test_half_a_reply_is_asked_for_once_more_and_then_unjudged(tmp_path: Path) -
         (Reply(delay=1.2), "no reply in time", 3),
         (Reply(body=b'{"choices": [{"mess'), "malformed response", 3),
         (Reply(body=b"[]"), "malformed response", 3),
+        (Reply(body=b"[" * 100_000), "malformed response", 3),
         (Reply(body=b'{"choices": []}'), "malformed response", 3),
         (Reply(content=None), "malformed response", 3),
         (Reply(body=b"<html>", headers={"Content-Type": "text/html"}), "malformed response", 3),

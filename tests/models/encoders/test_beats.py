@@ -173,6 +173,17 @@ def test_weights_that_do_not_fit_are_named(change: dict[str, Tensor], message: s
         BeatsEncoder.from_published({**published(), **change}, CFG)
 
 
+@pytest.mark.parametrize("change", [None, torch.ones(1, 1, 1), torch.ones(16, 1, 1), torch.ones(1, 1, 5)])
+@pytest.mark.parametrize("half", ["weight_g", "weight_v"])
+def test_half_of_the_normed_convolution_is_refused(half: str, change: Tensor | None) -> None:
+    state = published()
+    del state[f"encoder.pos_conv.0.{half}"]
+    if change is not None:
+        state = {**published(), "encoder.pos_conv.0.weight_g": change}
+    with pytest.raises(CheckpointError, match="no direction with a length per place of its kernel"):
+        convert_beats(state)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 2, 16, 24), (2, 3, 1, 15, 24), (2, 1, 16, 24), (2, 3, 1, 16, 3)])
 def test_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(FeatureShapeError, match="audio features have shape"):

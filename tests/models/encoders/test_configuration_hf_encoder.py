@@ -33,8 +33,12 @@ def test_a_config_survives_its_folder(tmp_path: Path) -> None:
     [
         (CLIP, 1, (4, 4)),
         (CLIP, 0, (1, 17)),  # the class token kept: LLaVA's strategy "full"
+        (CLIP, 2, (1, 15)),  # a patch dropped with it
+        ({"model_type": "beit", "image_size": 32, "patch_size": 8}, 2, (4, 4)),  # not known: as many as were given
         ({"model_type": "dinov2", "image_size": 28, "patch_size": 14}, 1, (2, 2)),
         ({"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 8}, 0, (4, 4)),
+        ({"model_type": "ijepa", "image_size": 32, "patch_size": 8}, 0, (4, 4)),
+        ({"model_type": "aimv2_vision_model", "image_size": 32, "patch_size": 8}, 0, (4, 4)),
         ({"model_type": "vit", "image_size": [32, 16], "patch_size": 8}, 1, (4, 2)),
         ({"model_type": "audio-spectrogram-transformer"}, 2, (12, 101)),  # AST's published 1,212 patches
     ],
@@ -56,6 +60,7 @@ def test_register_tokens_come_before_the_raster_too() -> None:
         ({"feature_rank": 2, "layout": "spectrogram"}, "a spectrogram has three axes"),
         ({"grid": [4]}, r"grid is \[4\]"),
         ({"grid": [0, 4]}, r"grid is \[0, 4\]"),
+        ({"base_config": {"model_type": "convnext"}}, "a 'convnext' has no hidden_size"),
         ({"base_config": {"model_type": "evil"}}, "there is no model type 'evil'"),
         ({"base_config": {"model_type": "bert"}}, "the raster of a 'bert' cannot be told"),
         ({"base_config": {**CLIP, "hidden_size": 10**9}}, "base_config: hidden_size is 1000000000"),

@@ -7,7 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import ASTConfig, AutoModel, CLIPVisionModel, ViTConfig, ViTForImageClassification
+from transformers import (
+    ASTConfig,
+    AutoModel,
+    CLIPVisionModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+    WhisperConfig,
+    WhisperModel,
+)
 
 from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, UnsafeFileError
 from polysense.models.encoders import HFEncoder
@@ -137,3 +146,15 @@ def test_a_raster_that_is_not_the_bases_is_noticed(tower: CLIPVisionModel) -> No
 def test_a_layer_that_is_not_there_is_refused(tower: CLIPVisionModel, layer: int) -> None:
     with pytest.raises(ConfigError, match=f"image: there is no layer {layer}"):
         HFEncoder.from_model(tower).encode_tokens("image", PIXELS, layer=layer)
+
+
+def test_a_model_that_auto_model_would_not_build_is_refused() -> None:
+    """It would be saved, and not be loaded again."""
+    sizes: Any = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+                  "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 8,
+                  "max_source_positions": 10, "pad_token_id": 0}  # fmt: skip
+    with pytest.raises(ConfigError, match="whisper: this WhisperEncoder is not what AutoModel builds from its config"):
+        HFEncoder.from_model(WhisperModel(WhisperConfig(**sizes)).encoder, feature_rank=2, grid=(1, 10))
+    vit = ViTModel(ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2), add_pooling_layer=False)
+    with pytest.raises(ConfigError, match=r"2 weights differ, such as pooler\.dense\.bias"):
+        HFEncoder.from_model(vit)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration, SiglipVisionConfig
+from transformers import LlavaForConditionalGeneration, PixtralVisionConfig, SiglipVisionConfig
 
 from polysense.errors import CheckpointError, ConfigError
 from polysense.models.mera import MeraForConditionalGeneration
@@ -18,24 +18,25 @@ from polysense.testing import tiny_clip, tiny_llama, tiny_llava, tiny_mera
 from tests.models.mera.prompts import features, labels_of, padded
 
 IMAGE = [95] * 16
+SIGLIP = SiglipVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+                            image_size=32, patch_size=8)  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "last layer": {"vision_feature_layer": -1},
     "class token kept": {"vision_feature_select_strategy": "full"},
     "no bias, relu": {"multimodal_projector_bias": False, "projector_hidden_act": "relu"},
     "tied": {"tie_word_embeddings": True},
-    "siglip": {
-        "vision": SiglipVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-                                     image_size=32, patch_size=8),
-        "vision_feature_select_strategy": "full",
-    },
-}  # fmt: skip
+    "siglip": {"vision": SIGLIP, "vision_feature_select_strategy": "full"},
+    "siglip's first patch dropped": {"vision": SIGLIP},
+}
 
 
 def batch(llava: Any = None, images: int = 2) -> dict[str, Tensor]:
     """Two left-padded prompts with an image each."""
-    whole = llava is not None and llava.config.vision_feature_select_strategy == "full"
-    image = [*IMAGE, 95] if whole and llava.config.vision_config.model_type == "clip_vision_model" else IMAGE
+    image = IMAGE
+    if llava is not None:
+        dropped = llava.config.vision_feature_select_strategy == "default"
+        image = [95] * (16 + (llava.config.vision_config.model_type == "clip_vision_model") - dropped)
     rows = [[1, 5, *image, 7, 8, 9, 30], [1, *image, 6, 40]]
     return {**padded(rows), **features(image=images)}
 
@@ -62,7 +63,11 @@ def test_logits_are_equal(variant: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_equal_too_though_the_masters_are_full(dtype: torch.dtype) -> None:
-    llava = tiny_llava().to(dtype)
+    llava = tiny_llava()
+    with torch.no_grad():
+        for parameter in llava.model.multi_modal_projector.parameters():  # biases that round as trained ones do
+            parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    llava = llava.to(dtype)
     mera = MeraForConditionalGeneration.from_llava(llava)
     assert {p.dtype for p in mera.model.connectors.parameters()} == {torch.float32}
     assert {p.dtype for n, p in mera.named_parameters() if "connectors" not in n} == {dtype}
@@ -170,6 +175,9 @@ def test_a_placeholder_without_a_row_gets_one_for_llava() -> None:
 def test_what_is_no_llava_1_5_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"joins the features of layers \[-2, -1\]"):
         MeraForConditionalGeneration.from_llava(tiny_llava(vision_feature_layer=[-2, -1]))
+    tower = PixtralVisionConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2)
+    with pytest.raises(ConfigError, match=r"vision_config: the tower of this LLaVA \(pixtral\) takes pictures of any"):
+        MeraForConditionalGeneration.from_llava(tiny_llava(vision=tower))
     with pytest.raises(ConfigError, match="a LlamaForCausalLM is no LlavaForConditionalGeneration"):
         MeraForConditionalGeneration.from_llava(tiny_llama())
 

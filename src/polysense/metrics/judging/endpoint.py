@@ -154,7 +154,7 @@ class ChatEndpoint:
             return Unanswered("connection failed")
         except self._openai.APIStatusError as error:
             return _meaning(error)
-        except (ValueError, self._openai.OpenAIError):
+        except (ValueError, RecursionError, self._openai.OpenAIError):
             return Unanswered("malformed response")
         return _content(body)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polysense.errors import FeatureShapeError
+from polysense.errors import CheckpointError, FeatureShapeError
 from polysense.models.base import PolysenseModel
 from polysense.models.encoders.configuration_beats import BeatsConfig
 from polysense.models.encoders.published import load_strictly, renamed
@@ -194,12 +194,15 @@ def convert_beats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published checkpoint's weights under the names of `BeatsEncoder`, the normed convolution as one weight.
 
     Raises:
-        CheckpointError: a name that no published BEATs has.
+        CheckpointError: a name that no published BEATs has, or half of the normed convolution.
     """
     plain = {key: value for key, value in state.items() if key not in {_LENGTH, _DIRECTION}}
     if len(plain) < len(state):
-        direction = state[_DIRECTION]  # out in kernel, one length per place of the kernel
-        plain["encoder.pos_conv.0.weight"] = direction * (state[_LENGTH] / direction.norm(dim=(0, 1), keepdim=True))
+        length, direction = state.get(_LENGTH), state.get(_DIRECTION)  # the latter: out in kernel
+        if length is None or direction is None or length.shape != (1, 1, *direction.shape[2:]):
+            raise CheckpointError("the normed convolution is no direction with a length per place of its kernel",
+                                  where=_LENGTH, fix="Give all weights, as they were published.")  # fmt: skip
+        plain["encoder.pos_conv.0.weight"] = direction * (length / direction.norm(dim=(0, 1), keepdim=True))
     return renamed(plain, _RULES, left_out=_LEFT_OUT, where="BEATs")
 
 

@@ -15,7 +15,7 @@ from polysense.models.nested import nested_config
 
 _PREFIX_TOKENS = {
     "clip_vision_model": 1, "vit": 1, "dinov2": 1, "deit": 2, "audio-spectrogram-transformer": 2,
-    "siglip_vision_model": 0, "siglip2_vision_model": 0,
+    "siglip_vision_model": 0, "siglip2_vision_model": 0, "ijepa": 0, "aimv2_vision_model": 0,
 }  # fmt: skip
 _MAX_RANK = 4
 
@@ -60,6 +60,9 @@ class HFEncoderConfig(PreTrainedConfig):
             )  # fmt: skip
         if self.layout == "spectrogram" and self.feature_rank != 3:
             raise ConfigError("a spectrogram has three axes", where="HFEncoderConfig: feature_rank", fix="Use 3.")
+        if lacking := [name for name in ("hidden_size", "num_hidden_layers") if not hasattr(self.base, name)]:
+            raise ConfigError(f"a {self.base.model_type!r} has no {lacking[0]}", where="HFEncoderConfig: base_config",
+                              fix="Use an encoder whose layers all have the same width.")  # fmt: skip
         self.grid = list(self.grid) if self.grid is not None else None
         if len(self.token_grid) != 2 or min(self.token_grid) < 1:
             raise ConfigError(f"grid is {self.grid}", where="HFEncoderConfig", fix="Give height and width.")
@@ -71,7 +74,7 @@ class HFEncoderConfig(PreTrainedConfig):
 
     @property
     def token_grid(self) -> tuple[int, ...]:
-        """(height, width) of the tokens; a single row where prefix tokens are kept among them.
+        """(height, width) of the tokens; a single row where prefix tokens are kept, or patches dropped as well.
 
         Raises:
             ConfigError: the base's sizes do not tell it.
@@ -80,7 +83,8 @@ class HFEncoderConfig(PreTrainedConfig):
             return tuple(self.grid)
         height, width = _raster(self.base)
         kept = prefix_tokens_of(self.base) - self.prefix_tokens
-        return (1, height * width + kept) if kept > 0 else (height, width)
+        known = self.base.model_type in _PREFIX_TOKENS  # of other types more prefix tokens than ours may be right
+        return (1, height * width + kept) if kept > 0 or (kept and known) else (height, width)
 
 
 def prefix_tokens_of(base: Any) -> int:

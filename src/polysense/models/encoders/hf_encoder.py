@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from polysense.errors import FeatureShapeError
+from polysense.errors import ConfigError, FeatureShapeError
 from polysense.models.base import PolysenseModel, load_foreign
 from polysense.models.encoders.configuration_hf_encoder import HFEncoderConfig, prefix_tokens_of
 from polysense.nn.masks import Mask, masked_mean, real_steps
 from polysense.outputs import EncodedTokens
 from polysense.protocols import TokenSpec, check_layer
+
+_PREPARE = "Prepare them with the processor that belongs to this encoder."
 
 
 class HFEncoder(PolysenseModel):
@@ -43,7 +45,8 @@ class HFEncoder(PolysenseModel):
             options: fields of `HFEncoderConfig`; the number of prefix tokens is known for the common types.
 
         Raises:
-            ConfigError: a raster that the config does not tell, or options that do not fit.
+            ConfigError: a raster that the config does not tell, options that do not fit, or a model that is not what
+                `AutoModel` builds from its config, so that it could not be loaded again.
         """
         return cls.adopt(copy.deepcopy(_tower(model)), **options)
 
@@ -68,6 +71,12 @@ class HFEncoder(PolysenseModel):
             encoder = cls(
                 HFEncoderConfig(base_config=model.config, attn_implementation=attention, **{**known, **options})
             )
+        if differing := set(encoder.base.state_dict()) ^ set(model.state_dict()):
+            raise ConfigError(
+                f"this {type(model).__name__} is not what AutoModel builds from its config: {len(differing)} weights "
+                f"differ, such as {min(differing)}", where=model.config.model_type,
+                fix="Give a whole model, as AutoModel builds it.",
+            )  # fmt: skip
         encoder.base = model
         return cast(Self, encoder.eval())
 
@@ -98,7 +107,8 @@ class HFEncoder(PolysenseModel):
             raise _misfit(modality, features, f"which this encoder cannot take ({error})") from error
         tokens = out.hidden_states[layer][:, self.config.prefix_tokens :]
         if tokens.ndim != 3 or tokens.shape[1] != spec.grid[1] * spec.grid[2]:
-            raise _misfit(modality, features, f"which give tokens of shape {tuple(tokens.shape[1:])}, not {spec.grid}")
+            raise _misfit(modality, features, f"which give tokens of shape {tuple(tokens.shape[1:])}, not {spec.grid}",
+                          _PREPARE.removesuffix(".") + ", or tell prefix_tokens and grid of it.")  # fmt: skip
         real = real_steps(mask, len(features), steps, tokens.device)
         pooled = masked_mean(self._pooled(out, spec.dim).unflatten(0, (-1, steps)), real)
         return EncodedTokens(
@@ -136,9 +146,8 @@ def _tower(model: PreTrainedModel) -> PreTrainedModel:
     return tower if isinstance(tower, PreTrainedModel) else model
 
 
-def _misfit(modality: str, features: Tensor, why: str) -> FeatureShapeError:
-    return FeatureShapeError(f"{modality} features have shape {tuple(features.shape)}, {why}",
-                             fix="Prepare them with the processor that belongs to this encoder.")  # fmt: skip
+def _misfit(modality: str, features: Tensor, why: str, fix: str = _PREPARE) -> FeatureShapeError:
+    return FeatureShapeError(f"{modality} features have shape {tuple(features.shape)}, {why}", fix=fix)
 
 
 __all__ = ["HFEncoder"]

@@ -56,7 +56,8 @@ class MeraConstruction:
 
         Raises:
             UnsafeFileError, CheckpointError: a folder that is unsafe or incomplete.
-            ConfigError: features of several layers, or another projector than LLaVA-1.5's.
+            ConfigError: features of several layers, a tower of pictures of any size, or another projector than
+                LLaVA-1.5's.
         """
         parts = parts_of_llava(llava)
         model = cls._assembled(parts.llm)

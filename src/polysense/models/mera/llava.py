@@ -17,6 +17,8 @@ from polysense.models.mera.building import LanguageModelParts
 from polysense.models.mera.configuration_mera import MeraSense
 from polysense.nn.connectors import Connector, MLPConnector, build_connector
 
+_PACKING = ("pixtral",)
+
 
 @dataclass(frozen=True)
 class LlavaParts:
@@ -39,6 +41,9 @@ def parts_of_llava(llava: str | Path | PreTrainedModel) -> LlavaParts:
     if not isinstance(config.vision_feature_layer, int):
         raise ConfigError(f"this LLaVA joins the features of layers {config.vision_feature_layer}",
                           where="vision_feature_layer", fix="Use a LLaVA that takes one layer.")  # fmt: skip
+    if (tower := config.vision_config.model_type) in _PACKING:
+        raise ConfigError(f"the tower of this LLaVA ({tower}) takes pictures of any size as one sequence",
+                          where="vision_config", fix="Use one of pictures of one size, such as CLIP.")  # fmt: skip
     wrapper: Any = MODEL_MAPPING[CONFIG_MAPPING["hf_encoder"]]
     whole = config.vision_feature_select_strategy == "full"
     encoder = wrapper.adopt(model.model.vision_tower, prefix_tokens=0 if whole else 1)

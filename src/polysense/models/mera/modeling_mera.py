@@ -5,7 +5,6 @@ weights, LoRA patterns and exports expect; `model.encoders` and `model.connector
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self, cast
 
 import torch
@@ -151,9 +150,13 @@ class MeraModel(MeraPreTrainedModel):
             if 0 in steps or not torch.equal(mask, ordered):
                 raise FeatureShapeError(f"the mask of {name} has an item without real steps, or padding before them",
                                         fix="Use the mask that the processor returned.")  # fmt: skip
-        weight = next(connector.parameters(), tokens)
-        with _precision(self.get_input_embeddings().weight.dtype, tokens.device):
-            out = connector(tokens.flatten(1, 2).to(weight.dtype), flat_mask)
+        flat, dtype = tokens.flatten(1, 2), self.get_input_embeddings().weight.dtype
+        if dtype in (torch.float16, torch.bfloat16):
+            # autocast converts by itself; a copy would have another layout, hence other rounding than LLaVA's
+            with torch.autocast(flat.device.type, dtype=dtype):
+                out = connector(flat, flat_mask)
+        else:
+            out = connector(flat.to(next(connector.parameters(), flat).dtype), flat_mask)
         return [row[: connector.out_tokens(count * space)] for row, count in zip(out, steps, strict=True)]
 
     def features(self, name: str, given: SenseInputs) -> list[Float[Tensor, "count width"]]:
@@ -388,13 +391,6 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
 def _kept(hidden: Float[Tensor, "batch tokens width"], keep: int | Tensor) -> Float[Tensor, "batch kept width"]:
     """The last `keep` positions (all of them for 0), or those that a tensor names."""
     return hidden[:, slice(-keep, None) if isinstance(keep, int) else keep]
-
-
-def _precision(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
-    """Half precision where the language model has it: masters of the connectors stay in full precision."""
-    if dtype in (torch.float16, torch.bfloat16):
-        return torch.autocast(device.type, dtype=dtype)
-    return nullcontext()
 
 
 __all__ = ["MeraForConditionalGeneration", "MeraModel"]
