@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,23 @@ def test_a_timeline_has_the_seconds_that_a_file_has(files: Arrays, tmp_path: Pat
     assert len(joined) == 8 and whole.timeline("audio", tmp_path / "long.npy") == joined
     spans = reader(Reading("resample"))
     assert spans.timeline("audio", files.paths[0]) == spans.codes("audio", files.paths[0]).indices[0].tolist()
+
+
+def test_a_text_may_lie_in_a_file(tmp_path: Path) -> None:
+    told = []
+
+    def whole(source: Any, facts: Any = None) -> torch.Tensor:
+        told.append(source)
+        return torch.randn(3, SENSES["text"]["feature_dim"])
+
+    made = CometReader(tiny_comet("audio", "text"), lambda sense: SimpleNamespace(whole=whole, fit="cut"), 5)
+    (tmp_path / "words.txt").write_text("a bell rings", encoding="utf-8")
+    for source in (tmp_path / "words.txt", b"a bell rings", "a bell rings", ["a bell", "rings"]):
+        made.timeline("text", source)
+    assert told == [("a bell rings",)] * 3 + [("a bell", "rings")]
+    (tmp_path / "words.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(MediaError, match=r"words\.txt"):
+        made.timeline("text", tmp_path / "words.txt")
 
 
 def test_sequences_without_codes_are_the_files_themselves(files: Arrays, tmp_path: Path) -> None:

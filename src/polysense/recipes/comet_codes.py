@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from polysense.models.base import local_folder
 from polysense.models.comet import CometModel
 from polysense.models.encoders.extraction import LONGEST, SequenceExtractor
 from polysense.outputs import CometEncoding
-from polysense.processing import fit_steps
+from polysense.processing import fit_steps, read_text
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.config import build
 from polysense.recipes.feature_pairs import ExtractorSettings
@@ -181,7 +181,7 @@ class CometReader(SequenceReader):
         return LONGEST * self.steps
 
     def codes(self, sense: str, source: Any, facts: Mapping[str, JsonValue] | None = None) -> CometEncoding:
-        """One file or text (a sentence, or a tuple of phrases) as a batch of one.
+        """One file or text (a sentence, a `Path` to one, or a tuple of phrases) as a batch of one.
 
         Raises:
             UnknownModalityError: the model lacks the sense.
@@ -235,11 +235,7 @@ def _given(sense: str, ref: MediaRef) -> tuple[Any, Mapping[str, JsonValue]]:
 
 
 def _phrases(text: object) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(_strings(text))
-
-
-def _strings(phrases: Any) -> Iterator[str]:
-    return map(str, phrases)
+    return tuple(map(str, text)) if isinstance(text, list | tuple) else (read_text(text),)
 
 
 def _name(sense: str, ref: MediaRef) -> str:

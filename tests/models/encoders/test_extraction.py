@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import BertTokenizer
 
 from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, MediaError
 from polysense.models.encoders import PointBertConfig, PointBertEncoder, StepNet, StepNetConfig
@@ -100,8 +102,12 @@ def test_a_narration_has_a_step_per_phrase() -> None:
 
 
 def test_a_text_without_words_cannot_be_used() -> None:
+    for phrase, problem in ((" ", "empty text"), ("a \udcff", "surrogates")):
+        with pytest.raises(MediaError, match=problem):
+            text()((phrase,))
+    bare = BertTokenizer(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4})
     with pytest.raises(MediaError, match="without words"):
-        text()((" ",))
+        replace(text(), tokenizer=bare)(("\u200b",))
 
 
 def test_stored_features_are_brought_to_the_number_of_steps(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_a_whitening_is_fitted_to_what_an_extractor_makes_and_unusable_texts_are
     whitening = fit_whitening(extractor, texts, 0.1)
     told = torch.cat([extractor(texts[0][0]), extractor(texts[2][0])])
     assert torch.equal(whitening.matrix, Whitening.of(told, 0.1).matrix)
-    with pytest.raises(MediaError, match="without words"):
+    with pytest.raises(MediaError, match="empty text"):
         fit_whitening(extractor, texts[1:2], 0.1)
     with pytest.raises(MediaError, match="no files to fit a whitening to"):
         fit_whitening(extractor, [], 0.1)

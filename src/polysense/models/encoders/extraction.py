@@ -21,7 +21,7 @@ from polysense.errors import CheckpointError, ConfigError, MediaError
 from polysense.modality import JsonValue
 from polysense.models.base import model_key, weights_digest
 from polysense.nn.whitening import Whitening
-from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps
+from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps, read_text
 from polysense.storage import digest
 
 Steps = Float[Tensor, "time ..."]
@@ -145,10 +145,9 @@ class TextExtractor:
             facts: not used.
 
         Raises:
-            MediaError: a phrase without a word.
+            MediaError: a phrase without a word, or that is no text.
         """
-        phrases = tuple(map(str, source))
-        told = [self._words(phrase) for phrase in phrases]
+        told = [self._words(read_text(phrase)) for phrase in source]
         return told[0] if len(told) == 1 else torch.stack([words.mean(dim=0) for words in told])
 
     def _words(self, phrase: str) -> Float[Tensor, "tokens dim"]:
