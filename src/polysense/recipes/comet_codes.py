@@ -204,6 +204,10 @@ class CometReader(SequenceReader):
         fitted = [fit_steps(piece, self.steps, extractor.fit) for piece in whole.split(self.steps)]
         return [int(code) for code in self._encode(sense, fitted).indices.flatten()[: len(whole)]]
 
+    def assumed(self, sense: str, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """What stands in for facts that a file of the sense lacks although its codes depend on them."""
+        return self._extractor(sense).assumed(facts)
+
     def __call__(self, sense: str, dataset: SampleDataset) -> CodeSequences:
         """Codes of a data set's samples, in their order.
 

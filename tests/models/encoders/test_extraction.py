@@ -24,7 +24,14 @@ from polysense.models.encoders.extraction import (
     save_whitening,
 )
 from polysense.nn.whitening import Whitening
-from polysense.processing import Fit, ImageProcessor, PointCloudProcessor, SequenceProcessor, VideoProcessor
+from polysense.processing import (
+    DepthProcessor,
+    Fit,
+    ImageProcessor,
+    PointCloudProcessor,
+    SequenceProcessor,
+    VideoProcessor,
+)
 from polysense.testing import tiny_llama, tiny_tokenizer
 
 NET = StepNetConfig(height=16, width=16, widths=[8, 8], frames_per_step=2)
@@ -66,6 +73,16 @@ def test_a_still_is_repeated_to_all_steps() -> None:
     extractor = EncoderExtractor(encoder=net, part=ImageProcessor(modality="image", size=16), steps=3)
     steps = extractor(FRAMES[0])
     assert steps.shape == (3, 8, 8, 8) and torch.equal(steps[0], steps[2])
+
+
+def test_what_is_assumed_of_a_source_is_what_its_processor_assumes() -> None:
+    net = StepNet(StepNetConfig(height=16, width=16, channels=1, widths=[8])).eval()
+    extractor = EncoderExtractor(encoder=net, part=DepthProcessor(modality="depth", size=16, channels=1), steps=3)
+    whitened = WhitenedExtractor(extractor=extractor, whitening=Whitening.of(torch.randn(30, 8), 0.1))
+    stored = StoredExtractor(part=SequenceProcessor(modality="depth", channels=2), steps=3)
+    for each in (extractor, whitened):
+        assert set(each.assumed({"focal": 80.0})) == {"baseline"}
+    assert text().assumed({}) == stored.assumed({}) == {}
 
 
 def test_tokens_without_a_raster_are_averaged() -> None:
