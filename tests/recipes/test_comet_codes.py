@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +53,9 @@ class Reading:
         self.calls += 1
         return torch.from_numpy(np.load(source)).float()
 
+    def assumed(self, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"gain": 1, **facts}
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> Arrays:
@@ -85,6 +88,7 @@ def test_a_data_set_is_read_once_in_its_order(files: Arrays, tmp_path: Path, kep
 def test_a_timeline_has_the_seconds_that_a_file_has(files: Arrays, tmp_path: Path) -> None:
     whole = reader(Reading("repeat"))
     short = whole.timeline("audio", files.paths[0])
+    assert whole.assumed("audio", {"gain": 2}) == {"gain": 2}
     assert len(short) == 3 and short == whole.codes("audio", files.paths[0]).indices[0, :3].tolist()
     np.save(tmp_path / "long.npy", np.concatenate([np.load(files.paths[2]), np.load(files.paths[0])]))
     joined = [*whole.timeline("audio", files.paths[2]), *short]
