@@ -82,6 +82,10 @@ def test_sixteen_bits_are_read_as_thirty_two(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, "key")
     store.fill({"a": made(1 / 3)}, half=True)
     assert store["a"].dtype == torch.float32 and store["a"][0, 0] == torch.tensor(1 / 3).half().float()
+    store.fill({"a": made(1 / 3), "b": made(1e6)}, half=True)
+    assert "b" not in store and "not finite as float16" in store.skipped["b"], "no infinity is stored"
+    store.fill({"b": made(1e6)})
+    assert store["b"][0, 0] == 1e6
 
 
 def test_damage_is_noticed_at_the_latest_when_a_sequence_is_used(tmp_path: Path) -> None:

@@ -34,6 +34,13 @@ def test_every_step_gets_its_nearest_code_and_of_equal_ones_the_first() -> None:
         made.lookup(torch.tensor([-1, 4]))
 
 
+def test_a_batch_of_no_samples_has_no_codes_and_moves_none() -> None:
+    made = codebook([[0.0], [10.0]])
+    before = state(made)
+    out = made({name: torch.zeros(0, 5, 1) for name in ("a", "b")})
+    assert out.indices["a"].shape == (0, 5) and float(out.perplexity) == 0 and same(state(made), before)
+
+
 def test_one_step_of_the_multi_modal_average_by_hand() -> None:
     """Both senses choose code 0 at step 0 and code 1 at step 1; every vector is blended half and half (Eq. 3)."""
     made = codebook([[0.0], [10.0]], decay=0.5, epsilon=1e-9)

@@ -5,7 +5,7 @@ import torch
 
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.nn.codebook import Codebook, CodebookOptions
-from polysense.nn.codebook_growth import FrozenCodes, grow
+from polysense.nn.codebook_growth import MAX_CODES, FrozenCodes, grow
 
 
 def trained(size: int = 4, dim: int = 3) -> Codebook:
@@ -24,6 +24,13 @@ def test_growing_keeps_the_old_rows_to_the_last_bit_and_protects_them() -> None:
     for name in ("embedding", "ema_sum", "ema_count", "unused_steps"):
         assert torch.equal(made.state_dict()[name][:4], before[name]), name
     torch.testing.assert_close(made.ema_sum[4:] / made.ema_count[4:, None], made.embedding[4:])
+
+
+def test_a_codebook_does_not_grow_beyond_what_a_config_may_say() -> None:
+    made = trained()
+    with pytest.raises(ConfigError, match="of 4 codes cannot grow by 999997"):
+        grow(made, MAX_CODES - 3)
+    assert made.size == 4 and made.protected == 0
 
 
 def test_the_frozen_codes_never_move_whatever_becomes_of_the_codebook() -> None:

@@ -111,6 +111,7 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
     [
         ("model.num_attention_heads=3", "model: hidden_size: a width of 8 with 3 heads"),
         ("model.horizon=4", "model: horizon: sequences of 4 steps cannot be predicted 4 ahead"),
+        ("rows=1000000", "model: CometConfig: codebook_sizes is [32, 1000000]"),
         ("model.information=false", "yaml: objective: information: the model has no approximations for vCLUB"),
         ("objective.terms={mine: 0.5}", "yaml: objective: terms: there is no term 'mine'"),
         ("objective.terms={code: 0.5}", "yaml: objective: terms: code is weighed twice"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ class Reading:
         self.calls += 1
         return torch.from_numpy(np.load(source)).float()
 
+    def assumed(self, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"gain": 1, **facts}
+
 
 @pytest.fixture
 def files(tmp_path: Path) -> Arrays:
@@ -84,12 +88,30 @@ def test_a_data_set_is_read_once_in_its_order(files: Arrays, tmp_path: Path, kep
 def test_a_timeline_has_the_seconds_that_a_file_has(files: Arrays, tmp_path: Path) -> None:
     whole = reader(Reading("repeat"))
     short = whole.timeline("audio", files.paths[0])
+    assert whole.assumed("audio", {"gain": 2}) == {"gain": 2}
     assert len(short) == 3 and short == whole.codes("audio", files.paths[0]).indices[0, :3].tolist()
     np.save(tmp_path / "long.npy", np.concatenate([np.load(files.paths[2]), np.load(files.paths[0])]))
     joined = [*whole.timeline("audio", files.paths[2]), *short]
     assert len(joined) == 8 and whole.timeline("audio", tmp_path / "long.npy") == joined
     spans = reader(Reading("resample"))
     assert spans.timeline("audio", files.paths[0]) == spans.codes("audio", files.paths[0]).indices[0].tolist()
+
+
+def test_a_text_may_lie_in_a_file(tmp_path: Path) -> None:
+    told = []
+
+    def whole(source: Any, facts: Any = None) -> torch.Tensor:
+        told.append(source)
+        return torch.randn(3, SENSES["text"]["feature_dim"])
+
+    made = CometReader(tiny_comet("audio", "text"), lambda sense: SimpleNamespace(whole=whole, fit="cut"), 5)
+    (tmp_path / "words.txt").write_text("a bell rings", encoding="utf-8")
+    for source in (tmp_path / "words.txt", b"a bell rings", "a bell rings", ["a bell", "rings"]):
+        made.timeline("text", source)
+    assert told == [("a bell rings",)] * 3 + [("a bell", "rings")]
+    (tmp_path / "words.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(MediaError, match=r"words\.txt"):
+        made.timeline("text", tmp_path / "words.txt")
 
 
 def test_sequences_without_codes_are_the_files_themselves(files: Arrays, tmp_path: Path) -> None:

@@ -35,11 +35,15 @@ def test_the_papers_protocols_run_on_the_published_schemas(tmp_path: Path) -> No
     settings = read_config(DownstreamSettings, "comet", "downstream-paper", quick)
     encode, senses = NumberedEncoder(), ["video", "audio", "text", "image"]
     found = score_codes(settings, encode, senses, tmp_path, size=16)
+    figures = [(each.dataset, each.task, each.metric) for each in found.results]
+    assert len(figures) == len(set(figures)), "each is told apart by its name"
     counts = {(each.dataset, each.task): each.count for each in found.results}
     assert counts["AVE train (published)", "classification video to audio"] == 3
     assert counts["AVE test", "classification audio to video"] == 3
     assert counts["AVVP test", "localisation audio to video"] == 1  # one clip of each split
-    assert counts["AVVP eval (published)", "localisation video to audio"] == 1  # the shared classes leave one clip
+    assert counts["AVVP eval (published)", "localisation video to audio"] == 2
+    shared = "AVE to AVVP eval (published)"
+    assert counts[shared, "localisation video to audio"] == 1  # the shared classes leave one clip
     assert counts["clotho", "retrieval text to audio"] == 15 and counts["clotho", "retrieval audio to text"] == 3
     assert counts["mscoco-1k", "retrieval text to image"] == 2
     assert counts["flickr-sound", "retrieval image to audio"] == 2 and counts["msvd", "retrieval video to text"] == 2

@@ -22,7 +22,8 @@ from tests.training.comet_samples import SHAPES, WIDTH, write_bert, write_downst
 FIRST = {"reconstruction", "commitment", "contrast", "code", "information", "gate"}
 LATER = FIRST | {"replay", "ewc"}
 SCORED = {
-    ("video", "audio"): {"AVE train (published)", "AVE test", "AVVP eval (published)", "AVVP test"},
+    ("video", "audio"): {"AVE train (published)", "AVE test", "AVVP eval (published)", "AVVP test",
+                         "AVE to AVVP eval (published)"},
     ("video", "text"): {"msvd"}, ("audio", "text"): {"clotho", "clotho-209 (published)"},
     ("image", "text"): {"mscoco-1k"}, ("image", "audio"): {"flickr-sound"},
 }  # fmt: skip

@@ -89,7 +89,7 @@ def _show(dialogue: Dialogue, argument: str, facts: Facts, named: str | None = N
     sense = named or source.sense()
     known = facts.get(sense, {})
     dialogue.show(sense, source.value, known)
-    tell_assumed(source, sense, known, dialogue.processor)
+    tell_assumed(source, sense, dialogue.processor.part(sense).assumed(known))
 
 
 def _converse(dialogue: Dialogue, facts: Facts) -> int:

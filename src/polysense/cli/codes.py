@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from polysense.cli.arguments import Commands, add_command, add_imports, add_revision
 from polysense.cli.console import console
 from polysense.cli.loading import fetched, loading
-from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source
+from polysense.cli.sources import Source, add_facts, facts_by_sense, parse_source, tell_assumed
 from polysense.errors import ConfigError, PolysenseError, UnknownModalityError
 from polysense.storage import check_writable, write_whole, writing
 
@@ -28,7 +28,9 @@ def add(commands: Commands) -> None:
             each second, however long the file (a picture has one, a text one for each word or span of words, as the
             checkpoint reads it). The same number means the same in every sense;
             of several files, the last column says how many of a file's seconds have a code that another one has too.
-            A file that cannot be used is reported in one line and the others are shown all the same (exit code 1).""",
+            A file that cannot be used is reported in one line and the others are shown all the same (exit code 1).
+            A depth map shows what its camera measured: without --fact, one of the sensor that the checkpoint names is
+            assumed.""",
         examples="""
             polysense codes clip.mp4 sound.flac --model runs/comet/stages/stage-2-audio-text-*
             polysense codes sound.flac --text "a bell rings twice" --model me/my-comet --revision stage-2
@@ -86,7 +88,9 @@ def _read(source: Source, reader: CometReader, facts: Mapping[str, Mapping[str, 
         own = next((each for each in reader.modalities if each != "text"), sense)
         guessed = f"Its content suggests that sense: if it is another, say which, as in FILE:{own}."
         raise UnknownModalityError(sense, reader.modalities, where=source.name, fix="" if source.modality else guessed)
-    codes = reader.timeline(sense, source.value, facts.get(sense))
+    known = facts.get(sense, {})
+    codes = reader.timeline(sense, source.value, known)
+    tell_assumed(source, sense, reader.assumed(sense, known))
     if len(codes) >= reader.longest:
         console.note(f"{source.name}: at most the first {reader.longest} codes are shown")
     return {"source": source.name, "modality": sense, "codes": codes}

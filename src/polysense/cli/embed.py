@@ -146,7 +146,7 @@ def embed_source(
     known = dict((facts or {}).get(modality, {}))
     made = processor.features(modality, [source.value], facts=[known])
     features = {name: each.to(model.device) for name, each in made.items()}
-    tell_assumed(source, modality, known, processor)
+    tell_assumed(source, modality, processor.part(modality).assumed(known))
     return Embedded(source.name, modality, model.embed(modality, features)[0].float().cpu())
 
 

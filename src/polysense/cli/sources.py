@@ -73,9 +73,9 @@ def facts_by_sense(given: Sequence[tuple[str, str, Any]], known: Collection[str]
     return facts
 
 
-def tell_assumed(source: Source, sense: str, known: Mapping[str, Any], processor: Any) -> None:
-    """A note of what a processor assumes of a source for want of facts."""
-    if assumed := processor.part(sense).assumed(known):
+def tell_assumed(source: Source, sense: str, assumed: Mapping[str, Any]) -> None:
+    """A note of what is assumed of a source for want of facts."""
+    if assumed:
         values = ", ".join(f"{sense}.{name}={value}" for name, value in assumed.items())
         console.note(f"{source.name}: {values} are assumed; say otherwise with --fact")
 

@@ -112,12 +112,11 @@ class FeatureStore:
         size = 0
         for sample in tqdm(missing, desc=f"features {self.folder.name[:8]}", delay=2, leave=False):
             try:
-                sequence = _checked(wanted[sample](), sample)
+                full[sample] = _checked(wanted[sample](), sample, torch.float16 if half else torch.float32)
             except MediaError as error:
                 reasons[sample] = str(error)
                 logger.warning("skipped sample %s: %s", sample, error)
                 continue
-            full[sample] = sequence.to("cpu", torch.float16 if half else torch.float32).contiguous()
             size += full[sample].nbytes
             if size >= shard_bytes:
                 self._write(full, reasons)
@@ -168,11 +167,13 @@ class FeatureStore:
         self.skipped = {sample: reason for sample, reason in known.items() if sample not in self._shards}
 
 
-def _checked(sequence: Tensor, sample: str) -> Tensor:
-    if not len(sequence) or not bool(sequence.isfinite().all()):
-        raise MediaError("has features without a step, or that are not finite", where=sample,
-                         fix="Check the file, or leave the sample out.")  # fmt: skip
-    return sequence
+def _checked(sequence: Tensor, sample: str, dtype: torch.dtype) -> Tensor:
+    """A sequence as it is stored: what is finite may be too large for 16 bits."""
+    stored = sequence.to("cpu", dtype).contiguous()
+    if not len(stored) or not bool(stored.isfinite().all()):
+        raise MediaError(f"has features without a step, or that are not finite as {str(dtype).removeprefix('torch.')}",
+                         where=sample, fix="Check the file, keep 32 bits, or leave the sample out.")  # fmt: skip
+    return stored
 
 
 @lru_cache(maxsize=_OPEN_SHARDS)

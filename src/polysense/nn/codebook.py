@@ -236,7 +236,7 @@ class Codebook(nn.Module):
             codes=codes,
             perplexity=perplexity(torch.stack(list(usage.values())).sum(dim=0)),
             usage=usage,
-            scores={name: table.view(*indices[name].shape, -1) for name, table in tables},
+            scores={name: table.view(*indices[name].shape, self.size) for name, table in tables},
             statistics=statistics,
             restarts=restarts,
         )

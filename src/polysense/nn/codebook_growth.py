@@ -11,6 +11,9 @@ from polysense.nn.codebook import Codebook, check_spread
 from polysense.nn.nearest import nearest
 from polysense.nn.starts import named_draws
 
+MAX_CODES = 1_000_000
+"""Most codes of a codebook."""
+
 
 @torch.no_grad()
 def grow(codebook: Codebook, rows: int, vectors: Float[Tensor, "vectors _"] | None = None, *, key: str = "") -> None:
@@ -22,12 +25,13 @@ def grow(codebook: Codebook, rows: int, vectors: Float[Tensor, "vectors _"] | No
         key: keys the draws.
 
     Raises:
-        ConfigError: `rows` is no whole number of at least 1; nothing is changed.
+        ConfigError: `rows` is no whole number of at least 1, or too large; nothing is changed.
         FeatureShapeError: vectors of another width, not finite or all the same; nothing is changed.
     """
-    if type(rows) is not int or rows < 1:
-        raise ConfigError(f"a codebook cannot grow by {rows!r} codes", fix="Give a whole number of at least 1.")
     old = codebook.embedding
+    if type(rows) is not int or not 1 <= rows <= MAX_CODES - len(old):
+        raise ConfigError(f"a codebook of {len(old)} codes cannot grow by {rows!r} codes",
+                          fix=f"Give a whole number of at least 1, and at most {MAX_CODES} together.")  # fmt: skip
     if vectors is not None:
         check_spread(vectors, old.shape[1])
     codebook.protected = len(old)

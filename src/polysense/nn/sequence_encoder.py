@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, FeatureShapeError
 from polysense.nn.masks import zero_padding
 
 StepMask: TypeAlias = Bool[Tensor, "batch time"] | None
@@ -119,15 +119,16 @@ class SpecificEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features from codes and specific content, both vectors."""
+    """Features from codes and specific content, both vectors; `FeatureShapeError` if they do not fit."""
 
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()
         self.code, self.out = nn.Linear(dim, dim), nn.Linear(2 * dim, out_dim)
 
     def forward(
-        self, codes: Float[Tensor, "batch time dim"], content: Float[Tensor, "batch time dim"]
+        self, codes: Float[Tensor, "batch time dim"], content: Float[Tensor, "_batch _time *_sizes"]
     ) -> Float[Tensor, "batch time out"]:
+        _check_content(codes, content, (self.code.out_features,))
         return cast(Tensor, self.out(torch.cat([self.code(codes), content], dim=-1)))
 
 
@@ -162,21 +163,37 @@ class MapSpecificEncoder(nn.Module):
 
 
 class MapDecoder(nn.Module):
-    """Maps from codes, repeated over the positions, and specific content: the way back of `MapSpecificEncoder`."""
+    """Maps from codes, repeated over the positions, and specific content: the way back of `MapSpecificEncoder`.
+
+    Raises:
+        FeatureShapeError: codes and content do not fit.
+    """
 
     def __init__(self, dim: int, channels: int, grid: Sequence[int]) -> None:
         super().__init__()
         first, second = _kernels(grid)
         self.up1 = nn.ConvTranspose2d(dim + 4 * channels, 2 * channels, second)
         self.up2 = nn.ConvTranspose2d(2 * channels, channels, first)
+        height, width = (side - a - b + 2 for side, a, b in zip(grid, first, second, strict=True))
+        self.content = (height, width, 4 * channels)
 
     def forward(
-        self, codes: Float[Tensor, "batch time dim"], content: Float[Tensor, "batch time h w wide"]
+        self, codes: Float[Tensor, "batch time dim"], content: Float[Tensor, "_batch _time *_sizes"]
     ) -> Float[Tensor, "batch time height width channels"]:
+        _check_content(codes, content, self.content)
         spread = codes[:, :, None, None].expand(*content.shape[:4], -1)
         x = torch.cat([spread, content], dim=-1).flatten(0, 1).movedim(-1, 1)
         x = self.up2(self.up1(x).relu())
         return cast(Tensor, x.movedim(1, -1).unflatten(0, codes.shape[:2]))
+
+
+def _check_content(codes: Tensor, content: Tensor, sizes: tuple[int, ...]) -> None:
+    if content.shape != (*codes.shape[:2], *sizes):
+        raise FeatureShapeError(
+            f"codes of shape {tuple(codes.shape)} beside specific content of shape {tuple(content.shape)}, "
+            f"where a step has the sizes {sizes}", where="decoder",
+            fix="Give the content of the sense that is decoded, and as many samples and steps of both.",
+        )  # fmt: skip
 
 
 def _kernels(grid: Sequence[int]) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from polysense.processing.image import GridProcessor, ImageProcessor
 from polysense.processing.point_cloud import PointCloudProcessor
 from polysense.processing.sequence import Fit, SequenceProcessor, fit_steps
 from polysense.processing.speech import SpeechProcessor
-from polysense.processing.text import TextProcessor
+from polysense.processing.text import TextProcessor, read_text
 from polysense.processing.video import VideoProcessor
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "VideoProcessor",
     "fit_steps",
     "processor_for",
+    "read_text",
 ]
 
 register_modality(Modality(name="image", kind="grid", channels=3), ImageProcessor)

@@ -42,20 +42,8 @@ class TextProcessor(ModalityProcessor):
         self._require(self.tokenizer.pad_token_id is not None, "tokenizer", "one with a padding token")
 
     def load(self, source: Any, facts: Facts | None = None) -> str:
-        """The text itself: a `str` is text, a `Path` or binary file is read as UTF-8.
-
-        Raises:
-            MediaError: empty, too long, or not UTF-8, as what a terminal made of broken bytes.
-        """
-        name = f"text {source[:40]!r}" if isinstance(source, str) else media.source_name(source)
-        if not isinstance(source, str | os.PathLike | bytes) and not hasattr(source, "read"):
-            raise MediaError(f"is a {type(source).__name__}, not text", where=name, fix="Give a string or a Path.")
-        text = source if isinstance(source, str) else _read(source)
-        if not text.strip():
-            raise MediaError("is empty text", where=name, fix="Give at least one word.")
-        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
-            raise MediaError("holds halves of characters (surrogates)", where=name, fix="Give it in UTF-8.")
-        return text
+        """The text itself; see `read_text`."""
+        return read_text(source)
 
     def features(self, raw: str, rng: np.random.Generator | None = None) -> Int[Tensor, " length"]:
         """Token ids, cut at `max_length`; text has no augmentation."""
@@ -67,6 +55,23 @@ class TextProcessor(ModalityProcessor):
         ids, mask = pad_stack(samples, time_axis=True, where=self.modality, value=self.tokenizer.pad_token_id)
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         return {self.spec.values_key: ids, self.spec.mask_key: mask.long()}
+
+
+def read_text(source: Any) -> str:
+    """A text: a `str` is the text itself, a `Path`, bytes or a binary file is read as UTF-8.
+
+    Raises:
+        MediaError: empty, too long, or not UTF-8, as what a terminal made of broken bytes.
+    """
+    name = f"text {source[:40]!r}" if isinstance(source, str) else media.source_name(source)
+    if not isinstance(source, str | os.PathLike | bytes) and not hasattr(source, "read"):
+        raise MediaError(f"is a {type(source).__name__}, not text", where=name, fix="Give a string or a Path.")
+    text = source if isinstance(source, str) else _read(source)
+    if not text.strip():
+        raise MediaError("is empty text", where=name, fix="Give at least one word.")
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+        raise MediaError("holds halves of characters (surrogates)", where=name, fix="Give it in UTF-8.")
+    return text
 
 
 def _read(source: Any) -> str:

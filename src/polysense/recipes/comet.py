@@ -94,7 +94,9 @@ class CometRun:
     def _check(self) -> None:
         """Refuse what would only fail once nets or stages have been trained."""
         recipe, data = self.recipe, self.recipe.data
-        check_comet(self._model_options(), recipe.objective_settings, self.codebook_stages[0].pair, data.steps)
+        first, *later = self.codebook_stages
+        options = {**self._model_options(), "codebook_sizes": [recipe.codes, *(stage.rows for stage in later)]}
+        check_comet(options, recipe.objective_settings, first.pair, data.steps)
         self._check_nets()
         check_output(self.output)
         if data.world is not None:

@@ -24,7 +24,7 @@ from polysense.models.base import local_folder
 from polysense.models.comet import CometModel
 from polysense.models.encoders.extraction import LONGEST, SequenceExtractor
 from polysense.outputs import CometEncoding
-from polysense.processing import fit_steps
+from polysense.processing import fit_steps, read_text
 from polysense.recipes.codes import CodeSequences
 from polysense.recipes.config import build
 from polysense.recipes.feature_pairs import ExtractorSettings
@@ -181,7 +181,7 @@ class CometReader(SequenceReader):
         return LONGEST * self.steps
 
     def codes(self, sense: str, source: Any, facts: Mapping[str, JsonValue] | None = None) -> CometEncoding:
-        """One file or text (a sentence, or a tuple of phrases) as a batch of one.
+        """One file or text (a sentence, a `Path` to one, or a tuple of phrases) as a batch of one.
 
         Raises:
             UnknownModalityError: the model lacks the sense.
@@ -203,6 +203,10 @@ class CometReader(SequenceReader):
             whole = fit_steps(whole, self.steps, extractor.fit)
         fitted = [fit_steps(piece, self.steps, extractor.fit) for piece in whole.split(self.steps)]
         return [int(code) for code in self._encode(sense, fitted).indices.flatten()[: len(whole)]]
+
+    def assumed(self, sense: str, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """What stands in for facts that a file of the sense lacks although its codes depend on them."""
+        return self._extractor(sense).assumed(facts)
 
     def __call__(self, sense: str, dataset: SampleDataset) -> CodeSequences:
         """Codes of a data set's samples, in their order.
@@ -234,8 +238,8 @@ def _given(sense: str, ref: MediaRef) -> tuple[Any, Mapping[str, JsonValue]]:
     return (_phrases(ref.source) if sense == TEXT else ref.open()), ref.facts
 
 
-def _phrases(text: Any) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(map(str, text))
+def _phrases(text: object) -> tuple[str, ...]:
+    return tuple(map(str, text)) if isinstance(text, list | tuple) else (read_text(text),)
 
 
 def _name(sense: str, ref: MediaRef) -> str:

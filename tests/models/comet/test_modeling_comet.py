@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from polysense.continual import apply_freezing
 from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.models.comet import CometModel
+from polysense.models.comet import CometConfig, CometModel
 from polysense.models.unialign import UniAlignModel
 from polysense.testing import tiny_clip, tiny_features, tiny_senses
 from tests.models.comet.tiny import SIZES, tiny_comet, tiny_sequences
@@ -143,6 +143,29 @@ def test_growing_keeps_the_old_codes_and_refuses_nonsense() -> None:
     assert model.config.codebook_sizes == [7]
     model.grow_codebook(3)
     assert torch.equal(model.codebook.embedding[:7], before) and model.config.codebook_sizes == [7, 3]
+
+
+def test_what_could_not_be_loaded_again_is_not_made() -> None:
+    model = tiny_comet()
+    with pytest.raises(ConfigError, match="cannot grow by"):
+        model.grow_codebook(10**6)
+    for number in range(61):
+        model.add_modality(f"sense_{number}", feature_dim=6, branch="audio")
+    with pytest.raises(ConfigError, match="there are 65 modalities"):
+        model.add_modality("one_more", feature_dim=6, branch="audio")
+    assert model.config.codebook_sizes == [7] and len(model.modalities) == 64
+    CometConfig.from_dict(model.config.to_dict())
+
+
+def test_codes_and_content_that_do_not_fit_are_refused() -> None:
+    model, features = tiny_comet(), tiny_sequences()
+    codes = model.encode("text", features["text"]).quantized
+    content = {sense: model.specifics(sense, features[sense])[0] for sense in ("audio", "video")}
+    assert model.decode("video", codes, content["video"]).shape == features["video"].shape
+    for sense, given, of in (("video", codes, "audio"), ("audio", codes, "video"), ("audio", codes[:, :2], "audio"),
+                             ("audio", codes[:1], "audio"), ("video", codes[:, :2], "video")):  # fmt: skip
+        with pytest.raises(FeatureShapeError, match="beside specific content"):
+            model.decode(sense, given, content[of])
 
 
 def test_codes_are_protected_without_growth() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import BertTokenizer
 
 from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, MediaError
 from polysense.models.encoders import PointBertConfig, PointBertEncoder, StepNet, StepNetConfig
@@ -22,7 +24,14 @@ from polysense.models.encoders.extraction import (
     save_whitening,
 )
 from polysense.nn.whitening import Whitening
-from polysense.processing import Fit, ImageProcessor, PointCloudProcessor, SequenceProcessor, VideoProcessor
+from polysense.processing import (
+    DepthProcessor,
+    Fit,
+    ImageProcessor,
+    PointCloudProcessor,
+    SequenceProcessor,
+    VideoProcessor,
+)
 from polysense.testing import tiny_llama, tiny_tokenizer
 
 NET = StepNetConfig(height=16, width=16, widths=[8, 8], frames_per_step=2)
@@ -66,6 +75,16 @@ def test_a_still_is_repeated_to_all_steps() -> None:
     assert steps.shape == (3, 8, 8, 8) and torch.equal(steps[0], steps[2])
 
 
+def test_what_is_assumed_of_a_source_is_what_its_processor_assumes() -> None:
+    net = StepNet(StepNetConfig(height=16, width=16, channels=1, widths=[8])).eval()
+    extractor = EncoderExtractor(encoder=net, part=DepthProcessor(modality="depth", size=16, channels=1), steps=3)
+    whitened = WhitenedExtractor(extractor=extractor, whitening=Whitening.of(torch.randn(30, 8), 0.1))
+    stored = StoredExtractor(part=SequenceProcessor(modality="depth", channels=2), steps=3)
+    for each in (extractor, whitened):
+        assert set(each.assumed({"focal": 80.0})) == {"baseline"}
+    assert text().assumed({}) == stored.assumed({}) == {}
+
+
 def test_tokens_without_a_raster_are_averaged() -> None:
     config = PointBertConfig(channels=3, num_groups=4, point_width=4, hidden_size=12, intermediate_size=16,
                              num_hidden_layers=1, num_attention_heads=2, keep_class=False)  # fmt: skip
@@ -100,8 +119,12 @@ def test_a_narration_has_a_step_per_phrase() -> None:
 
 
 def test_a_text_without_words_cannot_be_used() -> None:
+    for phrase, problem in ((" ", "empty text"), ("a \udcff", "surrogates")):
+        with pytest.raises(MediaError, match=problem):
+            text()((phrase,))
+    bare = BertTokenizer(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4})
     with pytest.raises(MediaError, match="without words"):
-        text()((" ",))
+        replace(text(), tokenizer=bare)(("\u200b",))
 
 
 def test_stored_features_are_brought_to_the_number_of_steps(tmp_path: Path) -> None:
@@ -117,7 +140,7 @@ def test_a_whitening_is_fitted_to_what_an_extractor_makes_and_unusable_texts_are
     whitening = fit_whitening(extractor, texts, 0.1)
     told = torch.cat([extractor(texts[0][0]), extractor(texts[2][0])])
     assert torch.equal(whitening.matrix, Whitening.of(told, 0.1).matrix)
-    with pytest.raises(MediaError, match="without words"):
+    with pytest.raises(MediaError, match="empty text"):
         fit_whitening(extractor, texts[1:2], 0.1)
     with pytest.raises(MediaError, match="no files to fit a whitening to"):
         fit_whitening(extractor, [], 0.1)

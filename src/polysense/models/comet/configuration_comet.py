@@ -15,10 +15,10 @@ from polysense.errors import ConfigError
 from polysense.modality import Modality
 from polysense.models.nested import check_limits, nested_config, nested_values, strict_errors
 from polysense.nn.codebook import CodebookOptions
+from polysense.nn.codebook_growth import MAX_CODES
 from polysense.safety import check_config, check_keys
 
 _MAX_SENSES = 64
-_MAX_CODES = 1_000_000
 _LIMITS = {"hidden_size": 16_384, "intermediate_size": 65_536, "num_hidden_layers": 64, "num_attention_heads": 256,
            "context_layers": 64, "horizon": 64, "steps": 100_000}  # fmt: skip
 
@@ -140,8 +140,6 @@ class CometConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_config({"num_labels": kwargs.get("num_labels"), "modalities": self.modalities}, where="CometConfig")
-        if len(self.modalities) > _MAX_SENSES:
-            raise ConfigError(f"the config has {len(self.modalities)} modalities", fix=f"Use at most {_MAX_SENSES}.")
         if self.encoder_config is not None:
             self.encoder_config = nested_config(self.encoder_config, where="encoder_config")
         self.modalities, self.codebook_sizes = dict(self.modalities), list(self.codebook_sizes)
@@ -152,10 +150,10 @@ class CometConfig(PreTrainedConfig):
             for index, size in enumerate(self.codebook_sizes)
             if size != 0 or not index
         }
-        check_limits(sizes, dict.fromkeys(sizes, _MAX_CODES), where="CometConfig")
-        if not sizes or sum(self.codebook_sizes) > _MAX_CODES:
+        check_limits(sizes, dict.fromkeys(sizes, MAX_CODES), where="CometConfig")
+        if not sizes or sum(self.codebook_sizes) > MAX_CODES:
             raise ConfigError(f"codebook_sizes is {self.codebook_sizes}", where="CometConfig",
-                              fix=f"Give one size per stage, at most {_MAX_CODES} codes together.")  # fmt: skip
+                              fix=f"Give one size per stage, at most {MAX_CODES} codes together.")  # fmt: skip
         if not 0 <= self.num_experts <= 64 or not 0 <= self.dropout < 1:
             raise ConfigError(f"num_experts is {self.num_experts} and dropout {self.dropout}", where="CometConfig",
                               fix="Use 0 to 64 experts and a share.")  # fmt: skip
@@ -170,6 +168,8 @@ class CometConfig(PreTrainedConfig):
             ConfigError: says what is wrong with it.
         """
         where = f"modalities.{name}"
+        if (senses := len({*self.modalities, name})) > _MAX_SENSES:
+            raise ConfigError(f"there are {senses} modalities", where=where, fix=f"Use at most {_MAX_SENSES}.")
         Modality(name=name, kind="grid")  # a name becomes a module's name
         sense = CometSense.from_dict(values, where=where)
         if sense.encoded and self.encoder_config is None:

@@ -327,9 +327,10 @@ class CometModel(PolysenseModel):
         return cast(tuple[Tensor, Tensor], self.specific[branch](front))
 
     def decode(
-        self, modality: str, quantized: Float[Tensor, "batch time dim"], content: Float[Tensor, "batch time ..."]
+        self, modality: str, quantized: Float[Tensor, "batch time dim"], content: Float[Tensor, "_batch _time ..."]
     ) -> Float[Tensor, "batch time ..."]:
-        """Features of a sense from codes (of any sense) and the sense's specific content (`specifics`)."""
+        """Features of a sense from codes (of any sense) and the sense's specific content (`specifics`);
+        `FeatureShapeError` where they do not fit."""
         return cast(Tensor, self.decoders[self.branch(modality)](quantized, content))
 
     def forward(

@@ -21,7 +21,7 @@ from polysense.errors import CheckpointError, ConfigError, MediaError
 from polysense.modality import JsonValue
 from polysense.models.base import model_key, weights_digest
 from polysense.nn.whitening import Whitening
-from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps
+from polysense.processing import Fit, ModalityProcessor, SequenceProcessor, fit_steps, read_text
 from polysense.storage import digest
 
 Steps = Float[Tensor, "time ..."]
@@ -48,6 +48,9 @@ class SequenceExtractor(Protocol):
 
     def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """All steps of the source, as many as it has (of a film or a sound, those of `LONGEST` sequences at most)."""
+
+    def assumed(self, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """What stands in for facts that a source lacks although its steps depend on them."""
 
 
 def extractor_digest(extractor: SequenceExtractor) -> str:
@@ -93,6 +96,10 @@ class EncoderExtractor:
             self.part if windows == 1 else self.part.from_dict({**self.part.to_dict(), "windows": windows * LONGEST})
         )
         return self._steps(part, source, facts)
+
+    def assumed(self, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """What the processor assumes."""
+        return self.part.assumed(facts)
 
     @torch.no_grad()
     def _steps(self, part: ModalityProcessor, source: Any, facts: Mapping[str, JsonValue] | None) -> Steps:
@@ -145,11 +152,14 @@ class TextExtractor:
             facts: not used.
 
         Raises:
-            MediaError: a phrase without a word.
+            MediaError: a phrase without a word, or that is no text.
         """
-        phrases = tuple(map(str, source))
-        told = [self._words(phrase) for phrase in phrases]
+        told = [self._words(read_text(phrase)) for phrase in source]
         return told[0] if len(told) == 1 else torch.stack([words.mean(dim=0) for words in told])
+
+    def assumed(self, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """Nothing: words say all."""
+        return {}
 
     def _words(self, phrase: str) -> Float[Tensor, "tokens dim"]:
         longest = getattr(self.model.config, "max_position_embeddings", None)
@@ -189,6 +199,10 @@ class StoredExtractor:
         """Raises: MediaError."""
         return self.part.features(self.part.load(source, facts))
 
+    def assumed(self, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """What the processor assumes."""
+        return self.part.assumed(facts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class WhitenedExtractor:
@@ -219,6 +233,10 @@ class WhitenedExtractor:
     def whole(self, source: Any, facts: Mapping[str, JsonValue] | None = None) -> Steps:
         """Raises: see the extractor; FeatureShapeError."""
         return self.whitening(self.extractor.whole(source, facts))
+
+    def assumed(self, facts: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """What the extractor assumes."""
+        return self.extractor.assumed(facts)
 
 
 def fit_whitening(extractor: SequenceExtractor, sources: Iterable[tuple[Any, Any]], floor: float) -> Whitening:
