@@ -91,7 +91,9 @@ class LlmJudgeOptions:
         try:
             json.dumps(dict(self.request), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"the fields are not JSON ({error})", where="request", fix="Use plain values.") from error
+            raise ConfigError(
+                f"the fields are not JSON ({error})", where="request", fix="Use plain values."
+            ) from error
 
 
 class LlmJudge:
@@ -111,7 +113,8 @@ class LlmJudge:
 
     Raises:
         ConfigError: the package openai is missing, there is no key or none that can be sent, the address or a proxy of
-            the environment is impossible, or the record cannot be used. Calling the judge also raises it if the endpoint refuses the key or the model from the start.
+            the environment is impossible, or the record cannot be used. Calling the judge also raises it if the
+            endpoint refuses the key or the model from the start.
     """
 
     def __init__(
