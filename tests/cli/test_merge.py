@@ -23,6 +23,7 @@ from polysense.continual.stage_adapter import (
     save_adapter,
     trained_adapter,
 )
+from polysense.merging import registry
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.testing import tiny_llama
 from tests.cli.stand_ins import stand_in
@@ -190,6 +191,22 @@ def test_an_adapter_is_merged_by_any_method_that_scales_it(stages: Path, tmp_pat
     base, half, fifth = (weights(folder) for folder in (stages / "llm", tmp_path / "half", tmp_path / "fifth"))
     for key in base:
         torch.testing.assert_close(fifth[key] - base[key], 0.4 * (half[key] - base[key]), atol=1e-6, rtol=1e-5)
+
+
+def test_a_method_of_ones_own_is_imported(
+    llamas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_merging.py").write_text(
+        "from polysense.merging import register_merge_method\n\n\n"
+        '@register_merge_method("latest")\ndef latest(block):\n    return block.current\n'
+    )
+    words = ["merge", str(llamas / "a"), str(llamas / "b"), "-o", str(tmp_path / "out"), "--method", "latest"]
+    assert main(words) == 1 and "there is no merge method 'latest'" in capsys.readouterr().err
+    assert main([*words, "--imports", "own_merging"]) == 0
+    merged, wanted = weights(tmp_path / "out"), weights(llamas / "b")
+    assert all(torch.equal(merged[key], wanted[key]) for key in wanted)
 
 
 def test_all_stages_are_exported_as_one_adapter(

@@ -39,7 +39,8 @@ def logits(model: Any) -> Tensor:
 
 
 def three_stages(model: Any, folder: Path) -> Any:
-    """`model` after three stages, whose adapters, of different ranks and targets, are in `folder`."""
+    """`model` after three stages, whose adapters, of different ranks and targets, are in `folder / "stage"`."""
+    folder = folder / "stage"
     for stage, rank in enumerate(RANKS, start=1):
         places = r".*language_model\.layers\.\d+\.self_attn\.\w_proj" if stage == 2 else AdapterSettings().targets
         settings = AdapterSettings(rank=rank, alpha=6.0, dropout=0.0, targets=places)
@@ -60,8 +61,8 @@ def test_one_adapter_gives_the_merged_logits_on_the_bare_language_model_and_on_m
     merged = three_stages(MeraForConditionalGeneration.from_parts(tmp_path / "llm"), tmp_path)
     before = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "llm"))
     assert (logits(merged) - before).abs().max() > 0.01
-    assert export_adapters(tmp_path, tmp_path / "one") == sum(RANKS)
-    assert export_adapters(tmp_path, tmp_path / "two", base="mera") == sum(RANKS)
+    assert export_adapters(tmp_path / "stage", tmp_path / "one") == sum(RANKS)
+    assert export_adapters(tmp_path / "stage", tmp_path / "two", base="mera") == sum(RANKS)
     bases = {
         "one": AutoModelForCausalLM.from_pretrained(tmp_path / "llm"),
         "two": MeraForConditionalGeneration.from_parts(tmp_path / "llm"),
@@ -74,7 +75,7 @@ def test_one_adapter_gives_the_merged_logits_on_the_bare_language_model_and_on_m
 
 def test_it_is_what_peft_concatenates(tmp_path: Path) -> None:
     three_stages(tiny_mera(), tmp_path)
-    folders = sorted((tmp_path / "adapters").iterdir())
+    folders = sorted((tmp_path / "stage" / "adapters").iterdir())
     theirs: Any = PeftModel.from_pretrained(tiny_mera(), folders[0], adapter_name="1")
     theirs.load_adapter(folders[2], adapter_name="3")
     theirs.add_weighted_adapter(["1", "3"], [1.0, 1 / 3], "both", combination_type="cat")
@@ -83,7 +84,7 @@ def test_it_is_what_peft_concatenates(tmp_path: Path) -> None:
     (folders[2] / "merge.json").write_text(json.dumps({"stage": 2, "coefficient": 1 / 3, "whole": True}))
     folders[1].rename(tmp_path / "away")
     folders[2].rename(folders[1])
-    assert export_adapters(tmp_path, tmp_path / "one", base="mera") == RANKS[0] + RANKS[2]
+    assert export_adapters(tmp_path / "stage", tmp_path / "one", base="mera") == RANKS[0] + RANKS[2]
     ours: Any = PeftModel.from_pretrained(tiny_mera(), tmp_path / "one")
     assert torch.allclose(logits(ours), logits(theirs), atol=1e-6)
     found = load_file(tmp_path / "one" / "adapter_model.safetensors")
@@ -96,18 +97,28 @@ def test_it_is_what_peft_concatenates(tmp_path: Path) -> None:
 def test_the_base_is_never_taken_for_the_other(tmp_path: Path) -> None:
     three_stages(tiny_mera(), tmp_path)
     assert bare_key("model.language_model.layers.0.mlp.up_proj.weight") == "model.layers.0.mlp.up_proj.weight"
-    export_adapters(tmp_path, tmp_path / "one")
+    export_adapters(tmp_path / "stage", tmp_path / "one")
     with pytest.raises(ValueError, match="not found in the base model"):
         PeftModel.from_pretrained(tiny_mera(), tmp_path / "one")
 
 
 def test_what_no_adapter_stands_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there are no adapters"):
-        export_adapters(tmp_path, tmp_path / "one")
+        export_adapters(tmp_path / "stage", tmp_path / "one")
     wrapped = add_adapter(tiny_mera(), AdapterSettings(rank=2), stage=1, seed=0)
     for method, whole in (("ties", True), ("running_average", False)):
         adapter = replace(trained_adapter(wrapped, stage=1, method=method), whole=whole)
-        save_adapter(wrapped, tmp_path / "adapters" / "stage-1", adapter, method=method)
+        save_adapter(wrapped, tmp_path / "stage" / "adapters" / "stage-1", adapter, method=method)
         with pytest.raises(ConfigError, match="stage 1 changed the language model by more than"):
-            export_adapters(tmp_path, tmp_path / "one")
-    assert [each.stage for each in read_adapters(tmp_path)] == [1] and not (tmp_path / "one").exists()
+            export_adapters(tmp_path / "stage", tmp_path / "one")
+    assert [each.stage for each in read_adapters(tmp_path / "stage")] == [1] and not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize("inner", [".", "one", "adapters", "adapters/stage-4", ".."])
+def test_a_stage_is_neither_changed_nor_replaced_by_its_export(tmp_path: Path, inner: str) -> None:
+    """A stage's folder is verified as a whole, so another file in it would spoil it."""
+    three_stages(tiny_mera(), tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match="lie within one another"):
+        export_adapters(tmp_path / "stage", tmp_path / "stage" / inner)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,6 +135,16 @@ def test_numbers_that_are_not_finite_are_named(method: MergeMethod, broken: str,
     states[broken]["b"][1] = number
     with pytest.raises(ConfigError, match=rf"^{broken}: b: the tensor holds infinite numbers or NaN"):
         method(states["previous"], states["current"], stage=2, base=states["base"])
+
+
+@pytest.mark.parametrize("value", [True, False, 10**400, math.inf, math.nan, "1", None])
+def test_an_option_is_a_number_and_no_switch(value: object) -> None:
+    """`weight=yes` would count as 1, and a number beyond all would end in a traceback."""
+    with pytest.raises(ConfigError, match=r"^weight: weight is"):
+        registry.check_finite("weight", value)
+    if value != 10**400:
+        with pytest.raises(ConfigError, match=r"^seed: seed is"):
+            registry.check_whole("seed", value)
 
 
 def test_large_finite_numbers_are_no_error() -> None:

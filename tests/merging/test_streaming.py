@@ -207,6 +207,16 @@ def test_what_does_not_fit_is_named_before_a_byte_is_written(
             )
 
 
+def test_a_folder_that_lacks_a_tensor_is_named_among_several(tmp_path: Path, models: dict[str, State]) -> None:
+    lacking = save(tmp_path / "lacking", {key: models["current"][key] for key in ("llm.0.weight", "llm.steps")})
+    folders = [tmp_path / "previous", tmp_path / "current", lacking]
+    with pytest.raises(ConfigError, match=r"/lacking: the current model lacks llm\.1\.weight, llm\.scale"):
+        merge_folders(folders, tmp_path / "merged", stage=2)
+    with pytest.raises(ConfigError, match=r"/lacking: the base model lacks llm\.1\.weight"):
+        merge_folders(folders[:2], tmp_path / "merged", stage=2, method="ties", base=lacking)
+    assert not (tmp_path / "merged").exists()
+
+
 def test_numbers_that_cannot_be_merged_are_named_and_nothing_is_left(tmp_path: Path, models: dict[str, State]) -> None:
     models["current"]["llm.1.weight"][5] = float("nan")
     nan = save(tmp_path / "nan", models["current"])

@@ -64,6 +64,10 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
             "evaluation: tests: depth: unknown modality 'dept' (known here: image",
         ),
         ("evaluation.tests.depth.data.manifest=undescribed.jsonl", "has no caption or question about depth"),
+        ("sources.depth.data.manifest=undescribed.jsonl", "sources: depth: data: test-0: the sample has no caption"),
+        ("sources.depth.data.manifest=unseen.jsonl", "sources: depth: data: test-0: the sample has no media of moda"),
+        ("sources.depth.data.manifest=questions.jsonl", "sources: depth: data: test-0: the sample has no caption"),
+        ("sources.depth.data.manifest=null.jsonl", "null.jsonl, line 1: 'captions' is not an object of modality to"),
         ("evaluation.tests.depth.data.limit=1", "tests: depth: limit: CIDEr-D is not defined for one sample"),
         ("evaluation.limit=1", "tests: image: limit: CIDEr-D is not defined for one sample"),
         ("senses.depth.layer=9", "tiny.yaml: senses: depth: there is no layer 9"),
@@ -94,8 +98,12 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_trained(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     rows = [json.loads(line) for line in (config.parent / "test.jsonl").read_text().splitlines()]
-    undescribed = [json.dumps({**row, "captions": {}, "questions": []}) for row in rows]
-    (config.parent / "undescribed.jsonl").write_text("\n".join(undescribed))
+    changes: dict[str, dict[str, Any]] = {
+        "undescribed": {"captions": {}, "questions": []}, "questions": {"captions": {}},
+        "null": {"captions": {"depth": None}}, "unseen": {"media": {"image": rows[0]["media"]["image"]}},
+    }  # fmt: skip
+    for name, change in changes.items():
+        (config.parent / f"{name}.jsonl").write_text("\n".join(json.dumps({**row, **change}) for row in rows))
     assert message in refused(config, tmp_path / "run", capsys, override)
     assert not list(tmp_path.rglob("*.safetensors"))
 

@@ -37,10 +37,10 @@ def add_command(commands: Commands, name: str, summary: str, *, about: str, exam
 
 
 def add_imports(parser: argparse.ArgumentParser) -> None:
-    """`--imports`, for senses that the user's own code registers."""
+    """`--imports`, for what the user's own code registers: senses, connectors, merge methods ..."""
     parser.add_argument(
         "--imports", action="append", default=[], metavar="MODULE",
-        help="import this Python module first, so that the senses it registers exist; may be repeated",
+        help="import this Python module first, so that what it registers is known; may be repeated",
     )  # fmt: skip
 
 

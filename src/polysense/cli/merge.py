@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polysense.cli.arguments import Commands, add_command
+from polysense.cli.arguments import Commands, add_command, add_imports
 from polysense.cli.console import console
 from polysense.cli.loading import fetched
 from polysense.errors import ConfigError
@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
                        help="merge this module alone, and keep the rest; repeatable")  # fmt: skip
     merge.add_argument("--options", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
                        help="options of the method, in YAML")  # fmt: skip
+    add_imports(merge)
     export = add_command(
         commands, "export", "write what all stages changed of a language model as one peft adapter", run=_export,
         about="""
@@ -71,7 +72,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _merge(arguments: argparse.Namespace) -> int:
     from polysense.merging import get_merge_method, merge_folders
+    from polysense.recipes.config import import_modules  # brings more than --help needs
 
+    import_modules(arguments.imports)
     check_new(arguments.output)
     options = _options(arguments.options)
     models = [_folder(each) for each in arguments.models]

@@ -19,6 +19,7 @@ from polysense.continual.stage_adapter import ROOT, StageAdapter, bare_key, read
 from polysense.errors import CheckpointError
 from polysense.merging import concatenate_factors
 from polysense.merging.lora_delta import Factors
+from polysense.merging.streaming import check_apart
 from polysense.storage import atomic_folder
 
 Base: TypeAlias = Literal["llm", "mera"]
@@ -29,7 +30,8 @@ def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base 
 
     Args:
         stage_folder: with `adapters/stage-i`.
-        target: folder for `PeftModel.from_pretrained(model, target)`; replaced if it is there.
+        target: folder for `PeftModel.from_pretrained(model, target)`, outside of the stage's; replaced if it is
+            there.
         base: what `model` will be: the language model that the first of the adapters was trained on ("llm"), or a
             MERA model with that language model ("mera"). The stage's own weights hold the sum already.
 
@@ -38,8 +40,11 @@ def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base 
 
     Raises:
         CheckpointError: there are no adapters, or one cannot be read.
-        ConfigError: a stage changed the language model otherwise than by a multiple of its adapter.
+        ConfigError: a stage changed the language model otherwise than by a multiple of its adapter, or the target
+            lies within the stage's folder, is it, or is around it.
     """
+    # the stage is one of the folders around its adapters, so that it is not replaced either
+    check_apart(target, [stage_folder, Path(stage_folder) / "adapters"])
     adapters = read_adapters(Path(stage_folder))
     if not adapters:
         raise CheckpointError(

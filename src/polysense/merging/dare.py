@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from polysense.merging.registry import Block, check_finite, check_fraction, register_merge_method
+from polysense.merging.registry import Block, check_finite, check_fraction, check_whole, register_merge_method
 
 _DRAWS_PER_COUNT = 4  # Philox makes four 64-bit numbers of each value of its counter
 
@@ -28,8 +28,12 @@ def dare(
         scale: weight of the update; None: 1/i.
         seed: of the mask, which also depends on the stage, the tensor's name and each number's place in it, and on
             nothing else: neither on the order of the tensors nor on how they are cut into pieces.
+
+    Raises:
+        ConfigError: a share, a factor or a seed that cannot be used.
     """
     check_fraction("density", density)
+    check_whole("seed", seed)
     scale = 1 / block.stage if scale is None else scale
     check_finite("scale", scale)
     mask = keep_mask(f"{seed}/{block.stage}/{block.name}", block.start, len(block.previous), density)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -221,10 +222,16 @@ def check_fraction(name: str, value: float) -> None:
         raise ConfigError(f"{name} is {value!r}", where=name, fix="Give a number above 0 and at most 1.")
 
 
-def check_finite(name: str, value: float) -> None:
-    """An option that is a number. Raises `ConfigError`."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+def check_finite(name: str, value: object) -> None:
+    """An option that is a number that float64 holds, and no "yes" or "no". Raises `ConfigError`."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise ConfigError(f"{name} is {value!r}", where=name, fix="Give a finite number.")
+
+
+def check_whole(name: str, value: object) -> None:
+    """An option that is a whole number. Raises `ConfigError`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}", where=name, fix="Give a whole number.")
 
 
 _METHODS: dict[str, MergeMethod] = {}

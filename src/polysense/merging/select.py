@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -54,6 +55,7 @@ def select(
     *,
     shared: Sequence[str] | None = None,
     same_dtype: bool = False,
+    places: Sequence[str | Path] = ("current", "base"),
 ) -> Selection:
     """Divide the keys, after checking that what is to be merged fits together.
 
@@ -62,6 +64,7 @@ def select(
         shared: names of the modules that are merged, such as "model.language_model"; what else there is stays as it
             is. None: everything is merged, so all keys must be equal.
         same_dtype: refuse to merge float16 with bfloat16 and the like.
+        places: what messages call the current state and the base: their folders, if they have some.
 
     Raises:
         ConfigError: a key is missing or left over, a module has no tensor, shapes or dtypes differ, or a dtype cannot
@@ -74,9 +77,9 @@ def select(
             raise ConfigError(f"no tensor of the previous model belongs to module {module!r}",
                               fix="Name modules as in the keys of the state dict, without the parameter.")  # fmt: skip
     merged = tuple(key for key in previous if _is_part(key, shared))
-    for name, other in (("current", current), ("base", base)):
+    for name, other, place in (("current", current, places[0]), ("base", base, places[-1])):
         if other is not None:
-            _check_keys(name, merged, {key for key in other if _is_part(key, shared)})
+            _check_keys(name, place, merged, {key for key in other if _is_part(key, shared)})
             for key in merged:
                 _check_entry(previous[key], other[key], same_dtype)
     kept = tuple(key for key in previous if not _is_part(key, shared))
@@ -87,7 +90,7 @@ def _is_part(key: str, modules: Iterable[str] | None) -> bool:
     return modules is None or any(key == module or key.startswith(f"{module}.") for module in modules)
 
 
-def _check_keys(name: str, expected: Collection[str], found: Collection[str]) -> None:
+def _check_keys(name: str, place: str | Path, expected: Collection[str], found: Collection[str]) -> None:
     differences = (
         ("lacks", [key for key in expected if key not in found]),
         ("has beyond the previous one", sorted(set(found) - set(expected))),
@@ -95,7 +98,7 @@ def _check_keys(name: str, expected: Collection[str], found: Collection[str]) ->
     for what, keys in differences:
         if keys:
             listing = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-            raise ConfigError(f"the {name} model {what} {listing}", where=name,
+            raise ConfigError(f"the {name} model {what} {listing}", where=place,
                               fix=f"{_SAME_MODEL} List the modules to be merged where others differ.")  # fmt: skip
 
 

@@ -82,8 +82,9 @@ def merge_folders(
     check_apart(target, [*folders, *([] if base is None else [base])])
     models = [read_headers(Path(folder)) for folder in folders]
     origin = None if base is None else read_headers(Path(base))
-    for current in models[1:]:
-        selection = select(models[0], current, origin, shared=shared, same_dtype=True)
+    for folder, current in zip(folders[1:], models[1:], strict=True):
+        places = (folder, folder if base is None else base)
+        selection = select(models[0], current, origin, shared=shared, same_dtype=True, places=places)
     numbers = None if chosen.whole_tensors else _numbers(chunk_bytes)
     outputs = _copies(models, chunk_bytes)
     if (Path(folders[-1]) / "config.json").exists():

@@ -29,7 +29,7 @@ from polysense.recipes.encoders import check_encoder, clip_configs, encoder_fold
 from polysense.recipes.extension import Start, open_start
 from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
-from polysense.recipes.mera_stage import StageTraining
+from polysense.recipes.mera_stage import StageTraining, check_source
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
 from polysense.trainer import TrainingResult
@@ -82,6 +82,7 @@ class MeraRun:
         for name, source in recipe.sources.items():
             with place(f"sources: {name}: data"):
                 self.datasets[name] = source.data.open(self.root)
+        self._check_sources()
         self._check_encoders()
         self._check_replay()
         self._check_method()
@@ -90,6 +91,13 @@ class MeraRun:
         self.start = None if start is None else on_main(lambda: start.taken_over(output))
         self.llm = language_model(recipe, output) if start is None else None
         self.begun: tuple[MeraForConditionalGeneration, MeraProcessor] | None = None
+
+    def _check_sources(self) -> None:
+        """Refuse data that a stage cannot learn from by now, and not when the stages before it have been trained."""
+        for name in self.recipe.named_sources(self.recipe.stages):
+            source = self.recipe.sources[name]
+            with place(f"sources: {name}: data"):
+                check_source(self.datasets[name], source.modality, self.recipe.conversations, captions=source.captions)
 
     def _check_encoders(self) -> None:
         """Refuse encoders that are not there by now, and not when the stages before theirs have been trained."""

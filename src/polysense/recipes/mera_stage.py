@@ -13,6 +13,7 @@ from polysense.continual import Phase, apply_freezing, draw_replay, join_replay
 from polysense.continual.methods.base import Penalty, ScoredBatches
 from polysense.data import Mixture, Sample, SampleDataset, Source
 from polysense.data.conversations import Conversations
+from polysense.errors import ConfigError
 from polysense.models.base import weights_digest
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.mera.frozen_tokens import FrozenTokens
@@ -65,7 +66,7 @@ class StageTraining:
         """A phase's batches, each of samples of about one length, and the loss of what they are asked."""
         asked = self.recipe.conversations
         if phase.name == "connector":
-            asked = replace(asked, tasks=("caption",))
+            asked = _captioning(asked)
         datasets = self._data(phase)
         drawn = draws({name: len(each) for name, each in datasets.items()}, phase.batch_size)
         sources = [
@@ -129,6 +130,30 @@ class StageTraining:
             lr_multipliers={CONNECTORS: rates["connectors"] / peak},
             warmup_steps=math.ceil(self.recipe.warmup_share * steps),
         )  # fmt: skip
+
+
+def check_source(dataset: SampleDataset, modality: str, asked: Conversations, *, captions: bool) -> None:
+    """Refuse a data set whose first sample has nothing to learn from, while that costs nothing.
+
+    Args:
+        captions: whether the first phase trains on it, which asks for captions alone.
+
+    Raises:
+        ConfigError: it is empty.
+        ManifestError: the sample has no media of the sense, no caption or nothing to ask about it, or is malformed.
+    """
+    if not len(dataset):
+        raise ConfigError("the data set is empty", fix="Name another file, or correct its conditions.")
+    sample = dataset[0]
+    sample.ref(modality)
+    asked.test(sample, modality)
+    if captions:
+        _captioning(asked).test(sample, modality)
+
+
+def _captioning(asked: Conversations) -> Conversations:
+    """What the first phase asks."""
+    return replace(asked, tasks=("caption",))
 
 
 def draws(samples: Mapping[str, int], batch_size: int) -> dict[str, dict[str, Any]]:

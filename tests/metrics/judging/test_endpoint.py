@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 import time
@@ -93,6 +94,32 @@ def test_a_given_key_comes_before_that_of_the_environment(monkeypatch: pytest.Mo
     assert find_key(None, None) == "of the environment"
 
 
+@pytest.mark.parametrize("key", ["sk-1\n", " sk-1", "sk-1\r\n"])
+def test_the_space_around_a_key_is_none_of_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_key(None, key) == "sk-1"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert find_key(None, " ") == find_key("http://localhost/v1", None) == "sk-1"
+
+
+@pytest.mark.parametrize("key", ["sk-secr\u00e9t", "sk-\nsecret", "sk-\x00secret"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_told(key: str) -> None:
+    with pytest.raises(ConfigError, match="characters that no request can carry") as caught:
+        LlmJudge("m", api_key=key)
+    assert "secr" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@proxy:port", "ftp://me:secret@proxy", "socks5://me:secret@x:1"])
+def test_proxies_that_cannot_be_used_are_refused_before_anything_is_judged(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if proxy.startswith("socks5") and importlib.util.find_spec("socksio"):
+        pytest.skip("this one can be used")
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ConfigError, match="the proxies of the environment cannot be used") as caught:
+        LlmJudge("m", LlmJudgeOptions(base_url="http://localhost:1/v1"))
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_the_address_may_come_from_the_environment_as_for_the_client_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with scripted(compare) as endpoint:
@@ -141,6 +168,9 @@ def test_a_missing_client_is_said_with_the_extra_that_brings_it(monkeypatch: pyt
         ({"base_url": "http://127.0.0.999/v1"}, "base_url"),
         ({"base_url": "http://löcal..host/v1"}, "base_url"),
         ({"base_url": "http://localhost/v1\n"}, "base_url"),
+        ({"request": {"stream": True}}, "request"),
+        ({"request": {"top_p": float("nan")}}, "request"),
+        ({"request": {"stop": b"end"}}, "request"),
     ],
 )
 def test_options_that_cannot_work_are_refused_at_once(changes: dict[str, object], where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -71,6 +72,30 @@ def test_it_works_inside_a_running_event_loop() -> None:
 
     with scripted(compare) as endpoint:
         assert asyncio.run(cell()) == 0.5
+
+
+def test_an_interrupt_ends_the_judging_within_a_running_event_loop_too(tmp_path: Path) -> None:
+    """Not when the deadline comes; what was judged by then is on record, and not asked for again."""
+
+    async def cell() -> None:
+        judge(endpoint, record, max_in_flight=1, patience=Patience(timeout=50.0, attempts=1))(questions(3, right=3))
+
+    def script(asked: Asked) -> Reply:
+        if slow and asked.answer.question == "What is thing 2?":
+            os.kill(os.getpid(), signal.SIGINT)
+            return Reply(delay=5)
+        return compare(asked)
+
+    record, slow, loop = tmp_path / "verdicts.jsonl", True, asyncio.new_event_loop()
+    with scripted(script) as endpoint:
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+        assert time.monotonic() - begun < 4
+        loop.close()
+        slow = False
+        again = judge(endpoint, record)(questions(3, right=3))
+    assert (again.calls, again.recorded, again.accuracy) == (1, 2, 1.0)
 
 
 def test_a_second_run_asks_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from polysense.metrics.judging.matching import normalised
         ("  left\tside\n", "left side"),
         ("\uff21\uff22\uff23", "abc"),
         ("Straße", "strasse"),
+        ("\u0915\u093f.", "\u0915\u093f"),  # "ki", whose vowel is a mark, and not "kee" or "k"
+        ("\u0e19\u0e49\u0e33!", "\u0e19\u0e49\u0e4d\u0e32"),  # "water", in its compatible form
         ("the", "the"),
         ("?", "?"),
         ("", ""),

@@ -166,9 +166,14 @@ def test_converted_names_are_the_models() -> None:
             {"post_extract_proj.bias": torch.zeros(3)},
             r"patch_projection.bias: the weight has shape \(3,\)",
         ),
+        ({"post_extract_proj.bias": [0.0] * 16}, "post_extract_proj.bias: the weight is no tensor but of type list"),
+        (
+            {"encoder.pos_conv.0.weight_g": 1.0},
+            "encoder.pos_conv.0.weight_g: the weight is no tensor but of type float",
+        ),
     ],
 )
-def test_weights_that_do_not_fit_are_named(change: dict[str, Tensor], message: str) -> None:
+def test_weights_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         BeatsEncoder.from_published({**published(), **change}, CFG)
 

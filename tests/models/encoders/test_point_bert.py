@@ -122,9 +122,10 @@ def test_the_class_token_may_be_left_out() -> None:
         ({"extra": torch.zeros(1)}, "extra: no Point-BERT has this weight"),
         ({"reduce_dim.bias": torch.zeros(3)}, r"tokenizer.projection.bias: the weight has shape \(3,\), not \(12,\)"),
         ({"blocks.blocks.2.norm1.bias": torch.zeros(12)}, r"unknown \['blocks.2.norm1.bias'\]"),
+        ({"cls_pos": None}, "cls_pos: the weight is no tensor but of type NoneType"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(change: dict[str, Tensor], message: str) -> None:
+def test_weights_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         PointBertEncoder.from_published({**published(), **change}, PointBertConfig(**TINY))
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from polysense import Modality, UniAlignModel
-from polysense.errors import ConfigError, UnregisteredModalityError
+from polysense.errors import CheckpointError, ConfigError, UnregisteredModalityError
+from polysense.models.base import weights_digest
 from polysense.models.encoders import HFEncoder
 from polysense.models.mera import MeraForConditionalGeneration
 from polysense.testing import tiny_clip, tiny_llama, tiny_llava, tiny_mera, tiny_senses
@@ -169,6 +170,20 @@ def test_a_q_former_may_start_from_bert(tmp_path: Path) -> None:
     assert torch.equal(own["qformer.encoder.layer.1.intermediate_query.dense.weight"], wanted)
     with pytest.raises(ConfigError, match="image: only a Q-Former can start from BERT"):
         model.start_from_bert("image", tmp_path)
+
+
+@pytest.mark.parametrize("other", [{"num_attention_heads": 4}, {"hidden_act": "relu"}, {"layer_norm_eps": 1e-5}])
+def test_a_bert_of_the_same_shapes_that_computes_something_else_is_refused(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+                             "num_attention_heads": 2, **other}  # fmt: skip
+    BertModel(BertConfig(vocab_size=40, max_position_embeddings=8, **sizes)).save_pretrained(tmp_path)
+    model = tiny_mera("audio")
+    before = weights_digest(model.state_dict())
+    with pytest.raises(CheckpointError, match=rf"the BERT has {next(iter(other))} .* and the Q-Former"):
+        model.start_from_bert("audio", tmp_path)
+    assert weights_digest(model.state_dict()) == before
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -142,6 +142,13 @@ def test_there_and_back_through_folders(variant: str, tmp_path: Path) -> None:
         assert getattr(back.config, name) == getattr(llava.config, name)
 
 
+def test_one_layer_may_be_given_as_a_list() -> None:
+    llava = tiny_llava(vision_feature_layer=[-2])
+    mera = MeraForConditionalGeneration.from_llava(llava)
+    for model in (mera, mera.to_llava()):
+        assert torch.equal(logits(model, batch(llava)), logits(llava, batch(llava)))
+
+
 def test_neither_direction_touches_or_shares_the_source() -> None:
     llava, mera = both("default")
     state = {name: value.clone() for name, value in mera.state_dict().items()}

@@ -215,6 +215,22 @@ def load_client() -> ModuleType:
     return openai
 
 
+def check_proxies() -> None:
+    """Refuse proxies of the environment that no client can use, without telling them: they may hold a password.
+
+    Raises:
+        ConfigError: see above.
+    """
+    openai = load_client()
+    try:
+        openai.OpenAI(base_url="http://localhost/v1", api_key=_LOCAL_KEY).close()
+    # a wrong address or port, an unknown scheme, a missing package: each has an error of its own
+    except Exception as error:
+        raise ConfigError(f"the proxies of the environment cannot be used ({type(error).__name__})",
+                          where="HTTP_PROXY, HTTPS_PROXY, ALL_PROXY",
+                          fix="Correct these variables, or install socksio for a SOCKS proxy.") from None  # fmt: skip
+
+
 def check_address(url: str, *, where: str) -> None:
     """Refuse an address that no request could ever be sent to.
 
@@ -237,10 +253,17 @@ def check_address(url: str, *, where: str) -> None:
 def find_key(base_url: str | None, api_key: str | None) -> str:
     """The key given, else that of the environment, else a placeholder for a server of one's own.
 
+    The line's end of the file that a key was read from is no part of it.
+
     Raises:
-        ConfigError: OpenAI's endpoint is meant and there is no key for it.
+        ConfigError: OpenAI's endpoint is meant and there is no key for it, or the key has characters that no request
+            can carry, so that all would fail.
     """
-    key = api_key or os.environ.get("OPENAI_API_KEY") or (_LOCAL_KEY if base_url else "")
+    given = (api_key or "").strip() or os.environ.get("OPENAI_API_KEY", "").strip()
+    key = given or (_LOCAL_KEY if base_url else "")
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("the key holds characters that no request can carry", where="OPENAI_API_KEY",
+                          fix="Copy it again: a key has printable ASCII characters alone.")  # fmt: skip
     if not key:
         raise ConfigError(
             "there is no key for OpenAI's endpoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import secrets
@@ -22,8 +23,8 @@ from polysense.metrics.judging.endpoint import (
     Patience,
     Unanswered,
     check_address,
+    check_proxies,
     find_key,
-    load_client,
 )
 from polysense.metrics.judging.parsing import parse_verdict
 from polysense.metrics.judging.prompt import PROMPT_VERSION, addresses_the_judge, messages
@@ -32,6 +33,8 @@ from polysense.metrics.judging.verdicts import Answer, Judgement, Verdict
 from polysense.modality import JsonValue
 
 logger = logging.getLogger(__name__)
+
+_OWN_FIELDS = {"model", "messages", "stream"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ class LlmJudgeOptions:
         request: further fields of each request. Some models want others, such as max_completion_tokens.
 
     Raises:
-        ConfigError: a limit that is not positive, a share outside 0 to 1, an impossible address, or other controls.
+        ConfigError: a limit that is not positive, a share outside 0 to 1, an impossible address, other controls, or
+            fields of a request that are not JSON or the judge's own.
     """
 
     base_url: str | None = None
@@ -82,6 +86,14 @@ class LlmJudgeOptions:
             )
         if self.controls not in ("suspicious", "all", "none"):
             raise ConfigError(f"{self.controls!r} is none of suspicious, all, none", where="controls", fix="Take one.")
+        if own := sorted(_OWN_FIELDS & set(self.request)):
+            raise ConfigError(f"{own} of a request are the judge's own", where="request", fix="Leave them out.")
+        try:
+            json.dumps(dict(self.request), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the fields are not JSON ({error})", where="request", fix="Use plain values."
+            ) from error
 
 
 class LlmJudge:
@@ -100,8 +112,9 @@ class LlmJudge:
         api_key: by default that of the environment variable OPENAI_API_KEY. It is never logged or written.
 
     Raises:
-        ConfigError: the package openai is missing, there is no key, the address is impossible, or the record cannot be
-            used. Calling the judge also raises it if the endpoint refuses the key or the model from the start.
+        ConfigError: the package openai is missing, there is no key or none that can be sent, the address or a proxy of
+            the environment is impossible, or the record cannot be used. Calling the judge also raises it if the
+            endpoint refuses the key or the model from the start.
     """
 
     def __init__(
@@ -112,7 +125,7 @@ class LlmJudge:
         record: str | Path | None = None,
         api_key: str | None = None,
     ) -> None:
-        load_client()
+        check_proxies()
         VerdictRecord(record)  # what is wrong with the file is told before there are answers to judge
         self.model, self.options, self._record = model, options or LlmJudgeOptions(), record
         self._base_url = self.options.base_url or os.environ.get("OPENAI_BASE_URL")  # as the client itself has it
@@ -231,11 +244,24 @@ class _Run:
 
 
 def _complete(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end; in a thread of its own where an event loop is running already, as in a notebook."""
+    """Run to the end, or until interrupted; in a thread of its own where an event loop is running already, as in a
+    notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         asyncio.run(work)
         return
+    begun: list[asyncio.Task[Any]] = []
+
+    async def cancellable() -> None:
+        begun.extend(asyncio.all_tasks())
+        await work
+
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, work).result()
+        running = pool.submit(asyncio.run, cancellable())
+        try:
+            running.result()
+        except KeyboardInterrupt:  # it reaches this thread alone, and the other one would go on till its deadline
+            for task in begun:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            raise

@@ -24,9 +24,14 @@ def normalised(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKC", text).casefold()
     joined = re.sub(r"(?<=\d),(?=\d{3})|(?<=\w)['\u2019](?=\w)", "", plain)
-    words = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_", " ", joined).split()
+    words = re.sub(r"(?<!\d)\.|\.(?!\d)|[^\w\s.]|_", _gap, joined).split()
     kept = " ".join(_NUMBERS.get(word, word) for word in words if word not in _ARTICLES)
     return kept or " ".join(plain.split())
+
+
+def _gap(found: re.Match[str]) -> str:
+    """A space, but for marks that belong to a letter, as vowels do in many scripts."""
+    return found[0] if unicodedata.category(found[0]).startswith("M") else " "
 
 
 class NormalisedMatchJudge:

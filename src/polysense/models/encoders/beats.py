@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from polysense.errors import CheckpointError, FeatureShapeError
 from polysense.models.base import PolysenseModel
 from polysense.models.encoders.configuration_beats import BeatsConfig
-from polysense.models.encoders.published import load_strictly, renamed
+from polysense.models.encoders.published import check_tensor, load_strictly, renamed
 from polysense.nn.masks import Mask, masked_mean, real_steps
 from polysense.outputs import EncodedTokens
 from polysense.protocols import TokenSpec, check_layer
@@ -105,7 +105,7 @@ class BeatsEncoder(PolysenseModel):
         self.post_init()
 
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor], cfg: Mapping[str, Any] | None = None) -> Self:
+    def from_published(cls, state: Mapping[str, Any], cfg: Mapping[str, Any] | None = None) -> Self:
         """From a published checkpoint's `model` and `cfg`, read from its pickle in a sandbox.
 
         Raises:
@@ -190,14 +190,17 @@ def buckets(distance: Int[Tensor, "queries keys"], number: int, farthest: int) -
     return (distance > 0).long() * half + torch.where(size < near, size, far)
 
 
-def convert_beats(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_beats(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """A published checkpoint's weights under the names of `BeatsEncoder`, the normed convolution as one weight.
 
     Raises:
-        CheckpointError: a name that no published BEATs has, or half of the normed convolution.
+        CheckpointError: a name that no published BEATs has, a value that is no tensor, or half of the normed
+            convolution.
     """
     plain = {key: value for key, value in state.items() if key not in {_LENGTH, _DIRECTION}}
     if len(plain) < len(state):
+        for key in {_LENGTH, _DIRECTION} & set(state):
+            check_tensor(key, state[key])
         length, direction = state.get(_LENGTH), state.get(_DIRECTION)  # the latter: out in kernel
         if length is None or direction is None or length.shape != (1, 1, *direction.shape[2:]):
             raise CheckpointError("the normed convolution is no direction with a length per place of its kernel",

@@ -76,7 +76,7 @@ class PointBertEncoder(PolysenseModel):
         self.post_init()
 
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor], config: PointBertConfig | None = None) -> Self:
+    def from_published(cls, state: Mapping[str, Any], config: PointBertConfig | None = None) -> Self:
         """From a published checkpoint's `state_dict`, read from its pickle in a sandbox.
 
         Raises:
@@ -138,7 +138,7 @@ def convert_point_bert(state: Mapping[str, Any]) -> dict[str, Tensor]:
         state: of the encoder alone, or of PointLLM's file, whose other parts are left out.
 
     Raises:
-        CheckpointError: a name that no published Point-BERT has.
+        CheckpointError: a name that no published Point-BERT has, or a value that is no tensor.
     """
     inner = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     converted = renamed(inner or state, _RULES, left_out=r"(?!)", where="Point-BERT")

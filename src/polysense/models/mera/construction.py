@@ -10,7 +10,7 @@ from typing import Any, Self, cast
 import torch
 from transformers import AutoModel, LlavaForConditionalGeneration, PreTrainedModel
 
-from polysense.errors import ConfigError
+from polysense.errors import CheckpointError, ConfigError
 from polysense.modality import Modality, get_modality
 from polysense.models.base import load_encoder, load_foreign
 from polysense.models.mera.adapters import MeraAdapters
@@ -23,6 +23,9 @@ from polysense.nn.adapter_in_adapter import AdapterOptions, add_path
 from polysense.nn.connectors import Connector, QFormerConnector, connector_options
 from polysense.nn.starts import named_draws
 from polysense.protocols import check_layer
+
+_UNSHAPED = ("num_attention_heads", "hidden_act", "layer_norm_eps")
+"""Settings of a BERT that no shape of a weight tells."""
 
 
 class MeraConstruction:
@@ -172,7 +175,8 @@ class MeraConstruction:
         Raises:
             UnknownModalityError: the model has not learned the sense.
             ConfigError: its connector is no Q-Former.
-            UnsafeFileError, CheckpointError: a folder that is unsafe, or a BERT that does not fit.
+            UnsafeFileError, CheckpointError: a folder that is unsafe, or a BERT that does not fit, be it that its
+                weights would and what it computes with them is something else; nothing has been changed then.
         """
         self.model.sense(name)
         connector = self.model.connectors[name]
@@ -180,7 +184,13 @@ class MeraConstruction:
             raise ConfigError(
                 "only a Q-Former can start from BERT", where=name, fix="Use a connector of kind qformer."
             )
-        connector.load_bert(load_foreign(AutoModel, bert, may_lack=r"pooler\..*").state_dict())
+        given = load_foreign(AutoModel, bert, may_lack=r"pooler\..*")
+        for setting in _UNSHAPED:
+            own, its = (getattr(config, setting, None) for config in (connector.qformer.config, given.config))
+            if own != its:
+                raise CheckpointError(f"the BERT has {setting} {its}, and the Q-Former {own}", where=str(bert),
+                                      fix="Use a BERT that computes as the Q-Former does.")  # fmt: skip
+        connector.load_bert(given.state_dict())
 
     def add_adapters(self, linears: Sequence[str], options: AdapterOptions) -> None:
         """Put PathWeave's adapters beside linears of the language model; the model's outputs stay what they are.

@@ -38,8 +38,9 @@ def parts_of_llava(llava: str | Path | PreTrainedModel) -> LlavaParts:
         raise ConfigError(f"a {type(model).__name__} is no LlavaForConditionalGeneration",
                           fix="Give a LLaVA 1.5, or build with from_parts.")  # fmt: skip
     config = model.config
-    if not isinstance(config.vision_feature_layer, int):
-        raise ConfigError(f"this LLaVA joins the features of layers {config.vision_feature_layer}",
+    layers = [each] if isinstance(each := config.vision_feature_layer, int) else list(each)
+    if len(layers) != 1:
+        raise ConfigError(f"this LLaVA joins the features of layers {layers}",
                           where="vision_feature_layer", fix="Use a LLaVA that takes one layer.")  # fmt: skip
     if (tower := config.vision_config.model_type) in _PACKING:
         raise ConfigError(f"the tower of this LLaVA ({tower}) takes pictures of any size as one sequence",
@@ -54,7 +55,7 @@ def parts_of_llava(llava: str | Path | PreTrainedModel) -> LlavaParts:
     connector.load_state_dict(projector.state_dict(), assign=True)
     sense = MeraSense(
         spec=get_modality("image").to_dict(), encoder="image", connector={"kind": "mlp", **options}, token="<image>",
-        token_id=config.image_token_index, layer=config.vision_feature_layer,
+        token_id=config.image_token_index, layer=layers[0],
     )  # fmt: skip
     base = model.model.language_model
     base.config.tie_word_embeddings = config.tie_word_embeddings

@@ -89,8 +89,11 @@ def build_connector(kind: str, in_dim: int, out_dim: int, **options: Any) -> Con
         ConfigError: unknown kind, or options that the kind does not have or cannot use.
     """
     if kind not in _CONNECTORS:
-        raise ConfigError(f"there is no connector kind {kind!r}",
-                          fix=f"Known kinds: {', '.join(_CONNECTORS)}; add one with register_connector.")  # fmt: skip
+        raise ConfigError(
+            f"there is no connector kind {kind!r}",
+            fix=f"Known kinds: {', '.join(_CONNECTORS)}; of another, import the module that calls "
+            f"register_connector({kind!r}) first: recipes and commands take its name as imports.",
+        )
     try:
         return _CONNECTORS[kind](in_dim, out_dim, **options)
     except ConfigError:
