@@ -53,6 +53,7 @@ class DepthProcessor(GridProcessor):
     """
 
     formats: ClassVar[tuple[str, ...]] = ("PNG picture", "TIFF picture", "NumPy array")
+    fact_names: ClassVar[tuple[str, ...] | None] = ("focal", "baseline", "intrinsics", "camera")
 
     channels: int = 1
     mean: tuple[float, ...] = (0.0418,)

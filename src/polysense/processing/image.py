@@ -148,6 +148,7 @@ class ImageProcessor(GridProcessor):
     """
 
     formats: ClassVar[tuple[str, ...]] = media.PICTURES
+    fact_names: ClassVar[tuple[str, ...] | None] = ()
 
     mean: tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     std: tuple[float, ...] = tuple(OPENAI_CLIP_STD)

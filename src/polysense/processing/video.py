@@ -36,6 +36,7 @@ class VideoProcessor(ImageProcessor):
     """
 
     kind: ClassVar[str] = "frames"
+    fact_names: ClassVar[tuple[str, ...] | None] = ("frame_rate",)
     time_axis: ClassVar[bool] = True
     formats: ClassVar[tuple[str, ...]] = media.VIDEOS
 
