@@ -7,6 +7,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from polysense.report import write_report
 from tests.report.runs import KEYS, write_mera_run, write_run
 
@@ -47,6 +49,11 @@ def test_the_page_tells_senses_stages_results_and_how_to_use_it(tmp_path: Path) 
     assert "<b>60.0</b> <small>[50.0, 70.0]</small>" in page
     assert "model.embed(&#34;depth&#34;" in page and "stages/stage-2-depth" in page
     assert "All 4 measurements" in page and "polysense train unialign" in page and "Trained on a synthetic" in page
+
+
+def test_a_run_in_this_very_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_run(tmp_path / "mine"))
+    assert "What came of mine, grown from" in write_report(".").read_text()
 
 
 def test_the_folder_holds_table_and_figures(tmp_path: Path) -> None:
