@@ -28,6 +28,7 @@ class Repository:
     commits: dict[str, Snapshot] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    private: bool = False
 
     def commit(self, files: Snapshot) -> str:
         content = repr(
@@ -135,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
         if name in self.hub.repositories:
             return _json({"error": "exists", "url": f"{self.hub.address}/{name}"}, 409)
-        self.hub.repositories[name] = Repository()
+        self.hub.repositories[name] = Repository(private=bool(asked.get("private")))
         self.hub.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n"})
         return _json({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
 
@@ -159,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if oid is None:
             return _missing("RevisionNotFound")
         siblings = [{"rfilename": path} for path in sorted(repo.commits[oid])]
-        return _json({"_id": oid, "id": match["repo"], "modelId": match["repo"], "sha": oid, "private": False,
+        return _json({"_id": oid, "id": match["repo"], "modelId": match["repo"], "sha": oid, "private": repo.private,
                       "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})  # fmt: skip
 
     def _preupload(self, repo: Repository, match: re.Match[str]) -> tuple[int, bytes, dict[str, str]]:
