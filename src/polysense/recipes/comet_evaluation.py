@@ -24,7 +24,7 @@ from polysense.recipes.config import import_modules, read_config
 from polysense.recipes.evaluation import data_root, named
 from polysense.recipes.sources import DatasetSettings
 from polysense.report import method_name, plot_activation, plot_code_map, read_run, to_png
-from polysense.storage import check_writable, write_whole
+from polysense.storage import check_writable, write_whole, writing
 
 _CODES = "codebook.embedding"
 
@@ -72,7 +72,8 @@ def run(
         raise ConfigError(f"no protocol is about senses that are all among {', '.join(reader.modalities)}",
                           where=protocols, fix="Give others, or a later stage.")  # fmt: skip
     if output is not None:
-        write_whole(output, json.dumps(record, indent=1) + "\n")
+        with writing(output):
+            write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 
 

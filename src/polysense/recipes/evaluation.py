@@ -19,14 +19,14 @@ from transformers import AutoModel, AutoProcessor
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import accuracy, composed, match_ranks, proportion_interval, recall_at
-from polysense.models.base import best_device, local_folder
+from polysense.models.base import best_device, local_folder, reading
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes.class_texts import class_table
 from polysense.recipes.config import check_positive, import_modules, place
 from polysense.recipes.provenance import command, commit
 from polysense.recipes.sources import DatasetSettings, class_names
 from polysense.safety import read_json
-from polysense.storage import check_writable, write_whole
+from polysense.storage import check_writable, write_whole, writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +290,7 @@ def run(
 
     Raises:
         ConfigError: no manifest, one with nothing to score, an output that cannot be written, or
-            senses to compose that no manifest holds.
+            senses to compose that no sample of a manifest has with captions of each.
         UnknownModalityError: senses to compose that the checkpoint lacks.
         CheckpointError, ManifestError: see the parts.
     """
@@ -300,7 +300,8 @@ def run(
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
-    model, processor = AutoModel.from_pretrained(folder).to(best_device()), AutoProcessor.from_pretrained(folder)
+    with reading(checkpoint):
+        model, processor = AutoModel.from_pretrained(folder).to(best_device()), AutoProcessor.from_pretrained(folder)
     if unknown := [sense for senses in composed for sense in senses if sense not in model.modalities]:
         raise UnknownModalityError(unknown[0], model.modalities, where="composed")
     results: list[Result] = []
@@ -316,11 +317,12 @@ def run(
         results += found
     scored = {result.modality for result in results}
     if missing := [label for senses in composed if (label := "+".join(senses)) not in scored]:
-        raise ConfigError(f"no manifest holds {missing[0]} of one sample", where="composed",
-                          fix="Give a manifest whose samples have all of these senses.")  # fmt: skip
+        raise ConfigError(f"no sample has {missing[0]} and captions of each", where="composed",
+                          fix="Give a manifest whose samples have all of these senses, with captions.")  # fmt: skip
     record = metrics_record(results, seed_of(folder))
     if output is not None:
-        write_whole(output, json.dumps(record, indent=1) + "\n")
+        with writing(output):
+            write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 
 

@@ -18,7 +18,7 @@ from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import build, import_modules
 from polysense.recipes.evaluation import data_root, named, seed_of
 from polysense.recipes.kept_answers import KeptAnswers
-from polysense.storage import check_writable, fingerprint, write_whole
+from polysense.storage import check_writable, fingerprint, write_whole, writing
 
 
 def run(
@@ -59,7 +59,8 @@ def run(
     evaluator = AnswerEvaluator(model, processor, settings, asked, verdicts=verdicts, kept=kept)
     record = evaluator.on(tests).record(seed_of(folder))
     if output is not None:
-        write_whole(output, json.dumps(record, indent=1) + "\n")
+        with writing(output):
+            write_whole(output, json.dumps(record, indent=1) + "\n")
     return record
 
 
