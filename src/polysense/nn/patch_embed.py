@@ -97,7 +97,8 @@ def build_tokenizer(modality: Modality, dim: int, size: int, patch_size: int) ->
     if modality.kind not in _TOKENIZERS:
         raise ConfigError(
             f"modality {modality.name!r} has the unknown tokenizer kind {modality.kind!r}",
-            fix=f"Known kinds: {', '.join(_TOKENIZERS)}; add one with polysense.nn.register_tokenizer.",
+            fix=f"Known kinds: {', '.join(_TOKENIZERS)}; import the code that adds it with "
+            "polysense.nn.register_tokenizer (--imports on the command line).",
         )
     try:
         return _TOKENIZERS[modality.kind](modality, dim, size, **{"patch_size": patch_size, **modality.tokenizer})
