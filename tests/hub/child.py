@@ -129,8 +129,12 @@ def private(hub: Hub, stage: Path) -> dict[str, Any]:
     hub.repositories["me/open"] = Repository()
     hub.repositories["me/open"].commit({"theirs.txt": b"hello"})
     message = failure(lambda: push_stage(stage, "me/open", private=True))
+    hub.private_by_default = True
+    push_stage(stage, "lab/ours")
+    hub.private_by_default = False
     kept = hub.repositories["me/secret"]
     return {"private": kept.private, "commits": len(kept.commits), "message": message,
+            "default": [hub.repositories[name].private for name in ("me/model", "lab/ours")],
             "open": {ref: names(files) for ref, files in hub.visible("me/open").items()}}  # fmt: skip
 
 

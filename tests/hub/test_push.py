@@ -146,6 +146,7 @@ def test_what_is_to_be_private_never_goes_to_a_repository_that_everyone_can_read
     assert found["private"] and found["commits"] == 2, "the Hub's own first commit and the stage's"
     assert found["message"].startswith("HubError: me/open: the repository is there already, and everyone can read it")
     assert found["open"] == {"main": ["theirs.txt"]}
+    assert found["default"] == [False, True], "without --private, what the owner has chosen counts"
 
 
 def test_a_run_is_published_stage_by_stage(outcome: dict[str, Any]) -> None:

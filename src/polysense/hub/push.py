@@ -65,7 +65,8 @@ def push_stage(
         raise HubError(f"{tag!r} cannot be a tag", fix="Use letters, digits, dots, dashes and underscores.")
     contents = publishable(folder, repo_id, tag)
     with _hub_errors(repo_id, tag):
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        # not False, which would make a public one where an organisation's are private
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo_id).private:
             raise HubError("the repository is there already, and everyone can read it", where=repo_id,
                            fix="Make it private in its settings on the Hub, or push without --private.")  # fmt: skip

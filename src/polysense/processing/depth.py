@@ -124,7 +124,7 @@ class DepthProcessor(GridProcessor):
     def _optics(self, facts: Facts, name: str) -> tuple[float, float]:
         """Focal length in pixels and baseline in metres of one sample."""
         camera = facts.get("camera", self.camera)
-        if camera not in CAMERAS:
+        if not isinstance(camera, str) or camera not in CAMERAS:
             raise MediaError(f"has the unknown camera {camera!r}", where=name, fix=f"Known: {', '.join(CAMERAS)}.")
         focal, baseline = CAMERAS[camera]
         try:
