@@ -65,7 +65,8 @@ class Tokenizer(nn.Module):
         """Tokens with their positions added, for the encoder. A subclass defines this, and may begin with `check`.
 
         Args:
-            values: features in the axes of `layout`.
+            values: features in the axes of `layout`, as the processor gives them, in 32 bits: a model in half
+                precision needs them cast to the type of its weights.
 
         Raises:
             FeatureShapeError: features of another shape.
