@@ -23,7 +23,7 @@ class Reader:
 
     def timeline(self, sense: str, source: Any, facts: dict[str, Any] | None = None) -> list[int]:
         if facts:
-            return [facts["code"]]
+            return [facts["sampling_rate"]]
         if Path(source).suffix == ".wav" and Path(source).name == "photo.wav":
             raise MediaError("is a picture", where=str(source), fix="Give a sound.")
         return CODES[sense]
@@ -64,9 +64,9 @@ def test_a_file_that_cannot_be_used_is_one_line_and_the_others_are_shown(
 def test_facts_reach_the_sense_that_they_are_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     media = write_media(tmp_path)
     files = [str(media / "sound.wav"), str(media / "photo.png")]
-    assert main(["codes", *files, "--fact", "image.code=99", "--model", "x"]) == 0
+    assert main(["codes", *files, "--fact", "audio.sampling_rate=99", "--model", "x"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "%" in line]
-    assert [row[1:-2] for row in rows] == [["audio", "7", "7", "3", "1"], ["image", "99"]]
+    assert [row[1:-2] for row in rows] == [["audio", "99"], ["image", "5"]]
 
 
 def test_what_is_assumed_of_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,18 @@ def test_a_fact_names_a_sense_and_a_value(fact: str, capsys: pytest.CaptureFixtu
     assert "--fact" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("fact", "fix"),
+    [("depth.focl=78", "Those that count are focal, baseline"), ("image.focal=78", "Leave it out")],
+)
+def test_facts_that_would_change_nothing_are_refused(
+    model: Path, media: Path, capsys: pytest.CaptureFixture[str], fact: str, fix: str
+) -> None:
+    assert main(["embed", f"{media}/deep.png", "--model", str(model), "--fact", fact]) == 1
+    told = capsys.readouterr()
+    assert f"--fact: {fact.split('.')[0]} has no fact" in told.err and fix in told.err and not told.out
+
+
 def test_facts_of_a_sense_that_the_model_lacks_are_refused(
     model: Path, media: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

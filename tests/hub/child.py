@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.hub.loopback import Hub, Snapshot, loopback_hub
+from tests.hub.loopback import Hub, Repository, Snapshot, loopback_hub
 
 CANARIES = {"HF_TOKEN": "hf_canaryCanaryCanaryCanary", "WANDB_API_KEY": "wandb-canary-0001"}
 _REQUESTS = 8  # that one push takes
@@ -43,6 +43,7 @@ def main(folder: Path) -> dict[str, Any]:
             "overtaken": overtaken(hub, first, second),
             "changed": changed(first),
             "refused": refused(hub, second),
+            "private": private(hub, first),
             "run": whole_run(hub, folder / "run"),
         }
 
@@ -117,6 +118,24 @@ def loaded(first: Path, second: Path) -> dict[str, Any]:
         "snapshot_weights": (snapshot / "model.safetensors").read_bytes()
         == (first / "model.safetensors").read_bytes(),
     }
+
+
+def private(hub: Hub, stage: Path) -> dict[str, Any]:
+    """A stage is meant for its owner's eyes: into a repository that has to be made, twice, and into a public one."""
+    from polysense.hub import push_stage
+
+    for _ in range(2):
+        push_stage(stage, "me/secret", private=True)
+    hub.repositories["me/open"] = Repository()
+    hub.repositories["me/open"].commit({"theirs.txt": b"hello"})
+    message = failure(lambda: push_stage(stage, "me/open", private=True))
+    hub.private_by_default = True
+    push_stage(stage, "lab/ours")
+    hub.private_by_default = False
+    kept = hub.repositories["me/secret"]
+    return {"private": kept.private, "commits": len(kept.commits), "message": message,
+            "default": [hub.repositories[name].private for name in ("me/model", "lab/ours")],
+            "open": {ref: names(files) for ref, files in hub.visible("me/open").items()}}  # fmt: skip
 
 
 def quick_start(hub: Hub, folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Repository:
     commits: dict[str, Snapshot] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    private: bool = False
 
     def commit(self, files: Snapshot) -> str:
         content = repr(
@@ -53,8 +54,14 @@ class Hub:
     cut_at: int | None = None  # the request, counted from 1 since it was set, at which the connection is cut
     cut_after_effect: bool = False
     status: int | None = None  # answer every request with this status
+    private_by_default: bool = False  # what an organisation may have chosen for its repositories
     address: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def is_private(self, asked: dict[str, Any]) -> bool:
+        """Whether a new repository is, which clients of different versions ask for differently."""
+        chosen = asked.get("visibility") or {None: None, True: "private", False: "public"}[asked.get("private")]
+        return self.private_by_default if chosen is None else chosen == "private"
 
     def visible(self, repo: str) -> dict[str, Snapshot]:
         """What readers can get now: name of every branch and tag, and its files."""
@@ -135,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
         if name in self.hub.repositories:
             return _json({"error": "exists", "url": f"{self.hub.address}/{name}"}, 409)
-        self.hub.repositories[name] = Repository()
+        self.hub.repositories[name] = Repository(private=self.hub.is_private(asked))
         self.hub.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n"})
         return _json({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
 
@@ -159,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         if oid is None:
             return _missing("RevisionNotFound")
         siblings = [{"rfilename": path} for path in sorted(repo.commits[oid])]
-        return _json({"_id": oid, "id": match["repo"], "modelId": match["repo"], "sha": oid, "private": False,
+        return _json({"_id": oid, "id": match["repo"], "modelId": match["repo"], "sha": oid, "private": repo.private,
                       "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})  # fmt: skip
 
     def _preupload(self, repo: Repository, match: re.Match[str]) -> tuple[int, bytes, dict[str, str]]:

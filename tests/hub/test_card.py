@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polysense import Modality, register_modality
+from polysense import modality as registry
 from polysense.errors import CheckpointError
 from polysense.hub import card_of_folder, render_card
+from polysense.processing import GridProcessor
 from tests.hub.stages import mera_metrics, mera_record, metrics_record, result, stage_record
 from tests.report.runs import KEYS, write_mera_run
 
@@ -198,6 +201,14 @@ def test_a_sense_from_outside_the_library_is_named() -> None:
     card = render_card(stage_record(modalities=["image", "text", "thermal_unheard_of"]))
     assert "The sense `thermal_unheard_of` is not part of polysense" in card
     assert "The sense `depth`" not in card
+
+
+def test_a_sense_of_the_users_is_named_whatever_processor_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    monkeypatch.setattr(registry, "_PROCESSORS", dict(registry._PROCESSORS))
+    register_modality(Modality(name="thermal", kind="grid", channels=1), GridProcessor)
+    card = render_card(stage_record(modalities=["image", "text", "thermal"]))
+    assert "The sense `thermal` is not part of polysense" in card
 
 
 def test_the_history_names_every_stage_and_the_licence_of_every_base(tmp_path: Path) -> None:

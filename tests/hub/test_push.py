@@ -14,6 +14,7 @@ import pytest
 from polysense.errors import CheckpointError, HubError, UnsafeFileError
 from polysense.hub import push_run, push_stage
 from polysense.hub.push import publishable
+from polysense.storage import write_manifest
 from tests.hub.child import CANARIES
 from tests.hub.stages import stage_record, write_stage
 
@@ -140,6 +141,14 @@ def test_a_refusal_of_the_server_is_one_clear_error(outcome: dict[str, Any]) -> 
     assert outcome["refused"]["seen"] == []
 
 
+def test_what_is_to_be_private_never_goes_to_a_repository_that_everyone_can_read(outcome: dict[str, Any]) -> None:
+    found = outcome["private"]
+    assert found["private"] and found["commits"] == 2, "the Hub's own first commit and the stage's"
+    assert found["message"].startswith("HubError: me/open: the repository is there already, and everyone can read it")
+    assert found["open"] == {"main": ["theirs.txt"]}
+    assert found["default"] == [False, True], "without --private, what the owner has chosen counts"
+
+
 def test_a_run_is_published_stage_by_stage(outcome: dict[str, Any]) -> None:
     assert outcome["run"] == {"tags": ["stage-1", "stage-2"], "in_order": True}
 
@@ -179,9 +188,21 @@ def test_local_paths_are_cut_in_what_goes_out_and_kept_on_disk(stage: Path) -> N
 
 def test_checksums_hidden_files_and_foreign_files_stay_at_home(stage: Path) -> None:
     (stage / "nets").mkdir()
-    for name in ("MANIFEST.json", ".lock", "notes.docx", "nets/MANIFEST.json"):
+    for name in (".lock", "notes.docx", "nets/MANIFEST.json"):
         (stage / name).write_text("{}")
+    write_manifest(stage)
     assert set(publishable(stage, "me/x")) == _FILES
+
+
+def test_a_stage_that_was_damaged_since_it_was_written_is_refused(stage: Path) -> None:
+    write_manifest(stage)
+    (stage / "README.md").write_text("a card may be edited\n")
+    publishable(stage, "me/x")
+    weights = bytearray((stage / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (stage / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        push_stage(stage, "me/x")
 
 
 def test_the_card_goes_last(stage: Path) -> None:
@@ -203,6 +224,12 @@ def test_a_pickle_offered_as_weights_is_refused(stage: Path) -> None:
 def test_an_impossible_tag_is_refused(stage: Path) -> None:
     with pytest.raises(HubError, match="cannot be a tag"):
         push_stage(stage, "me/x", tag="a tag")
+
+
+@pytest.mark.parametrize("name", ["model", "me/", "me//model", "a/b/c", "https://huggingface.co/me/x"])
+def test_a_repository_without_owner_or_name_is_refused_before_anything_is_sent(stage: Path, name: str) -> None:
+    with pytest.raises(HubError, match=r"cannot be a repository\. Give owner/name"):
+        push_stage(stage, name)
 
 
 def test_a_run_of_rivals_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

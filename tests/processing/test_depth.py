@@ -96,6 +96,7 @@ def test_augmentation_is_decided_by_the_generator() -> None:
         (_map(9), {"intrinsics": []}, "no numbers"),
         (_map(9), {"baseline": -1}, "baseline -1.0"),
         (_map(9), {"camera": "box"}, "unknown camera 'box'"),
+        (_map(9), {"camera": ["kv1"]}, "unknown camera"),
     ],
 )
 def test_unusable_maps_and_facts_are_refused(stored: np.ndarray, facts: dict[str, object], reason: str) -> None:

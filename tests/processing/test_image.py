@@ -88,8 +88,16 @@ def test_orientation_of_a_camera_is_undone(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # half a turn
     picture.save(tmp_path / "a.png", exif=exif)
-    raw = processor_for(get_modality("image"), 8).load(tmp_path / "a.png")
-    assert np.array_equal(raw, np.asarray(picture)[::-1, ::-1])
+    for source in (tmp_path / "a.png", Image.open(tmp_path / "a.png")):
+        raw = processor_for(get_modality("image"), 8).load(source)
+        assert np.array_equal(raw, np.asarray(picture)[::-1, ::-1])
+
+
+def test_an_opened_picture_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    _picture(300, 200).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-400])
+    with pytest.raises(MediaError, match=r"a\.png: cannot be decoded as picture"):
+        processor_for(get_modality("image"), 8).load(Image.open(tmp_path / "a.png"))
 
 
 def test_grid_values_are_scaled_shifted_and_normalised_by_hand() -> None:

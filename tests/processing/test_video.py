@@ -54,6 +54,23 @@ def test_arrays_and_lists_of_pictures_are_sampled_alike() -> None:
     assert _numbers(_processor(windows=10).load(frames, {"frame_rate": 2})) == list(range(1, 21, 2))
 
 
+@pytest.mark.parametrize(("frames", "shown"), [(3, [2]), (15, [5, 14]), (16, [5, 15])])
+def test_an_array_that_ends_before_the_middle_of_a_window_shows_its_last_frame_there(
+    tmp_path: Path, frames: int, shown: list[int]
+) -> None:
+    """As a film of the same frames does."""
+    write_video(tmp_path / "a.mp4", frames=frames)
+    array = np.stack([numbered_frame(number) for number in range(frames)])
+    assert _numbers(_processor(windows=10).load(array, {"frame_rate": 10})) == shown
+    assert _numbers(_processor(windows=10).load(tmp_path / "a.mp4")) == shown
+
+
+@pytest.mark.parametrize("rate", [0, -1, "fast", None, float("nan"), float("inf")])
+def test_an_impossible_frame_rate_is_refused(rate: object) -> None:
+    with pytest.raises(MediaError, match=r"has a frame rate of .*\. Give a positive number"):
+        _processor(windows=10).load(np.zeros((4, 8, 8, 3), np.uint8), {"frame_rate": rate})
+
+
 def test_every_frame_passes_the_picture_pipeline() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
     image = processor_for(get_modality("image"), 32)

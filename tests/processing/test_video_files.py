@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import av
@@ -119,8 +120,31 @@ def test_absurd_durations_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         _read(tmp_path / "a.mp4", [0.0])
 
 
-def test_rotated_pictures_are_turned_upright() -> None:
-    picture = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)
-    assert video_files.upright(picture, 90).shape == (2, 1, 3)
-    assert np.array_equal(video_files.upright(picture, -180), picture[:, ::-1])
-    assert np.array_equal(video_files.upright(picture, 0), picture)
+@pytest.mark.parametrize(
+    ("matrix", "bright"),
+    [((1, 0, 0, 1), "top left"), ((0, 1, -1, 0), "top right"), ((-1, 0, 0, -1), "bottom right"),
+     ((0, -1, 1, 0), "bottom left"), ((-1, 0, 0, 1), "top right"), ((1, 0, 0, -1), "bottom left"),
+     ((0, 1, 1, 0), "top left"), ((0, -1, -1, 0), "bottom right")],
+)  # fmt: skip
+def test_turned_and_mirrored_films_are_shown_as_they_are_meant(
+    tmp_path: Path, matrix: tuple[int, int, int, int], bright: str
+) -> None:
+    """The matrix of a track takes (x, y) to (ax + cy, bx + dy); the film is bright at its top left, on 64 x 48."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32] = 255
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    place = content.index(b"tkhd") + 44
+    a, b, c, d = (each << 16 for each in matrix)
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(content)
+    shown = _read(tmp_path / "a.mp4", [0.0])[0]
+    assert shown.shape == ((48, 64, 3) if a or d else (64, 48, 3))
+    halves = {"top": shown[:10], "bottom": shown[-10:]}
+    found = {f"{row} {side}": float(part[:, :10].mean() if side == "left" else part[:, -10:].mean())
+             for row, part in halves.items() for side in ("left", "right")}  # fmt: skip
+    assert max(found, key=lambda corner: found[corner]) == bright and sorted(found.values())[-2] < 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from polysense.data import MediaRef, Sample
-from polysense.errors import ConfigError, MediaError, UnknownModalityError
+from polysense.errors import CheckpointError, ConfigError, MediaError, UnknownModalityError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import evaluation
 from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
@@ -140,6 +141,25 @@ def test_a_checkpoint_is_scored_on_manifests(joint: Path, parts: Parts, tmp_path
         evaluation.run("nowhere", [path], Path("/proc/nope/x.json"))
 
 
+def test_a_checkpoint_without_its_processor_is_refused(joint: Path, parts: Parts, tmp_path: Path) -> None:
+    without = shutil.ignore_patterns("processor_config.json", "MANIFEST.json")
+    shutil.copytree(stages(joint)[1], tmp_path / "bare", ignore=without)
+    with pytest.raises(CheckpointError, match="bare: the model cannot be loaded"):
+        evaluation.run(str(tmp_path / "bare"), [parts.world / "manifests/stills-test.jsonl"])
+
+
+def test_a_disk_that_is_full_in_the_end_is_told(
+    joint: Path, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(evaluation, "write_whole", full)
+    path = parts.world / "manifests/stills-test.jsonl"
+    with pytest.raises(ConfigError, match=r"x\.json: it cannot be written \(no space left\)"):
+        evaluation.run(str(stages(joint)[1]), [path], tmp_path / "x.json")
+
+
 def test_a_checkpoint_is_scored_where_it_works_fastest(
     joint: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +182,7 @@ def test_composed_queries_are_scored_where_a_manifest_has_their_senses(joint: Pa
     assert tasks >= {"retrieval audio+video to text", "retrieval text to audio+video"}
     with pytest.raises(UnknownModalityError, match="composed: unknown modality 'smell'"):
         evaluation.run(stage, [clips], composed=[("audio", "smell")])
-    with pytest.raises(ConfigError, match=r"composed: no manifest holds depth\+audio"):
+    with pytest.raises(ConfigError, match=r"composed: no sample has depth\+audio and captions of each"):
         evaluation.run(stage, [clips], composed=[("depth", "audio")])
 
 
@@ -205,7 +225,7 @@ def test_a_manifest_without_anything_to_score_is_refused(joint: Path, parts: Par
     mute = manifest(parts, tmp_path / "mute.jsonl", lambda _, row: row.update(captions={}, labels={}))
     with pytest.raises(ConfigError, match=r"mute\.jsonl: no sample has a label or a caption of image, "):
         evaluation.run(str(stages(joint)[1]), [mute])
-    with pytest.raises(ConfigError, match=r"composed: no manifest holds image\+depth"):
+    with pytest.raises(ConfigError, match=r"composed: no sample has image\+depth and captions of each"):
         mute = manifest(parts, tmp_path / "silent.jsonl", lambda _, row: row.update(captions={}))
         evaluation.run(str(stages(joint)[1]), [mute], composed=[("image", "depth")])
 

@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from polysense.errors import CheckpointError
+from polysense.hub import render_card
 from polysense.models.unialign import UniAlignModel
-from polysense.recipes.stages import StageRecord, finished, known_limits, log_parameters, save_stage, stage_folder
+from polysense.recipes.stages import (
+    StageRecord,
+    finished,
+    known_limits,
+    log_parameters,
+    origin,
+    save_stage,
+    stage_folder,
+)
 from polysense.testing import tiny_clip, tiny_senses
+from tests.hub.stages import stage_record
 
 
 def record() -> StageRecord:
@@ -72,3 +82,13 @@ def test_a_stage_of_the_embedded_world_says_that_it_saw_nothing_else(tmp_path: P
     assert known_limits(tmp_path) == []
     (tmp_path / "world.json").write_text("{}")
     assert len(known_limits(tmp_path)) == 1 and "synthetic world" in known_limits(tmp_path)[0]
+
+
+def test_a_folder_is_not_taken_for_a_repository_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "clip").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    found = {name: origin(name, "MIT")["name"] for name in ("runs/clip", "openai/clip", "clip-demo", str(tmp_path))}
+    assert found == {"runs/clip": "./runs/clip", **{name: name for name in list(found)[1:]}}
+    cards = {name: render_card(stage_record(base_model=origin(name, "MIT"))) for name in found}
+    assert [name for name, card in cards.items() if "base_model:" in card] == ["openai/clip"]
+    assert "| ./runs/clip | MIT |" in cards["runs/clip"]

@@ -21,6 +21,12 @@ def test_every_file_has_its_drawing_and_all_its_turns() -> None:
     assert to_png(figure, dpi=30).startswith(b"\x89PNG")
 
 
+def test_an_answer_with_dollar_signs_is_drawn_as_it_is() -> None:
+    turns = [("how much ?", r"$\frac{a and $5", "$5 or $6")]
+    told = Told(modality="image", kind="grid", raw=np.zeros((8, 8, 3), dtype=np.uint8), source="x.png", turns=turns)
+    assert to_png(draw_answers([told]), dpi=30).startswith(b"\x89PNG")
+
+
 def test_nothing_to_show_is_refused() -> None:
     with pytest.raises(ConfigError, match="there is nothing to show"):
         draw_answers([])

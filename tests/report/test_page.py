@@ -52,6 +52,11 @@ def test_the_page_tells_senses_stages_results_and_how_to_use_it(tmp_path: Path) 
     assert "All 4 measurements" in page and "polysense train unialign" in page and "Trained on a synthetic" in page
 
 
+def test_a_run_in_this_very_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_run(tmp_path / "mine"))
+    assert "What came of mine, grown from" in write_report(".").read_text()
+
+
 def test_the_folder_holds_table_and_figures(tmp_path: Path) -> None:
     folder = write_report(write_run(tmp_path), {"Cross-modal retrieval": _PNG}).parent
     assert {path.name for path in folder.iterdir()} == {

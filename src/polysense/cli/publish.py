@@ -26,7 +26,9 @@ def add(commands: Commands) -> None:
     push.add_argument("folder", type=Path, metavar="FOLDER", help="a stage's folder, or a run folder")
     push.add_argument("repo", metavar="OWNER/NAME", help="repository; it is made when it does not exist")
     push.add_argument("--tag", help="name of the tag (default: stage-k)")
-    push.add_argument("--private", action="store_true", help="make the repository a private one")
+    push.add_argument("--private", action="store_true",
+                      help="make the repository a private one; a public one that is there is refused "
+                           "(default: as its owner has chosen for new ones)")  # fmt: skip
     card = add_command(
         commands, "card", "render the model card of a stage", run=_card,
         about="Render the card of a stage from what its run wrote down; the stages beside it give the history.",

@@ -14,8 +14,9 @@ import yaml
 from PIL import Image
 
 from polysense.cli.console import console
-from polysense.errors import MediaError, UnknownModalityError
-from polysense.processing import media
+from polysense.errors import ConfigError, MediaError, UnknownModalityError, UnregisteredModalityError
+from polysense.modality import get_processor_class
+from polysense.processing import ModalityProcessor, media
 
 _ALL = (*media.PICTURES, *media.SOUNDS, *media.VIDEOS, *media.CLOUDS, "text")
 _DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # Pillow's modes with more than 8 bits: distances, not colours
@@ -64,13 +65,27 @@ def facts_by_sense(given: Sequence[tuple[str, str, Any]], known: Collection[str]
 
     Raises:
         UnknownModalityError: the model lacks a sense.
+        ConfigError: nothing of a sense's features depends on a fact of that name.
     """
     facts: dict[str, dict[str, Any]] = {}
     for sense, name, value in given:
         if sense not in known:
             raise UnknownModalityError(sense, known, where="--fact")
+        used = _fact_names(sense)
+        if used is not None and name not in used:
+            fix = f"Those that count are {', '.join(used)}." if used else "Leave it out: its files say what counts."
+            raise ConfigError(f"{sense} has no fact {name!r}", where="--fact", fix=fix)
         facts.setdefault(sense, {})[name] = value
     return facts
+
+
+def _fact_names(sense: str) -> tuple[str, ...] | None:
+    """The facts that a sense's processor looks at; `None` where that is not known."""
+    try:
+        processor: type[ModalityProcessor] = get_processor_class(sense)
+    except UnregisteredModalityError:
+        return None
+    return processor.fact_names
 
 
 def tell_assumed(source: Source, sense: str, assumed: Mapping[str, Any]) -> None:

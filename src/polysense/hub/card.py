@@ -11,13 +11,13 @@ from typing import Any
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
-from polysense.errors import UnregisteredModalityError
 from polysense.hub.gains import StageGains, chain_gains
 from polysense.hub.limits import limits
 from polysense.hub.public import redacted
 from polysense.hub.quick_start import outcome, quick_start
 from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage
-from polysense.modality import JsonValue, get_processor_class
+from polysense.modality import JsonValue
+from polysense.processing import BUILT_IN
 
 _PIPELINES = {"unialign": "feature-extraction", "comet": "feature-extraction", "mera": "image-text-to-text"}
 _TITLES = {"unialign": "UniAlign", "comet": "COMET", "mera": "MERA"}
@@ -59,7 +59,7 @@ def render_card(
         summary=_summary(stage),
         quick_start=quick_start(stage),
         outcome=outcome(stage),
-        unregistered=[name for name in stage["modalities"] if not _built_in(name)],
+        unregistered=[name for name in stage["modalities"] if name not in BUILT_IN],
         history=stages,
         limits=limits(stage, metrics),
         merges=[_merged(each, (gains or {}).get(each["name"])) for each in stages if each["system"] == "mera"],
@@ -197,13 +197,6 @@ def _codebook(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
     shared = [f"{number}: {100 * share:.1f} %" for number, share in (codes.get("active_in") or {}).items()]
     dead = f"{100 * codes['dead']:.1f}" if "dead" in codes else ""
     return {"sizes": sizes, "total": sum(sizes), "used": used, "shared": ", ".join(shared), "dead": dead}
-
-
-def _built_in(modality: str) -> bool:
-    try:
-        return str(get_processor_class(modality).__module__).startswith("polysense.")
-    except UnregisteredModalityError:
-        return False
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, Any]:

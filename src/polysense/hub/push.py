@@ -19,7 +19,7 @@ from polysense.hub.public import redacted, secrets_in
 from polysense.hub.quick_start import published
 from polysense.hub.records import read_metrics, read_stage
 from polysense.safety import check_checkpoint_folder
-from polysense.storage import MANIFEST  # checksums of a folder as it lies here, before texts were made public
+from polysense.storage import MANIFEST, verify_folder
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _TEXT = {".json", ".jsonl", ".md", ".txt", ".jinja", ".yaml", ".yml"}
 _KINDS = _TEXT | {".safetensors"}
 _VOCABULARY = {"tokenizer.json", "vocab.json", "merges.txt"}  # may hold words that look like paths
 _KEPT = {".gitattributes"}  # the Hub's own file
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # the Hub would make one without an owner, and then not find it by that name
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -47,21 +48,28 @@ def push_stage(
         folder: a stage's folder, as a recipe or `save_pretrained` wrote it, with `stage.json` and `README.md`.
         repo_id: `owner/name`; made when it does not exist.
         tag: by default "stage-k" of `stage.json`.
-        private: of a repository that has to be made.
+        private: nobody else may read the repository, whether it has to be made or is there.
         api: endpoint and token; by default those of the environment.
 
     Raises:
-        CheckpointError: the folder is unsafe, incomplete, or holds a secret; nothing was sent.
-        HubError: the Hub could not be reached or refused; its `main` is as it was, or has the whole new commit.
+        CheckpointError: the folder is unsafe, incomplete or damaged, or holds a secret; nothing was sent.
+        HubError: the Hub could not be reached or refused, or has a public repository of this name that was to be
+            private; its `main` is as it was, or has the whole new commit.
     """
     folder, api = Path(folder), api or HfApi()
     stage = read_stage(folder)
     tag = tag or _tag(stage)
+    if not _NAME.fullmatch(repo_id):
+        raise HubError(f"{repo_id!r} cannot be a repository", fix="Give owner/name.")
     if not _TAG.fullmatch(tag):
         raise HubError(f"{tag!r} cannot be a tag", fix="Use letters, digits, dots, dashes and underscores.")
     contents = publishable(folder, repo_id, tag)
     with _hub_errors(repo_id, tag):
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        # not False, which would make a public one where an organisation's are private
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo_id).private:
+            raise HubError("the repository is there already, and everyone can read it", where=repo_id,
+                           fix="Make it private in its settings on the Hub, or push without --private.")  # fmt: skip
         refs = api.list_repo_refs(repo_id)
         if tag in {ref.name for ref in refs.tags}:
             return _published_before(api, repo_id, tag, contents)
@@ -105,15 +113,18 @@ def publishable(folder: Path, repo_id: str, tag: str | None = None) -> dict[str,
     """What would be sent: path in the repository to content, the card last, its quick start loading `tag` of it.
 
     Raises:
-        CheckpointError: the folder is unsafe or incomplete, or a text file in it holds a secret.
+        CheckpointError: the folder is unsafe, incomplete or damaged, or a text file in it holds a secret.
     """
     check_checkpoint_folder(folder)
+    if (folder / MANIFEST).exists():  # nobody could load what does not fit its checksums
+        verify_folder(folder, ignore=(_CARD,))
     read_metrics(folder)
     tag = tag or _tag(read_stage(folder))
     contents: dict[str, Content] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in Path(name).parts)
+        # checksums are of a folder as it lies here, before its texts are made public
         if path.is_file() and path.suffix in _KINDS and not hidden and path.name != MANIFEST:
             contents[name] = _public_text(path, repo_id, tag) if path.suffix in _TEXT else path
     if _CARD not in contents:

@@ -35,6 +35,12 @@ def outcome(stage: Stage) -> str:
     return _OUTCOMES.get(stage["system"], _VECTORS)
 
 
+def instruction(stage: Stage, modality: str) -> str:
+    """What a MERA stage was asked for a caption of a sense when it was tested."""
+    chosen = dict(stage.get("hyperparameters") or {}).get("conversations") or {}
+    return str(((chosen.get("pools") or {}).get(modality) or chosen.get("instructions") or INSTRUCTIONS)[0])
+
+
 def _embedding(stage: Stage) -> str:
     modality = [*stage["modalities"], *stage["trained"]][-1]
     argument = argument_of(modality)
@@ -50,9 +56,7 @@ processor = AutoProcessor.{_HERE}
 
 def _answer(stage: Stage) -> str:
     modality = [*(sense for sense in stage["modalities"] if sense != "text"), *stage["trained"]][-1]
-    chosen = stage["hyperparameters"].get("conversations") or {}
-    asked = (chosen.get("pools") or {}).get(modality) or chosen.get("instructions") or INSTRUCTIONS
-    question = json.dumps(f"\n{asked[0]}", ensure_ascii=False)
+    question = json.dumps(f"\n{instruction(stage, modality)}", ensure_ascii=False)
     part = f'{{"type": "{modality}", "path": "{_example(modality)}"' + ', "facts": facts' * (modality in _FACTS) + "}"
     return f"""\
 import polysense
@@ -102,4 +106,4 @@ _OUTCOMES = {
 }
 
 
-__all__ = ["outcome", "published", "quick_start"]
+__all__ = ["instruction", "outcome", "published", "quick_start"]

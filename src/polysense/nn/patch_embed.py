@@ -68,7 +68,8 @@ class Tokenizer(nn.Module):
         """Tokens with their positions added, for the encoder. A subclass defines this, and may begin with `check`.
 
         Args:
-            values: features in the axes of `layout`.
+            values: features in the axes of `layout`, as the processor gives them, in 32 bits: a model in half
+                precision needs them cast to the type of its weights.
 
         Raises:
             FeatureShapeError: features of another shape.
@@ -100,7 +101,8 @@ def build_tokenizer(modality: Modality, dim: int, size: int, patch_size: int) ->
     if modality.kind not in _TOKENIZERS:
         raise ConfigError(
             f"modality {modality.name!r} has the unknown tokenizer kind {modality.kind!r}",
-            fix=f"Known kinds: {', '.join(_TOKENIZERS)}; add one with polysense.nn.register_tokenizer.",
+            fix=f"Known kinds: {', '.join(_TOKENIZERS)}; import the code that adds it with "
+            "polysense.nn.register_tokenizer (--imports on the command line).",
         )
     try:
         return _TOKENIZERS[modality.kind](modality, dim, size, **{"patch_size": patch_size, **modality.tokenizer})

@@ -5,7 +5,7 @@ Depends on NumPy, SciPy, torch, torch-quickfps, Pillow, soundfile, PyAV, plyfile
 
 from __future__ import annotations
 
-from polysense.modality import Modality, register_modality
+from polysense.modality import Modality, register_modality, registered_modalities
 from polysense.processing.audio import AudioProcessor
 from polysense.processing.base import Facts, ModalityProcessor, processor_for
 from polysense.processing.cached import CachedFeatures, Memory
@@ -18,6 +18,7 @@ from polysense.processing.text import TextProcessor, read_text
 from polysense.processing.video import VideoProcessor
 
 __all__ = [
+    "BUILT_IN",
     "AudioProcessor",
     "CachedFeatures",
     "DepthProcessor",
@@ -44,3 +45,6 @@ register_modality(Modality(name="audio", kind="spectrogram", channels=1), AudioP
 register_modality(Modality(name="speech", kind="spectrogram", channels=1), SpeechProcessor)
 register_modality(Modality(name="depth", kind="grid", channels=1), DepthProcessor)
 register_modality(Modality(name="point_cloud", kind="points", channels=3), PointCloudProcessor)
+
+BUILT_IN = registered_modalities()
+"""The senses that every process knows, whatever its user registers."""

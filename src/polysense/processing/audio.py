@@ -56,6 +56,7 @@ class AudioProcessor(ModalityProcessor):
     """
 
     kind: ClassVar[str] = "spectrogram"
+    fact_names: ClassVar[tuple[str, ...] | None] = ("sampling_rate",)
     time_axis: ClassVar[bool] = True
 
     channels: int = 1

@@ -46,6 +46,7 @@ class ModalityProcessor(ABC):
     """
 
     kind: ClassVar[str]
+    fact_names: ClassVar[tuple[str, ...] | None] = None  # all facts that `load` looks at, where that is settled
     time_axis: ClassVar[bool] = False  # whether the first axis of a sample may differ within a batch
 
     modality: str

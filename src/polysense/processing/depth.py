@@ -53,6 +53,7 @@ class DepthProcessor(GridProcessor):
     """
 
     formats: ClassVar[tuple[str, ...]] = ("PNG picture", "TIFF picture", "NumPy array")
+    fact_names: ClassVar[tuple[str, ...] | None] = ("focal", "baseline", "intrinsics", "camera")
 
     channels: int = 1
     mean: tuple[float, ...] = (0.0418,)
@@ -123,7 +124,7 @@ class DepthProcessor(GridProcessor):
     def _optics(self, facts: Facts, name: str) -> tuple[float, float]:
         """Focal length in pixels and baseline in metres of one sample."""
         camera = facts.get("camera", self.camera)
-        if camera not in CAMERAS:
+        if not isinstance(camera, str) or camera not in CAMERAS:
             raise MediaError(f"has the unknown camera {camera!r}", where=name, fix=f"Known: {', '.join(CAMERAS)}.")
         focal, baseline = CAMERAS[camera]
         try:

@@ -76,8 +76,8 @@ class GridProcessor(ModalityProcessor):
         """
         name = media.source_name(source)
         if isinstance(source, Image.Image):
-            media.check_picture_size(*source.size, name)
-            values = self._picture_values(source, name)
+            with media.decoding(name, "picture"):  # an opened one is read only now
+                values = self._upright(source, name)
         elif (array := in_memory_array(source)) is not None:
             values = array
         else:
@@ -110,9 +110,13 @@ class GridProcessor(ModalityProcessor):
 
     def _decode(self, opened: media.MediaFile) -> Shaped[np.ndarray, "height width channels"]:
         with media.decoding(opened.name, opened.kind), Image.open(opened.file, formats=_PIL_FORMATS) as picture:
-            media.check_picture_size(*picture.size, opened.name)
-            picture.load()
-            return self._picture_values(ImageOps.exif_transpose(picture), opened.name)
+            return self._upright(picture, opened.name)
+
+    def _upright(self, picture: Image.Image, name: str) -> Shaped[np.ndarray, "height width channels"]:
+        """Values of a picture as the camera was held."""
+        media.check_picture_size(*picture.size, name)
+        picture.load()
+        return self._picture_values(ImageOps.exif_transpose(picture), name)
 
     def _picture_values(self, picture: Image.Image, name: str) -> Shaped[np.ndarray, "height width channels"]:
         if picture.mode in ("I;16", "I;16B", "I", "F"):
@@ -148,6 +152,7 @@ class ImageProcessor(GridProcessor):
     """
 
     formats: ClassVar[tuple[str, ...]] = media.PICTURES
+    fact_names: ClassVar[tuple[str, ...] | None] = ()
 
     mean: tuple[float, ...] = tuple(OPENAI_CLIP_MEAN)
     std: tuple[float, ...] = tuple(OPENAI_CLIP_STD)

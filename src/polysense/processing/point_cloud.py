@@ -38,6 +38,7 @@ class PointCloudProcessor(ModalityProcessor):
     """
 
     kind: ClassVar[str] = "points"
+    fact_names: ClassVar[tuple[str, ...] | None] = ()
 
     num_points: int = 8192
     num_groups: int = 196

@@ -30,6 +30,7 @@ class TextProcessor(ModalityProcessor):
     """
 
     kind: ClassVar[str] = "text"
+    fact_names: ClassVar[tuple[str, ...] | None] = ()
     time_axis: ClassVar[bool] = True
 
     channels: int = 1

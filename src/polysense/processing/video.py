@@ -36,6 +36,7 @@ class VideoProcessor(ImageProcessor):
     """
 
     kind: ClassVar[str] = "frames"
+    fact_names: ClassVar[tuple[str, ...] | None] = ("frame_rate",)
     time_axis: ClassVar[bool] = True
     formats: ClassVar[tuple[str, ...]] = media.VIDEOS
 
@@ -60,7 +61,7 @@ class VideoProcessor(ImageProcessor):
             facts: `frame_rate` of an array or list, in frames per second; only windows ask for it.
 
         Raises:
-            MediaError: unreadable, without frames, or too large.
+            MediaError: unreadable, without frames, too large, or with an impossible frame rate.
         """
         name = media.source_name(source)
         if isinstance(source, list | tuple):
@@ -71,9 +72,11 @@ class VideoProcessor(ImageProcessor):
         if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:
             raise MediaError(f"has shape {array.shape} and type {array.dtype}", where=name,
                              fix="Give 8-bit time, height, width, 3 with at least one frame.")  # fmt: skip
-        rate = float((facts or {}).get("frame_rate", 1.0))
+        rate = _frame_rate(facts or {}, name)
         times = np.array(self._times(len(array) / rate, rate))
-        taken: UInt8[np.ndarray, "time height width 3"] = array[np.floor(times * rate + 1e-9).astype(int)]
+        # the end of an array, which short windows ask for, shows its last frame, as that of a film does
+        places = np.minimum(np.floor(times * rate + 1e-9).astype(int), len(array) - 1)
+        taken: UInt8[np.ndarray, "time height width 3"] = array[places]
         return taken
 
     def features(
@@ -100,3 +103,15 @@ class VideoProcessor(ImageProcessor):
             raise MediaError(f"is a list of {len(frames)} pictures of unequal sizes or none", where=name,
                              fix="Give at least one picture, all of one size.")  # fmt: skip
         return np.stack([np.rint(frame).astype(np.uint8) for frame in frames])
+
+
+def _frame_rate(facts: Facts, name: str) -> float:
+    """Frames per second of an array or list."""
+    try:
+        rate = float(facts.get("frame_rate", 1.0))
+    except (TypeError, ValueError):
+        rate = 0.0
+    if not 0 < rate < np.inf:
+        raise MediaError(f"has a frame rate of {facts.get('frame_rate')!r}", where=name,
+                         fix="Give a positive number of frames per second.")  # fmt: skip
+    return rate

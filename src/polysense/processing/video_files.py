@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from polysense.errors import MediaError
 from polysense.processing import media
@@ -122,13 +122,25 @@ class _Seeker:
     def _array(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
         media.check_picture_size(frame.width, frame.height, self.name)
         # several threads would take longer to start than a small picture takes to convert
-        converted = self.reformatter.reformat(frame, format="rgb24", threads=1)
-        return upright(converted.to_ndarray(), frame.rotation)
+        converted = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        return converted if matrix is None else upright(converted, np.frombuffer(matrix, np.int32))
 
 
-def upright(picture: UInt8[np.ndarray, "h w 3"], degrees: int) -> UInt8[np.ndarray, "new_h new_w 3"]:
-    """Undo a camera's rotation, given as the counter-clockwise turn that displays the picture upright."""
-    return np.ascontiguousarray(np.rot90(picture, round(degrees / 90) % 4))
+def upright(
+    picture: UInt8[np.ndarray, "h w 3"], matrix: Int32[np.ndarray, " 9"]
+) -> UInt8[np.ndarray, "new_h new_w 3"]:
+    """The picture as it is meant to be seen: turned by quarters, and mirrored as front cameras may do it.
+
+    Args:
+        matrix: libavutil's display matrix, (a, b, u, c, d, v, ...), which takes (x, y) to (ax + cy, bx + dy).
+    """
+    # not the frame's own `rotation`, which takes a mirrored picture for one that stands on its head
+    a, b, _, c, d, *_ = matrix.tolist()
+    on_side = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if on_side else (a, d)
+    shown = picture.swapaxes(0, 1) if on_side else picture
+    return np.ascontiguousarray(shown[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 
 
 def _check_segment(opened: media.MediaFile) -> None:

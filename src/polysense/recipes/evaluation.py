@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoProcessor
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.metrics import accuracy, composed, match_ranks, proportion_interval, recall_at
-from polysense.models.base import best_device, local_folder
+from polysense.models.base import best_device, local_folder, reading
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes.class_texts import class_table
 from polysense.recipes.config import check_positive, import_modules, place
@@ -293,7 +293,7 @@ def run(
 
     Raises:
         ConfigError: no manifest, one with nothing to score, an output that cannot be written, or
-            senses to compose that no manifest holds.
+            senses to compose that no sample of a manifest has with captions of each.
         UnknownModalityError: senses to compose that the checkpoint lacks.
         CheckpointError, ManifestError: see the parts.
     """
@@ -303,7 +303,8 @@ def run(
     if output is not None:
         check_writable(output)
     folder = local_folder(checkpoint, {"revision": revision})
-    model, processor = AutoModel.from_pretrained(folder).to(best_device()), AutoProcessor.from_pretrained(folder)
+    with reading(checkpoint):
+        model, processor = AutoModel.from_pretrained(folder).to(best_device()), AutoProcessor.from_pretrained(folder)
     if unknown := [sense for senses in composed for sense in senses if sense not in model.modalities]:
         raise UnknownModalityError(unknown[0], model.modalities, where="composed")
     results: list[Result] = []
@@ -319,8 +320,8 @@ def run(
         results += found
     scored = {result.modality for result in results}
     if missing := [label for senses in composed if (label := "+".join(senses)) not in scored]:
-        raise ConfigError(f"no manifest holds {missing[0]} of one sample", where="composed",
-                          fix="Give a manifest whose samples have all of these senses.")  # fmt: skip
+        raise ConfigError(f"no sample has {missing[0]} and captions of each", where="composed",
+                          fix="Give a manifest whose samples have all of these senses, with captions.")  # fmt: skip
     record = metrics_record(results, seed_of(folder))
     if output is not None:
         with writing(output):

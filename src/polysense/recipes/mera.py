@@ -31,7 +31,7 @@ from polysense.recipes.mera_config import MeraRecipe, PhaseSettings
 from polysense.recipes.mera_limits import limits
 from polysense.recipes.mera_stage import StageTraining, check_source
 from polysense.recipes.sources import data_record
-from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
+from polysense.recipes.stages import StageRecord, check_output, known_limits, origin, running, save_stage
 from polysense.trainer import TrainingResult
 from polysense.trainer.distributed import on_main
 from polysense.trainer.resume import HARMLESS
@@ -320,13 +320,13 @@ class MeraRun:
         data = [
             data_record(name, each.data, each.license, len(self.datasets[name]), self.root) for name, each in named
         ]
-        origin = {"name": recipe.llm, "license": recipe.llm_license} if self.start is None else self.start.base_model
+        base = origin(recipe.llm, recipe.llm_license) if self.start is None else self.start.base_model
         frozen = {f"{phase.name}: {key}": value for phase in stage.phases for key, value in phase.trains.items()}
         chosen = {"method": stage.to_dict(), **self._common()}
         return StageRecord(
             system="mera", stage=stage_number(folder), name=folder.name, parent=start.name if start else None,
             trained=[stage.modality], modalities=[*model.modalities, "text"], data=data, frozen=frozen,
-            base_model=origin, parameters=model.parameter_table(),
+            base_model=base, parameters=model.parameter_table(),
             hyperparameters=chosen, seed=recipe.seed, steps=0, seconds=0.0,
             limits=[*known_limits(self.root), *limits(recipe, self._seen(self.stages.index(stage) + 1))],
         )  # fmt: skip

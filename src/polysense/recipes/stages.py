@@ -140,6 +140,12 @@ def save_stage(
         (temporary / "README.md").write_text(card_of_folder(temporary), encoding="utf-8")
 
 
+def origin(name: str, license: str) -> dict[str, str]:
+    """The base model of a record: a folder such as `runs/clip` is told apart from a repository of that name."""
+    is_alike = name.count("/") == 1 and name[0] not in "./~" and Path(name).is_dir()
+    return {"name": f"./{name}" if is_alike else name, "license": license}
+
+
 def known_limits(root: Path) -> list[str]:
     """What nobody should expect of a stage whose data lie in `root`."""
     return [_SYNTHETIC] if (root / SUMMARY).is_file() else []

@@ -31,6 +31,7 @@ from polysense.recipes.stages import (
     finished,
     known_limits,
     log_parameters,
+    origin,
     running,
     save_stage,
     stage_folder,
@@ -335,7 +336,7 @@ class UniAlignRun:
         """What the config decides of a stage's record."""
         return {
             "trained": list(stage.trains),
-            "base_model": {"name": self.recipe.anchor, "license": self.recipe.anchor_license},
+            "base_model": origin(self.recipe.anchor, self.recipe.anchor_license),
             "data": [self._data(name) for name in self.sources_of(stage.trains or ("image", "text"))],
             "hyperparameters": {
                 "model": dict(self.recipe.model), "objective": self.recipe.objective.to_dict(),

@@ -154,7 +154,7 @@ def _about(run: Run) -> dict[str, Any]:
         "base model": base,
     }
     title = f"{_TITLES.get(last.get('system', ''), 'Run')} with {listed}"
-    return {"title": title, "lead": f"What came of {run.folder.name}, grown from {base}.", "facts": facts}
+    return {"title": title, "lead": f"What came of {run.folder.resolve().name}, grown from {base}.", "facts": facts}
 
 
 def _stage_line(record: Mapping[str, Any]) -> dict[str, str]:

@@ -31,13 +31,15 @@ class StageResults:
 
     Attributes:
         number: 1 for the first.
-        name: of its folder.
+        name: which it was given, as that of its folder.
+        folder: the name of its folder now; empty where there is none.
         record: content of `stage.json`.
         metrics: content of `metrics.json`; empty where the stage was not evaluated.
     """
 
     number: int
     name: str
+    folder: str = ""
     record: Mapping[str, JsonValue] = field(default_factory=dict)
     metrics: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -167,6 +169,7 @@ def _stage(folder: Path) -> StageResults:
     return StageResults(
         number=number,
         name=str(record.get("name", folder.name)),
+        folder=folder.name,
         record=record,
         metrics=read_json(metrics) if metrics.exists() else {},
     )

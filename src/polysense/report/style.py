@@ -28,6 +28,7 @@ _RC: Any = {
     "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": SOFT, "ytick.color": SOFT,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "xtick.major.size": 0, "ytick.major.size": 0,
     "legend.frameon": False, "legend.fontsize": 8, "figure.facecolor": "white",
+    "text.parse_math": False,  # what users and models write may hold dollar signs, and is drawn as it is
 }  # fmt: skip
 
 

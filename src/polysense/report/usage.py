@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
-from typing import Any
 
-from polysense.data.conversations import INSTRUCTIONS
+from polysense.hub.quick_start import instruction
 from polysense.models.processor import argument_of
 from polysense.report.retention import final_stage
 from polysense.report.run import Run, StageResults
@@ -26,20 +26,20 @@ def snippet(run: Run) -> str:
     """The Python that uses the last stage of a run on a user's file: asks about it (MERA), reads its codes
     (COMET), or embeds it."""
     last = final_stage(run)
-    place = stage_place(run, last)
+    place = _quoted(stage_place(run, last))
     if run.system == "mera":
-        return _asking(place, last.trained[-1], instruction(last))
+        return _asking(place, last.trained[-1], instruction(last.record, last.trained[-1]))
     if run.system == "comet":
         modality = [*last.trained, *(sense for sense in last.trained if sense != "text")][-1]
         return (
             "from polysense.recipes.comet_codes import CometReader\n"
-            f'codes = CometReader.from_pretrained("{place}").timeline("{modality}", "your-file")'
+            f'codes = CometReader.from_pretrained({place}).timeline("{modality}", "your-file")'
         )
     modality = [*last.record.get("modalities", ["image"])][-1]
     argument = argument_of(modality)
     return (
         "import polysense, transformers\n"
-        f'model, processor = (auto.from_pretrained("{place}") '
+        f"model, processor = (auto.from_pretrained({place}) "
         "for auto in (transformers.AutoModel, transformers.AutoProcessor))\n"
         f'embedding = model.embed("{modality}", processor({argument}=["your-file"]))'
     )
@@ -59,23 +59,23 @@ def codes_line(run: Run, *files: str | Path) -> str:
 
 def stage_place(run: Run, stage: StageResults) -> str:
     """The folder of a stage, as a user would write it."""
-    return (run.folder / "stages" / stage.name).as_posix()
-
-
-def instruction(stage: StageResults) -> str:
-    """What a MERA stage was asked for a caption when it was tested."""
-    settings: dict[str, Any] = dict(stage.record.get("hyperparameters") or {})
-    return str(((settings.get("conversations") or {}).get("instructions") or INSTRUCTIONS)[0])
+    return (run.folder / "stages" / stage.folder).as_posix()
 
 
 def _asking(place: str, modality: str, prompt: str) -> str:
-    chat = f'[{{"role": "user", "content": [{{"type": "{modality}", "path": "your-file"}}, "\\n{prompt}"]}}]'
+    question = _quoted(f"\n{prompt}")
+    chat = f'[{{"role": "user", "content": [{{"type": "{modality}", "path": "your-file"}}, {question}]}}]'
     return (
         "import polysense, transformers\n"
-        f'model, processor = (auto.from_pretrained("{place}") '
+        f"model, processor = (auto.from_pretrained({place}) "
         "for auto in (transformers.AutoModelForImageTextToText, transformers.AutoProcessor))\n"
         f"inputs = processor.apply_chat_template({chat}, add_generation_prompt=True, tokenize=True, "
         "return_dict=True)\n"
         'print(processor.decode(model.generate(**inputs, max_new_tokens=32)[0, inputs["input_ids"].shape[1]:], '
         "skip_special_tokens=True))"
     )
+
+
+def _quoted(text: str) -> str:
+    """A text as it stands in Python."""
+    return json.dumps(text, ensure_ascii=False)
