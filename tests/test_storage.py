@@ -115,6 +115,20 @@ def test_what_the_disk_refuses_to_other_libraries_is_told_alike(save: Callable[[
         save(tmp_path)
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_are_for_those_whom_the_umask_lets_read(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "stage") as folder:
+            saves_weights(folder)
+            (folder / "sub").mkdir()
+            saves_weights(folder / "sub")
+    finally:
+        os.umask(before)
+    found = {path.stat().st_mode & 0o777 for path in (tmp_path / "stage").rglob("*") if path.is_file()}
+    assert found == {mode}
+
+
 def test_an_error_that_is_not_the_disks_is_left_alone() -> None:
     with pytest.raises(CheckpointError, match="the disk"), writing(Path("run")):
         raise CheckpointError("the disk is full (os error 28)", where="elsewhere", fix="Make room.")
