@@ -178,6 +178,24 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"files": ["model.txt"]}, {"files": {"model.txt": None}}, {"files": {"model.txt": {"size": 7}}},
+     {"details": None}, {"files": {"a\0b": {"size": 1, "sha256": ""}}}],
+    ids=["no table", "no entry", "no digest", "no details", "no name"],
+)  # fmt: skip
+def test_a_manifest_with_a_right_checksum_may_still_be_none(tmp_path: Path, change: dict[str, object]) -> None:
+    make(tmp_path / "stage")
+    path = tmp_path / "stage" / MANIFEST
+    content = {**json.loads(path.read_text()), **change}
+    del content["sha256"]
+    content["sha256"] = digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    path.write_text(json.dumps(content))
+    for check in (verify_folder, read_verified, read_manifest):
+        with pytest.raises((CheckpointError, UnsafeFileError), match=r"MANIFEST\.json"):
+            check(tmp_path / "stage")
+
+
 def test_a_changed_manifest_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "stage")
     path = tmp_path / "stage" / MANIFEST

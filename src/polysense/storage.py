@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 _FORMAT = 1
+_ENTRY = {"sha256", "size"}
 _PACKAGES = ("torch", "transformers", "safetensors", "accelerate")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust quote the system: safetensors, tokenizers
 
@@ -246,6 +247,8 @@ def read_manifest(folder: str | Path, required: tuple[str, ...] = ()) -> dict[st
         stated = content.pop("sha256")
         listing = content["files"]
         intact = stated == digest(_canonical(content)) and content["format"] == _FORMAT
+        if not (isinstance(content["details"], dict) and all(each.keys() >= _ENTRY for each in listing.values())):
+            raise TypeError("entries")
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -257,6 +260,7 @@ def read_manifest(folder: str | Path, required: tuple[str, ...] = ()) -> dict[st
         if (
             pure.is_absolute()
             or ".." in pure.parts
+            or "\0" in name
             or not (Path(folder) / pure).resolve().is_relative_to(Path(folder).resolve())
         ):
             raise UnsafeFileError(f"the manifest names {name!r}", where=path, fix="Do not use this folder.")
