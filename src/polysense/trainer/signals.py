@@ -15,7 +15,7 @@ EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 class StopSignals:
     """While active, SIGTERM, SIGINT and SIGHUP set `received`; handlers are only installed in the main thread.
 
-    SIGHUP comes when a terminal or an ssh session closes. Where it is ignored, it stays so: that is what `nohup` is for.
+    SIGHUP comes when a terminal or an ssh session closes. Where it is ignored, it stays so: `nohup` is for that.
     """
 
     def __init__(self) -> None:
