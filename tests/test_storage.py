@@ -115,6 +115,20 @@ def test_what_the_disk_refuses_to_other_libraries_is_told_alike(save: Callable[[
         save(tmp_path)
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_are_for_those_whom_the_umask_lets_read(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "stage") as folder:
+            saves_weights(folder)
+            (folder / "sub").mkdir()
+            saves_weights(folder / "sub")
+    finally:
+        os.umask(before)
+    found = {path.stat().st_mode & 0o777 for path in (tmp_path / "stage").rglob("*") if path.is_file()}
+    assert found == {mode}
+
+
 def test_an_error_that_is_not_the_disks_is_left_alone() -> None:
     with pytest.raises(CheckpointError, match="the disk"), writing(Path("run")):
         raise CheckpointError("the disk is full (os error 28)", where="elsewhere", fix="Make room.")
@@ -162,6 +176,24 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / MANIFEST).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"MANIFEST\.json"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"files": ["model.txt"]}, {"files": {"model.txt": None}}, {"files": {"model.txt": {"size": 7}}},
+     {"details": None}, {"files": {"a\0b": {"size": 1, "sha256": ""}}}],
+    ids=["no table", "no entry", "no digest", "no details", "no name"],
+)  # fmt: skip
+def test_a_manifest_with_a_right_checksum_may_still_be_none(tmp_path: Path, change: dict[str, object]) -> None:
+    make(tmp_path / "stage")
+    path = tmp_path / "stage" / MANIFEST
+    content = {**json.loads(path.read_text()), **change}
+    del content["sha256"]
+    content["sha256"] = digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+    path.write_text(json.dumps(content))
+    for check in (verify_folder, read_verified, read_manifest):
+        with pytest.raises((CheckpointError, UnsafeFileError), match=r"MANIFEST\.json"):
+            check(tmp_path / "stage")
 
 
 def test_a_changed_manifest_and_a_missing_one_are_refused(tmp_path: Path) -> None:

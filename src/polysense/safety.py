@@ -99,7 +99,12 @@ def _is_unsafe(key: str, value: Any) -> bool:
     return key in _CODE_KEYS or key.endswith("_internal") or fetched
 
 
-def _check_links(folder: Path) -> None:
+def check_links(folder: Path) -> None:
+    """Refuse links that lead outside a folder or, in the Hub client's cache, outside its repository's own store.
+
+    Raises:
+        UnsafeFileError: naming the link.
+    """
     root = folder.resolve()
     for place in (root, *root.parents):  # a model may lie within another's folder
         if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
@@ -124,7 +129,7 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
     if not folder.is_dir():
         raise CheckpointError("there is no such folder", where=folder, fix="Give the folder that holds config.json.")
     if own_links:
-        _check_links(folder)
+        check_links(folder)
     if (folder / "adapter_config.json").exists():
         raise UnsafeFileError("an adapter config here sends the loading on to another model", where=folder,
                               fix="Load the base model, then the adapter with peft.")  # fmt: skip

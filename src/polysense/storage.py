@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 _FORMAT = 1
+_ENTRY = {"sha256", "size"}
 _PACKAGES = ("torch", "transformers", "safetensors", "accelerate")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust quote the system: safetensors, tokenizers
 
@@ -139,7 +140,8 @@ def atomic_folder(
 ) -> Iterator[Path]:
     """Yield a temporary folder to write into; it becomes `target` when the block ends, and vanishes if it fails.
 
-    An existing `target` is replaced. A process that is killed leaves at most a hidden temporary folder, which the
+    An existing `target` is replaced. Its files get the permissions that new files have there (umask), whatever wrote
+    them. A process that is killed leaves at most a hidden temporary folder, which the
     next call for the same target removes (and it restores a target that was put aside at that moment).
 
     Args:
@@ -158,6 +160,7 @@ def atomic_folder(
         _recover(target, temporary, aside, files)
         files.make_folder(temporary)
         yield temporary
+        _share(temporary)
         write_manifest(temporary, details, files)
         if target.exists():
             files.replace(target, aside)
@@ -244,6 +247,8 @@ def read_manifest(folder: str | Path, required: tuple[str, ...] = ()) -> dict[st
         stated = content.pop("sha256")
         listing = content["files"]
         intact = stated == digest(_canonical(content)) and content["format"] == _FORMAT
+        if not (isinstance(content["details"], dict) and all(each.keys() >= _ENTRY for each in listing.values())):
+            raise TypeError("entries")
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -255,6 +260,7 @@ def read_manifest(folder: str | Path, required: tuple[str, ...] = ()) -> dict[st
         if (
             pure.is_absolute()
             or ".." in pure.parts
+            or "\0" in name
             or not (Path(folder) / pure).resolve().is_relative_to(Path(folder).resolve())
         ):
             raise UnsafeFileError(f"the manifest names {name!r}", where=path, fix="Do not use this folder.")
@@ -307,6 +313,16 @@ def _recover(target: Path, temporary: Path, aside: Path, files: FileSystem) -> N
         files.replace(aside, target)
     elif aside.exists():
         files.remove_folder(aside)
+
+
+def _share(folder: Path) -> None:
+    """Let those read the files who may read their folders: safetensors 0.8 keeps what it writes to its owner."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            mode = path.parent.stat().st_mode & 0o666
+            if path.stat().st_mode & 0o777 != mode:
+                with suppress(OSError):  # file systems without permissions have nothing to be asked for
+                    path.chmod(mode)
 
 
 def _clean(target: Path, temporary: Path, aside: Path, files: FileSystem) -> None:

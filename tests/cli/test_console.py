@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import pytest
@@ -26,6 +27,15 @@ def test_notes_and_errors_do_not_mix_with_results(capsys: pytest.CaptureFixture[
     console.note("by the way [1]")
     console.error("broken: a:key:b")
     assert capsys.readouterr() == ("", "by the way [1]\nbroken: a:key:b\n")
+
+
+def test_a_note_that_no_terminal_takes_any_more_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    console.note("stopped and saved")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -173,6 +173,24 @@ def test_an_adapter_that_does_not_tell_all_is_not_merged_as_its_stage_did(
     assert main([*words, "--method", "running_average"]) == 0
 
 
+def test_an_adapter_counts_once(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapter = stages / "adapters" / "stage-1"
+    words = ["merge", str(stages / "llm"), str(adapter), f"{adapter.parent}/../adapters/stage-1", "-o"]
+    assert main([*words, str(tmp_path / "out")]) == 1 and "an adapter is given twice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_export_is_not_merged(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(stages), "-o", str(tmp_path / "adapter")]) == 0
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert main(["merge", str(stages / "llm"), str(path.parent), "-o", str(tmp_path / "out")]) == 1
+    assert f"{path}: has another content than when it was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_stage_of_an_adapter_may_be_said(stages: Path, tmp_path: Path) -> None:
     adapter = stages / "adapters" / "stage-1"
     for stage in ("1", "4"):

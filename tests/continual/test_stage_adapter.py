@@ -27,7 +27,7 @@ from polysense.continual.stage_adapter import (
     take_out,
     trained_adapter,
 )
-from polysense.errors import CheckpointError, ConfigError
+from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
 from polysense.testing import tiny_mera
 
 SETTINGS = AdapterSettings(rank=4, alpha=8.0, dropout=0.0)
@@ -186,8 +186,12 @@ def test_adapters_out_of_order_and_damaged_ones_are_refused(tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=r"adapters of the stages \[2, 4\]"):
         read_adapters(tmp_path)
     shutil.rmtree(later)
-    (folder / "merge.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    for record in ("{}", '{"stage": Infinity, "coefficient": 1.0, "whole": true}'):
+        (folder / "merge.json").write_text(record)
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            read_adapters(tmp_path)
+    shutil.copytree(folder, tmp_path / "adapters" / "stage-2 (copy)")
+    with pytest.raises(CheckpointError, match=r"stage-2 \(copy\): the name has no number of a stage"):
         read_adapters(tmp_path)
 
 
@@ -211,9 +215,34 @@ def test_factors_of_any_plain_lora_are_read_with_its_scaling_and_no_others(tmp_p
     save_file({**tensors, "base_model.model.lm_head.bias": torch.zeros(3)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match="more than one LoRA of linears"):
         read_factors(tmp_path)
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    for changes in ({"init_lora_weights": "pissa_niter_4"}, {"layer_replication": [[0, 2]]}):
+        write_config(tmp_path, **changes)
+        with pytest.raises(CheckpointError, match="more than one LoRA of linears"):
+            read_factors(tmp_path)
+        write_config(tmp_path, init_lora_weights=True)
+    write_config(tmp_path, layer_replication=None)
+    for rank in (-4, 8):
+        write_config(tmp_path, r=rank)
+        with pytest.raises(CheckpointError, match=rf"tells of rank {rank}, the factors of \[4\]"):
+            read_factors(tmp_path)
+    write_config(tmp_path, r=4)
+    save_file({}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="the factors of none"):
+        read_factors(tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"half")
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_factors(tmp_path)
+
+
+def test_an_adapter_that_is_a_link_to_elsewhere_is_not_read(tmp_path: Path) -> None:
+    wrapped, adapter = with_adapter(tiny_mera(), 1)
+    save_adapter(wrapped, tmp_path / "theirs", adapter, method=None)
+    (tmp_path / "links").mkdir()
+    for path in (tmp_path / "theirs").iterdir():
+        (tmp_path / "links" / path.name).symlink_to(path)
+    with pytest.raises(UnsafeFileError, match="leads outside the folder"):
+        read_factors(tmp_path / "links")
 
 
 def test_a_pattern_without_a_linear_and_an_unknown_method_are_refused() -> None:

@@ -98,6 +98,11 @@ def test_sums_are_in_float32_whatever_the_weights_are() -> None:
     assert torch.equal(rounded, start)
 
 
+def test_factors_of_eight_bits_are_summed_too() -> None:
+    A, B = torch.tensor([[1.0, 2.0]]).to(torch.float8_e4m3fn), torch.tensor([[2.0], [0.5]])
+    assert torch.equal(lora_delta(A, B, 1.0), torch.tensor([[2.0, 4.0], [0.5, 1.0]]))
+
+
 def test_the_weight_itself_is_never_changed_or_returned() -> None:
     start = torch.zeros(12, 9)
     effective_weight(start, []).add_(1)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, CLIPModel
 
-from polysense import UniAlignModel
+from polysense import CometModel, UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
 from polysense.models.base import count_parameters, load_foreign, local_folder, model_key, weights_digest
 from polysense.testing import tiny_clip, tiny_senses
@@ -81,6 +81,17 @@ def test_an_unexpected_weight_is_named(folder: Path) -> None:
 def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
     weights(folder, lambda state: state.update({KEY: torch.zeros(20, 32)}))
     with pytest.raises(CheckpointError, match=rf"mismatched_keys .*{KEY}"):
+        UniAlignModel.from_pretrained(folder)
+
+
+def test_a_model_of_another_type_is_told_by_its_type(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"{folder}: the model is of type 'unialign', not 'comet'"):
+        CometModel.from_pretrained(folder)
+
+
+def test_a_config_that_cannot_be_used_names_the_folder_and_the_key(folder: Path) -> None:
+    config(folder, lambda values: values.update(top_k=-9))
+    with pytest.raises(CheckpointError, match=rf"{folder}: in the config, .*top_k.*-9"):
         UniAlignModel.from_pretrained(folder)
 
 

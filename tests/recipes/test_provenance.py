@@ -19,6 +19,13 @@ def test_the_command_holds_no_path_of_this_machine(monkeypatch: pytest.MonkeyPat
     assert provenance.command() == "polysense train --output 'runs/a b'"
 
 
+def test_the_command_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_TOKEN", "swordfish-7")
+    address = "https://me:open-sesame@mirror.example/data"
+    monkeypatch.setattr(sys, "argv", ["polysense", "train", f"data.root={address}", "note=swordfish-7", "seed=1"])
+    assert provenance.command() == "polysense train 'data.root=[removed]mirror.example/data' 'note=[removed]' seed=1"
+
+
 @pytest.mark.parametrize(
     ("program", "called"),
     [

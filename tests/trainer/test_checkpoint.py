@@ -88,6 +88,7 @@ def test_a_state_of_another_model_is_refused_before_anything_changes() -> None:
     saved = {name: torch.zeros_like(value) for name, value in trainable_state(model).items()}
     for changed, message in (
         ({**saved, "more": torch.zeros(1)}, "has unexpected more"),
+        ({name: each.bfloat16() for name, each in saved.items()}, "has other types of"),
         ({name: saved[name] for name in saved if name != "seen"}, "lacks seen"),
         ({**saved, "encoders.depth.bias": torch.zeros(3)}, r"other sizes of encoders\.depth\.bias"),
     ):

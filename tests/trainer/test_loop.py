@@ -67,7 +67,7 @@ def test_a_run_that_was_left_ends_with_the_bits_of_one_that_was_not(tmp_path: Pa
     assert log(tmp_path / "left")[-1] == {"event": "end", "step": 12, "skipped_steps": 0}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_request_to_stop_saves_once_and_exits_with_its_code(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -57,6 +57,22 @@ def test_a_state_of_another_model_is_refused() -> None:
     assert not optimizer.state
 
 
+@pytest.mark.parametrize("change", ["lost", "no vector", "another type", "another kind"])
+def test_a_state_that_the_optimiser_cannot_go_on_from_is_refused(change: str) -> None:
+    parameters = trainable_parameters(ToyModel())
+    optimizer = build_optimizer(parameters, LoopConfig(steps=1))
+    key = "exp_avg/encoders.audio.weight"
+    whole = {f"{state}/encoders.audio.weight": torch.zeros(8, 6) for state in ("exp_avg", "exp_avg_sq")}
+    whole["step/encoders.audio.weight"] = torch.tensor(3.0)
+    value = {"no vector": torch.tensor(1.0), "another type": whole[key].bfloat16(), "another kind": whole[key]}
+    del whole[key]
+    if change != "lost":
+        whole[f"momentum/{key.partition('/')[2]}" if change == "another kind" else key] = value[change]
+    with pytest.raises(CheckpointError, match=r"is not whole|fits no trainable parameter"):
+        load_optimizer_tensors(optimizer, parameters, whole)
+    assert not optimizer.state
+
+
 def test_a_pattern_without_a_parameter_and_a_model_without_one_are_refused() -> None:
     parameters = trainable_parameters(ToyModel())
     with pytest.raises(ConfigError, match=r"'encoder\.video' matches no trainable"):

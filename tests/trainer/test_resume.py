@@ -13,7 +13,8 @@ from polysense.trainer.resume import check_origin
 
 def origin(**changes: Any) -> dict[str, Any]:
     config = LoopConfig(**{"steps": 10, **changes}).to_dict()
-    return {"frozen_sha256": "a", "world": 1, "config": config, "data": {"set": ["audio", 29]}}
+    counts = {"skipped_steps": 0, "nonfinite_in_row": 0}
+    return {**counts, "frozen_sha256": "a", "world": 1, "config": config, "data": {"set": ["audio", 29]}}
 
 
 def test_the_same_run_goes_on_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,3 +40,11 @@ def test_other_frozen_parameters_and_too_few_steps_are_refused() -> None:
         check_origin(Checkpoint(5, {}, {}, origin()), {**origin(), "frozen_sha256": "b"})
     with pytest.raises(CheckpointError, match="the run has 4 steps, the checkpoint 5"):
         check_origin(Checkpoint(5, {}, {}, origin()), origin(steps=4))
+
+
+@pytest.mark.parametrize("change", [{"config": None}, {"data": [1]}, {"skipped_steps": "3"}, {"seconds": None}])
+def test_a_state_that_no_training_wrote_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=f"its state has no {next(iter(change))}"):
+        check_origin(Checkpoint(5, {}, {}, {**origin(), **change}), origin())
+    with pytest.raises(CheckpointError, match="nonfinite_in_row"):
+        check_origin(Checkpoint(5, {}, {}, {"config": {}}), origin())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 from rich import box
@@ -24,8 +25,9 @@ class Console:
         self._to(stderr=False).print(text, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """What a person may want to know and a program does not."""
-        self._to(stderr=True).print(text, soft_wrap=True, style="dim")
+        """What a person may want to know and a program does not; nobody hears it where the terminal was closed."""
+        with suppress(OSError):
+            self._to(stderr=True).print(text, soft_wrap=True, style="dim")
 
     def error(self, text: str) -> None:
         """What went wrong. Every process may say so."""

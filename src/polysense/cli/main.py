@@ -36,6 +36,7 @@ exit codes:
   1    an error that the message explains; also when some of the files given to `embed` or `codes`,
        or lines given to `chat`, could not be used, or the judge of `evaluate` left too much unjudged
   2    the command line itself is wrong
+  129  the terminal was closed (SIGHUP); `train` has saved its state
   130  interrupted (Ctrl-C); `train` has saved its state: the same command goes on from there
   143  terminated (SIGTERM); `train` has saved its state
 """

@@ -11,6 +11,7 @@ from polysense.cli.arguments import Commands, add_command, add_imports
 from polysense.cli.console import console
 from polysense.cli.loading import fetched
 from polysense.errors import ConfigError
+from polysense.storage import MANIFEST, verify_folder
 
 if TYPE_CHECKING:
     from polysense.merging.lora_delta import Factors
@@ -117,9 +118,13 @@ def check_new(folder: Path) -> None:
 
 
 def _folder(name: str) -> Path:
-    """An adapter's folder as it is, a model's after a look at whether it is safe."""
+    """An adapter's folder if it is intact, a model's after a look at whether it is safe."""
     path = Path(name)
-    return path if (path / _ADAPTER).exists() else fetched(name)
+    if not (path / _ADAPTER).exists():
+        return fetched(name)
+    if (path / MANIFEST).exists():
+        verify_folder(path, ignore=("README.md",))
+    return path
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
@@ -169,6 +174,8 @@ def _merge_adapters(
     from polysense.merging.weight_files import read_headers
 
     check_apart(output, models)
+    if len({each.resolve() for each in models}) < len(models):
+        raise ConfigError("an adapter is given twice", where="merge", fix="Give each of them once.")
     weights = read_headers(models[0])
     deltas: dict[str, list[Factors]] = {}
     for place, adapter in enumerate(models[1:]):

@@ -29,7 +29,7 @@ from polysense.merging.lora_delta import Factors
 from polysense.modality import JsonValue
 from polysense.models.base import weights_digest
 from polysense.nn.starts import named_draws
-from polysense.safety import read_json
+from polysense.safety import check_links, read_json
 from polysense.storage import digest, write_whole
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ RECORD = "merge.json"
 """File beside an adapter that says what its delta counts."""
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
-_BEYOND_FACTORS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_dora")
+_BEYOND_FACTORS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_dora", "layer_replication")
+_KEEP_BASE = (True, False, None, "gaussian", "eva", "orthogonal")  # starts of a LoRA; others change the base weights
 
 
 @dataclass(frozen=True)
@@ -213,13 +214,21 @@ def read_adapters(folder: Path) -> list[StageAdapter]:
     Raises:
         CheckpointError: a number is missing in between, or an adapter is no LoRA with its record.
     """
-    paths = sorted(folder.glob("adapters/stage-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    paths = sorted(folder.glob("adapters/stage-*"), key=_stage_of)
     found = [read_adapter(path) for path in paths]
     stages = [each.stage for each in found]
     if stages and stages != list(range(stages[0], stages[0] + len(stages))):
         raise CheckpointError(f"there are adapters of the stages {stages}", where=folder,
                               fix="Use a stage folder as the recipe wrote it.")  # fmt: skip
     return found
+
+
+def _stage_of(folder: Path) -> int:
+    try:
+        return int(folder.name.removeprefix("stage-"))
+    except ValueError as error:
+        raise CheckpointError("the name has no number of a stage", where=folder,
+                              fix="Move it elsewhere, or give it its own name back.") from error  # fmt: skip
 
 
 def read_adapter(folder: Path) -> StageAdapter:
@@ -234,7 +243,7 @@ def read_adapter(folder: Path) -> StageAdapter:
         coefficient = None if coefficient is None else float(coefficient)
         known = {name: record.get(name) for name in ("base", "merged")}
         return StageAdapter(int(record["stage"]), coefficient, factors, bool(record["whole"]), **known)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a stage folder as the recipe wrote it.") from error  # fmt: skip
 
@@ -259,8 +268,11 @@ def read_factors(folder: Path) -> dict[str, Factors]:
     """Key of a weight to its (A, B, scaling), of a LoRA that peft saved.
 
     Raises:
-        CheckpointError: damaged, or more than plain factors of linears (DoRA, biases, embeddings, ranks by layer).
+        CheckpointError: damaged, none at all, of another rank than its config says, or more than plain factors of
+            linears (DoRA, biases, embeddings, ranks by layer, a start such as PiSSA's that changes the base).
+        UnsafeFileError: a link that leads outside the folder.
     """
+    check_links(folder)
     config, weights = read_json(folder / "adapter_config.json"), folder / "adapter_model.safetensors"
     factors: dict[str, Factors] = {}
     try:
@@ -274,9 +286,14 @@ def read_factors(folder: Path) -> dict[str, Factors]:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"the adapter cannot be read ({error})", where=folder,
                               fix="Use a LoRA as peft saved it.") from error  # fmt: skip
-    if len(tensors) != 2 * len(factors) or any(config.get(name) for name in _BEYOND_FACTORS):
+    beyond = any(config.get(name) for name in _BEYOND_FACTORS) or config.get("init_lora_weights") not in _KEEP_BASE
+    if len(tensors) != 2 * len(factors) or beyond:
         raise CheckpointError("the adapter is more than one LoRA of linears", where=folder,
-                              fix="Use a plain LoRA: no DoRA, biases, embeddings or ranks by layer.")  # fmt: skip
+                              fix="Use a plain LoRA: no DoRA, PiSSA, biases or ranks by layer.")  # fmt: skip
+    ranks = sorted({size for A, B, _ in factors.values() for size in (A.shape[:1].numel(), B.shape[1:].numel())})
+    if ranks != [rank]:
+        raise CheckpointError(f"the config tells of rank {rank}, the factors of {ranks or 'none'}", where=folder,
+                              fix="Use a LoRA as peft saved it.")  # fmt: skip
     return factors
 
 

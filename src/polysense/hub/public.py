@@ -51,11 +51,16 @@ _MIN_SECRET = 8  # shorter values of such variables ("1", "true") are no secrets
 
 def redacted(text: str) -> str:
     """`text` with local paths cut to their last part and secrets replaced by `[removed]`."""
+    return without_local_paths(without_secrets(text))
+
+
+def without_secrets(text: str) -> str:
+    """`text` with everything that looks like a secret, or is one of this process, replaced by `[removed]`."""
     for secret in _known_secrets().values():
         text = text.replace(secret, REMOVED)
     for pattern in _PATTERNS.values():
         text = pattern.sub(REMOVED, text)
-    return without_local_paths(text)
+    return text
 
 
 def without_local_paths(text: str) -> str:

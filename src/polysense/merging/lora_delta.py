@@ -115,4 +115,5 @@ def _weight_shape(A: Tensor, B: Tensor, scaling: float) -> tuple[int, int]:
 
 
 def _precision(*tensors: Tensor) -> torch.dtype:
-    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    wide = (tensor.dtype for tensor in tensors if tensor.dtype.itemsize > 1)  # torch promotes no 8-bit floats
+    return reduce(torch.promote_types, wide, torch.float32)

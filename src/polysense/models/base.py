@@ -184,12 +184,17 @@ class PolysenseModel(PreTrainedModel):
         Raises:
             ConfigError: a variant, or a revision of a folder.
             UnsafeFileError: a pickle, code or an escaping path, before anything is read.
-            CheckpointError: a weight is missing, unexpected or of another shape.
+            CheckpointError: the folder holds a model of another type or a config that cannot be used, or a weight is
+                missing, unexpected or of another shape.
         """
         if "variant" in kwargs:
             raise ConfigError("variants of a checkpoint are not supported", where="variant",
                               fix="Name a revision or a folder instead.")  # fmt: skip
         folder = local_folder(pretrained_model_name_or_path, kwargs)
+        kind, own = read_json(folder / "config.json").get("model_type"), cls.config_class.model_type
+        if kind is not None and kind != own:
+            raise CheckpointError(f"the model is of type {kind!r}, not {own!r}", where=folder,
+                                  fix="Load it with AutoModel, or give another folder.")  # fmt: skip
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.pop("trust_remote_code", None)
         kwargs.pop("use_safetensors", None)
@@ -201,6 +206,11 @@ class PolysenseModel(PreTrainedModel):
             loaded = super().from_pretrained(
                 folder, *args, output_loading_info=True, use_safetensors=True, ignore_mismatched_sizes=True, **kwargs
             )
+        except ConfigError as error:
+            if "config" in kwargs:
+                raise
+            key = f"{error.where}: " if error.where else ""
+            raise CheckpointError(f"in the config, {key}{error.what}", where=folder, fix=error.fix) from error
         except PolysenseError:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from polysense.hub.public import without_secrets
 from polysense.version import __version__
 
 _CHECKOUT = Path(__file__).parents[3]
@@ -18,7 +19,10 @@ _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "
 
 
 def command() -> str:
-    """The command line of this process, to be typed where it was; paths of this machine shortened to what matters."""
+    """The command line of this process, to be typed where it was; paths of this machine shortened to what matters.
+
+    Without secrets: it is kept beside figures and in checkpoints.
+    """
     program = Path(sys.argv[0])
     if program.suffix == ".py":
         roots = [root for root in (Path.cwd(), _CHECKOUT) if program.is_relative_to(root)]
@@ -27,7 +31,7 @@ def command() -> str:
     else:
         called = [program.name]
     arguments = [os.path.relpath(each) if os.path.isabs(each) else each for each in sys.argv[1:]]
-    return shlex.join([*called, *arguments])
+    return shlex.join(without_secrets(each) for each in [*called, *arguments])
 
 
 def commit() -> str:

@@ -244,8 +244,7 @@ class UniAlignRun:
         for sense in stage.trains:
             self.add(model, processor, sense)
         model.unmask_experts(stage.trains)
-        table = model.freezing(stage.trains)
-        apply_freezing(model, table)
+        apply_freezing(model, table := model.freezing(stage.trains))
         log_parameters(model)
 
         def finish(state: LoopState) -> None:

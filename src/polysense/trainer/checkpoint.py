@@ -163,8 +163,11 @@ def load_trainable_state(module: nn.Module, saved: Mapping[str, Tensor]) -> None
     """Put saved values into the module in place; `CheckpointError` before anything changes if they do not fit."""
     current = _trainable_tensors(module)
     missing, unexpected = sorted(set(current) - set(saved)), sorted(set(saved) - set(current))
-    shapes = [name for name in current if name in saved and current[name].shape != saved[name].shape]
-    for what, names in (("lacks", missing), ("has unexpected", unexpected), ("has other sizes of", shapes)):
+    both = [name for name in current if name in saved]
+    shapes = [name for name in both if current[name].shape != saved[name].shape]
+    types = [name for name in both if current[name].dtype != saved[name].dtype]
+    faults = {"has unexpected": unexpected, "has other sizes of": shapes, "has other types of": types}
+    for what, names in {"lacks": missing, **faults}.items():
         if names:
             raise CheckpointError(
                 f"the checkpoint {what} {_listing(names)}",

@@ -65,9 +65,10 @@ def train(
 ) -> TrainingResult:
     """Train until `config.steps`, from the newest intact checkpoint in `folder` if there is one.
 
-    A run that is killed at any instant and started again ends with the same bits as one that is not. SIGTERM or
-    SIGINT (to any rank) saves after the step at work and raises `SystemExit` with code 143 or 130; a second one ends
-    the process at once. After the last step all is saved: in `on_stage_end`, signals do what they do elsewhere.
+    A run that is killed at any instant and started again ends with the same bits as one that is not. SIGTERM,
+    SIGINT or SIGHUP (to any rank) saves after the step at work and raises `SystemExit` with code 143, 130 or 129; a
+    second one ends the process at once. After the last step all is saved: in `on_stage_end`, signals do what they
+    do elsewhere.
 
     Args:
         objective: see `Objective`; its module is moved to the device and set to training mode.

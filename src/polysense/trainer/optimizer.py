@@ -12,6 +12,9 @@ from polysense.errors import CheckpointError, ConfigError
 from polysense.trainer.config import LoopConfig
 from polysense.trainer.sharding import shared_like, whole_value
 
+_COUNT = "step"
+_STATE = {_COUNT, "exp_avg", "exp_avg_sq"}  # what AdamW keeps of a parameter; SGD without momentum keeps nothing
+
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Name to parameter of everything that requires a gradient; `ConfigError` when nothing does."""
@@ -70,12 +73,15 @@ def load_optimizer_tensors(
     state: dict[str, dict[str, Tensor]] = {}
     for full_name, value in tensors.items():
         key, _, name = full_name.partition("/")
-        if name not in parameters or (value.ndim and value.shape != parameters[name].shape):
+        alike = name in parameters and (value.shape, value.dtype) == (parameters[name].shape, parameters[name].dtype)
+        if key not in _STATE or name not in parameters or (value.ndim if key == _COUNT else not alike):
             raise CheckpointError(
                 f"the optimiser state {full_name!r} fits no trainable parameter",
                 fix="Resume with the model and the freezing table the run began with.",
             )
         state.setdefault(name, {})[key] = value
+    if partial := [name for name, values in state.items() if len(values) < len(_STATE)]:
+        raise CheckpointError(f"the optimiser's state of {partial[0]!r} is not whole", fix="Use another checkpoint.")
     for name, values in state.items():
         parameter = parameters[name]
         optimizer.state[parameter] = {

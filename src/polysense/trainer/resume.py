@@ -23,6 +23,8 @@ HARMLESS = {
     "prefetch",
 }
 
+_KINDS = {"skipped_steps": int, "nonfinite_in_row": int, "seconds": int | float, "config": dict, "data": dict}
+
 
 def check_origin(checkpoint: Checkpoint, now: Mapping[str, JsonValue]) -> None:
     """Refuse a checkpoint of another model; warn of each setting that makes this another run.
@@ -32,10 +34,14 @@ def check_origin(checkpoint: Checkpoint, now: Mapping[str, JsonValue]) -> None:
         now: `frozen_sha256`, `world`, `config` and `data` of the run that starts.
 
     Raises:
-        CheckpointError: the frozen parameters are not those that the checkpoint was trained with, or the run has
-            fewer steps than the checkpoint.
+        CheckpointError: its state is not what a training writes, the frozen parameters are not those that the
+            checkpoint was trained with, or the run has fewer steps than the checkpoint.
     """
     then = checkpoint.state
+    whole = {"seconds": 0.0, **then}  # which early checkpoints lack
+    if wrong := [key for key, kind in _KINDS.items() if not isinstance(whole.get(key), kind)]:
+        raise CheckpointError(f"its state has no {', '.join(wrong)} that could be used", where=checkpoint.path,
+                              fix="Use another checkpoint, or choose another run folder.")  # fmt: skip
     if then.get("frozen_sha256") != now["frozen_sha256"]:
         raise CheckpointError(
             "the frozen parameters of the model are not those that this checkpoint was trained with",

@@ -8,12 +8,15 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 """Exit codes of a run that was asked to stop and saved its state: 128 + the signal's number, as shells have it."""
 
 
 class StopSignals:
-    """While active, SIGTERM and SIGINT set `received`; handlers are only installed in the main thread."""
+    """While active, SIGTERM, SIGINT and SIGHUP set `received`; handlers are only installed in the main thread.
+
+    SIGHUP comes when a terminal or an ssh session closes. Where it is ignored, it stays so: `nohup` is for that.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -22,6 +25,8 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in EXIT_CODES:
+                if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

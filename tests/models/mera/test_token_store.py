@@ -85,13 +85,19 @@ def test_what_does_not_fit_is_computed_and_not_kept(source: Path, tmp_path: Path
     assert encoder.calls == 2 and not files(tmp_path / "store")
 
 
+def test_who_may_read_the_folder_may_read_its_tokens(source: Path, tmp_path: Path) -> None:
+    FrozenTokenStore(tmp_path / "store").get(ENCODING, source, {}, Encoder())
+    (kept,) = files(tmp_path / "store")
+    assert kept.stat().st_mode & 0o777 == kept.parent.stat().st_mode & 0o666
+
+
 def test_a_disk_that_takes_nothing_leaves_the_run_as_it_was(
     source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("polysense.models.mera.token_store.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     store, encoder = FrozenTokenStore(tmp_path / "store"), Encoder()
     for _ in range(2):
         assert store.get(ENCODING, source, {}, encoder).shape == (2, 3, 4)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from polysense.modality import JsonValue
@@ -82,7 +82,7 @@ class FrozenTokenStore:
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"tokens": tokens.contiguous()}, temporary)
+            temporary.write_bytes(save({"tokens": tokens.contiguous()}))  # save_file's are for their owner alone
             temporary.replace(path)
             self._left -= size
         except (OSError, SafetensorError) as error:
