@@ -52,5 +52,10 @@ def test_an_unknown_modality_lists_the_known_ones_and_reads_as_a_sentence() -> N
     assert str(UnknownModalityError("smell", [])).count("none") == 1
 
 
+def test_a_misspelt_name_is_met_with_the_right_one() -> None:
+    assert str(UnknownModalityError("audoi", ["image", "audio"])).endswith("Did you mean 'audio'?")
+    assert "add_modality('smell')" in str(UnknownModalityError("smell", ["image", "audio"]))
+
+
 def test_an_unregistered_modality_names_the_missing_call() -> None:
     assert "polysense.register_modality(Modality(name='smell', ...))" in str(UnregisteredModalityError("smell"))

@@ -13,6 +13,7 @@ from polysense.modality import (
     get_processor_class,
     register_modality,
     registered_modalities,
+    specs_of,
 )
 
 
@@ -116,6 +117,18 @@ def test_what_no_one_registered_names_the_missing_call(own_registry: None) -> No
         get_modality("smell")
     with pytest.raises(UnregisteredModalityError, match="'smell' is not registered"):
         get_processor_class("smell")
+
+
+def test_a_misspelt_name_is_met_with_the_right_one() -> None:
+    with pytest.raises(UnregisteredModalityError, match=r"Did you mean 'audio'. If not, call polysense.register"):
+        get_modality("audoi")
+
+
+def test_one_sense_is_no_list_of_senses() -> None:
+    with pytest.raises(ConfigError, match=r"'audio' is one sense, not a list of them. Give \['audio'\]"):
+        specs_of("audio")
+    with pytest.raises(ConfigError, match="named twice"):
+        specs_of(["audio", "audio"])
 
 
 def test_the_built_in_senses_are_registered_on_import() -> None:

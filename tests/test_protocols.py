@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from polysense.errors import FeatureShapeError
 from polysense.outputs import EncodedTokens
-from polysense.protocols import ModalityEncoder, TokenSpec
+from polysense.protocols import ModalityEncoder, TokenSpec, check_not_empty
 
 
 class Averages:
@@ -31,3 +32,15 @@ def test_anything_with_the_two_methods_is_an_encoder() -> None:
 def test_a_token_spec_is_fixed() -> None:
     with pytest.raises(FrozenInstanceError):
         TokenSpec(dim=1, grid=(1, 1, 1), layers=0).dim = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("photo.png", "a str came instead of a tensor"),
+        (torch.zeros(0, 3), r"have shape \(0, 3\), which holds nothing"),
+    ],
+)
+def test_features_are_tensors_with_samples(features: object, message: str) -> None:
+    with pytest.raises(FeatureShapeError, match=rf"image: .*{message}"):
+        check_not_empty(features, where="image")

@@ -6,6 +6,7 @@ that callers can count, log or translate them. Errors are raised before anything
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def _rebuild(kind: type[PolysenseError], args: tuple[object, ...], state: dict[s
     return error
 
 
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A question for the known name that was probably meant; empty where none is near (see `difflib`)."""
+    near = difflib.get_close_matches(str(name), list(known), 1, cutoff)
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
 class ConfigError(PolysenseError, ValueError):
     """A configuration value, key or option that cannot be used."""
 
@@ -46,10 +53,11 @@ class UnknownModalityError(PolysenseError, KeyError):
     def __init__(self, name: str, known: Iterable[str], *, where: str | None = None, fix: str = "") -> None:
         self.name, self.known = name, tuple(known)
         listing = ", ".join(self.known) or "none"
+        add = f"Add it with add_modality({name!r}) or use one of the known names."
         super().__init__(
             f"unknown modality {name!r} (known here: {listing})",
             where=where,
-            fix=fix or f"Add it with add_modality({name!r}) or use one of the known names.",
+            fix=fix or nearest(name, self.known) or add,
         )
 
     __str__ = Exception.__str__  # KeyError would show the repr of the message
@@ -58,11 +66,12 @@ class UnknownModalityError(PolysenseError, KeyError):
 class UnregisteredModalityError(PolysenseError, LookupError):
     """Raw data of a modality whose processing code this process has not registered (its weights still load)."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        self.name, meant = name, nearest(name, known)
         super().__init__(
             f"modality {name!r} is not registered in this process, so its files cannot be processed",
-            fix=f"Call polysense.register_modality(Modality(name={name!r}, ...)) first, or list the module that does "
+            fix=(f"{meant} If not, call" if meant else "Call")
+            + f" polysense.register_modality(Modality(name={name!r}, ...)) first, or list the module that does "
             "so under `imports:` in the recipe or after --imports on the command line.",
         )
 

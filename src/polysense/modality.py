@@ -7,9 +7,9 @@ turns a raw file into features (its *processor*) does not travel and must be reg
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -92,6 +92,8 @@ class Modality:
         return cls(**spec)
 
 
+Sense = TypeVar("Sense", bound="str | Modality")
+
 _SPECS: dict[str, Modality] = {}
 _PROCESSORS: dict[str, type[Any]] = {}
 
@@ -122,14 +124,35 @@ def register_modality(modality: Modality, processor: type[Any]) -> Modality:
 def get_modality(name: str) -> Modality:
     """The registered spec of `name`; `UnregisteredModalityError` names the missing call."""
     if name not in _SPECS:
-        raise UnregisteredModalityError(name)
+        raise UnregisteredModalityError(name, _SPECS)
     return _SPECS[name]
+
+
+def listed(modalities: Iterable[Sense]) -> list[Sense]:
+    """Several senses as a list; `ConfigError` for a single name, whose letters would pass for names."""
+    if isinstance(modalities, str | Modality):
+        name = modalities if isinstance(modalities, str) else modalities.name
+        raise ConfigError(f"{name!r} is one sense, not a list of them", where="modalities", fix=f"Give [{name!r}].")
+    return list(modalities)
+
+
+def specs_of(modalities: Iterable[str | Modality]) -> list[Modality]:
+    """The specs of several senses, registered ones by their names; errors: see `listed` and `get_modality`.
+
+    Raises:
+        ConfigError: a sense is named twice.
+    """
+    specs = [each if isinstance(each, Modality) else get_modality(each) for each in listed(modalities)]
+    names = [spec.name for spec in specs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"a modality is named twice in {names}", fix="Name each once.")
+    return specs
 
 
 def get_processor_class(name: str) -> type[Any]:
     """The registered processor class of `name`; `UnregisteredModalityError` names the missing call."""
     if name not in _PROCESSORS:
-        raise UnregisteredModalityError(name)
+        raise UnregisteredModalityError(name, _SPECS)
     return _PROCESSORS[name]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -50,12 +50,15 @@ def check_layer(layer: int, layers: int, *, where: str) -> None:
         raise ConfigError(f"there is no layer {layer}", where=where, fix=f"Use -1, or 0 to {layers}.")
 
 
-def check_not_empty(features: Tensor, *, where: str) -> None:
-    """Refuse a batch without samples, or of empty ones, whose sense no layer could name.
+def check_not_empty(features: Any, *, where: str) -> None:
+    """Refuse what is no tensor, and a batch without samples, or of empty ones, whose sense no layer could name.
 
     Raises:
         FeatureShapeError: naming `where`, the sense that was to be encoded.
     """
+    if not isinstance(features, Tensor):
+        raise FeatureShapeError(f"a {type(features).__name__} came instead of a tensor of features", where=where,
+                                fix="Prepare features with the model's processor.")  # fmt: skip
     if not features.numel():
         raise FeatureShapeError(f"the features have shape {tuple(features.shape)}, which holds nothing", where=where,
                                 fix="Leave the sense out where there is no sample of it.")  # fmt: skip

@@ -6,13 +6,12 @@ class names of a config; so the folder is judged here, first, from its bytes and
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from polysense.errors import CheckpointError, ConfigError, UnsafeFileError
+from polysense.errors import CheckpointError, ConfigError, UnsafeFileError, nearest
 
 _PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
@@ -50,8 +49,7 @@ def check_keys(given: Iterable[object], known: Sequence[str], where: str) -> Non
     """Raise `ConfigError`, with the nearest known key, for a key that is not known."""
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            fix = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(known)}."
+            fix = nearest(key, known) or f"Known keys: {', '.join(known)}."
             raise ConfigError(f"unknown key {key!r}", where=where, fix=fix)
 
 

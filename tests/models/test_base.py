@@ -18,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, CLIPModel
+from transformers.utils import is_flash_attn_2_available
 
-from polysense import CometModel, UniAlignModel
+from polysense import CometModel, MeraForConditionalGeneration, UniAlignModel
 from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnsafeFileError
 from polysense.models.base import count_parameters, load_foreign, local_folder, model_key, weights_digest
 from polysense.testing import tiny_clip, tiny_senses
@@ -55,6 +56,30 @@ def config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+
+
+# ---- another kind of model --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [CometModel, MeraForConditionalGeneration])
+def test_a_model_of_another_kind_is_named(folder: Path, kind: Any) -> None:
+    with pytest.raises(CheckpointError, match=f"is of type 'unialign', not '{kind.config_class.model_type}'"):
+        kind.from_pretrained(folder)
+
+
+def test_a_clip_is_sent_to_what_builds_on_it(tmp_path: Path) -> None:
+    tiny_clip().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"is of type 'clip', not 'unialign'.*from_clip"):
+        UniAlignModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [AutoModel, UniAlignModel])
+def test_what_is_not_there_to_load_with_is_no_fault_of_the_folder(folder: Path, kind: Any) -> None:
+    with pytest.raises(CheckpointError, match="or leave out attn_implementation"):
+        kind.from_pretrained(folder, attn_implementation="nonsense")
+    if not is_flash_attn_2_available():
+        with pytest.raises(CheckpointError, match="Install what is missing, or load it without"):
+            kind.from_pretrained(folder, attn_implementation="flash_attention_2")
 
 
 # ---- weights that do not fit ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedModel
 
-from polysense.errors import CheckpointError, ConfigError, PolysenseError
+from polysense.errors import CheckpointError, ConfigError, PolysenseError, UnknownModalityError, nearest
 from polysense.modality import JsonValue
 from polysense.protocols import ModalityEncoder
 from polysense.safety import check_checkpoint_folder, read_json
@@ -29,6 +29,11 @@ Source: TypeAlias = str | Path | PreTrainedModel
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md"]
 HUB_ARGUMENTS = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "force_download")
 _NAME_ONE = "Give a stage's folder, or owner/name on the Hub."
+_OTHER_KIND = (
+    "Load it with AutoModel or the class of its type; a new model begins with from_clip, from_encoder, from_parts or "
+    "from_llava."
+)
+_CHOICES = ("attn_implementation", "quantization_config", "device_map", "dtype", "torch_dtype")  # how, and not what
 _INCIDENTAL = ("_name_or_path", "transformers_version")  # of a config: what a model does, does not depend on them
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
 
@@ -99,6 +104,31 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any], *, fix: st
     return Path(snapshot) / subfolder
 
 
+def check_kind(folder: Path, kind: str, *, fix: str) -> None:
+    """Refuse a folder whose config is of another kind of model, whose weights would be drawn anew or left out.
+
+    Raises:
+        CheckpointError: naming both kinds.
+    """
+    found = read_json(folder / "config.json").get("model_type")
+    if found != kind:
+        raise CheckpointError(f"the model is of type {found!r}, not {kind!r}", where=folder, fix=fix)
+
+
+def unknown_input(key: str, keys: Iterable[str], modalities: Iterable[str], *, where: str) -> PolysenseError:
+    """The error about an input that no model takes: features of a sense it lacks, or a name that is none.
+
+    Args:
+        keys: names of the inputs there are.
+        modalities: senses of the model.
+    """
+    if meant := nearest(key, keys := sorted(keys), 0.85):
+        return ConfigError(f"unknown key {key!r}", where=where, fix=meant)
+    if features := re.fullmatch(r"(\w+)_(values|mask)", key):
+        return UnknownModalityError(features[1], modalities, where=f"{where}, {key}")
+    return ConfigError(f"unknown key {key!r}", where=where, fix=f"Known keys: {', '.join(keys)}.")
+
+
 def weights_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of weights: their names, types, shapes and bits, in whichever order and on whichever device."""
     together = hashlib.sha256()
@@ -115,19 +145,26 @@ def model_key(model: PreTrainedModel) -> dict[str, JsonValue]:
     return {"weights": weights_digest(model.state_dict()), "config": config}
 
 
-def load_foreign(kind: Any, source: str | Path, *, may_lack: str = r"(?!)") -> PreTrainedModel:
+def load_foreign(
+    kind: Any, source: str | Path, *, may_lack: str = r"(?!)", hub: dict[str, Any] | None = None, fix: str = ""
+) -> PreTrainedModel:
     """A model of transformers' own from a folder or the Hub, with safetensors only and all its weights.
 
     Args:
         kind: its class, or an Auto class.
         may_lack: regular expression of weights that are not needed.
+        hub: keyword arguments, of which those that concern the Hub are taken out.
+        fix: what to do about a folder of another kind.
 
     Raises:
         UnsafeFileError: a pickle, code or an escaping path, before anything is read.
         CheckpointError: weights are missing, or the folder holds no such model.
     """
-    folder = local_folder(source, {})
-    with reading(folder, fix=f"Use a folder that {kind.__name__} can load."):
+    folder = local_folder(source, {} if hub is None else hub)
+    fix = fix or f"Use a folder that {kind.__name__} can load."
+    if (config := getattr(kind, "config_class", None)) is not None:  # which the Auto classes do not have
+        check_kind(folder, config.model_type, fix=fix)
+    with reading(folder, fix=fix):
         model, info = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     if missing := sorted(key for key in info["missing_keys"] if not re.fullmatch(may_lack, key)):
         raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
@@ -174,6 +211,14 @@ def _check_size(model: PreTrainedModel, folder: Path) -> None:
         )  # fmt: skip
 
 
+def _mend(arguments: Mapping[str, Any], error: Exception) -> str:
+    """What to do where loading with these arguments of `from_pretrained` ended in an error."""
+    asked = [name for name in _CHOICES if arguments.get(name) is not None or name in str(error)]
+    if isinstance(error, ImportError):
+        return f"Install what is missing, or load it without {' and '.join(asked) or 'what asks for it'}."
+    return f"Use a folder that save_pretrained of this class wrote{', or leave out '.join(['', *asked])}."
+
+
 class PolysenseModel(PreTrainedModel):
     """Base of our models: `from_pretrained` refuses unsafe folders and anything short of a complete match."""
 
@@ -184,20 +229,18 @@ class PolysenseModel(PreTrainedModel):
         Raises:
             ConfigError: a variant, or a revision of a folder.
             UnsafeFileError: a pickle, code or an escaping path, before anything is read.
-            CheckpointError: the folder holds a model of another type or a config that cannot be used, or a weight is
-                missing, unexpected or of another shape.
+            CheckpointError: the folder holds a model of another type or a config that cannot be used, a weight is
+                missing, unexpected or of another shape, or an argument cannot be followed here.
         """
         if "variant" in kwargs:
             raise ConfigError("variants of a checkpoint are not supported", where="variant",
                               fix="Name a revision or a folder instead.")  # fmt: skip
         folder = local_folder(pretrained_model_name_or_path, kwargs)
-        kind, own = read_json(folder / "config.json").get("model_type"), cls.config_class.model_type
-        if kind is not None and kind != own:
-            raise CheckpointError(f"the model is of type {kind!r}, not {own!r}", where=folder,
-                                  fix="Load it with AutoModel, or give another folder.")  # fmt: skip
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.pop("trust_remote_code", None)
         kwargs.pop("use_safetensors", None)
+        if kwargs.get("config") is None:
+            check_kind(folder, cls.config_class.model_type, fix=_OTHER_KIND)
         try:
             config = copy.deepcopy(kwargs.get("config")) or cls.config_class.from_pretrained(folder, **kwargs)
             with torch.device("meta"):
@@ -216,7 +259,7 @@ class PolysenseModel(PreTrainedModel):
         except Exception as error:
             raise CheckpointError(
                 f"the checkpoint cannot be loaded ({type(error).__name__}: {error})", where=folder,
-                fix="Use a folder that save_pretrained of this class wrote.",
+                fix=_mend(kwargs, error),
             ) from error  # fmt: skip
         model, info = loaded
         faults = {fault: info[fault] for fault in _LOADING_FAULTS if info.get(fault)}

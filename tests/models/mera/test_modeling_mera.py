@@ -129,7 +129,7 @@ def test_surplus_and_deficit_name_sample_and_sense(
 def test_a_sense_that_was_not_learned_is_named() -> None:
     model = tiny_mera()
     for call in (model, partial(model.generate, **EXACT)):
-        with pytest.raises(UnknownModalityError, match="unknown modality 'audio_values'"):
+        with pytest.raises(UnknownModalityError, match="audio_values: unknown modality 'audio'"):
             call(**padded([[1, 5]]), **features(audio=1))
     with pytest.raises(UnknownModalityError, match=r"unknown modality 'audio' \(known here: image\)"):
         model.encode("audio", torch.zeros(1))

@@ -15,7 +15,13 @@ from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, Lla
 
 from polysense import Modality
 from polysense import modality as registry
-from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError, UnregisteredModalityError
+from polysense.errors import (
+    ConfigError,
+    FeatureShapeError,
+    MediaError,
+    UnknownModalityError,
+    UnregisteredModalityError,
+)
 from polysense.modality import get_modality
 from polysense.models.encoders import BEATS_PROCESSOR, BeatsConfig, BeatsEncoder, PointBertConfig, PointBertEncoder
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
@@ -266,6 +272,18 @@ def test_parts_of_every_sense_become_placeholders_and_items(
     assert model.generate(**batch, **EXACT).shape == (1, batch["input_ids"].shape[1] + 4)
     ids = processor.apply_chat_template([conversation, chat("what ?")], tokenize=True)
     assert ids.shape[0] == 2
+
+
+def test_an_answer_that_was_begun_may_be_continued(processor: MeraProcessor) -> None:
+    text = processor.apply_chat_template(chat("what ?", answer="a red"), continue_final_message=True)
+    assert text.endswith("assistant<|end_header_id|>\n\na red")
+
+
+@pytest.mark.parametrize("key", ["path", "url", "source", "image"])
+def test_a_part_names_its_source_as_transformers_does(processor: MeraProcessor, tmp_path: Path, key: str) -> None:
+    with pytest.raises(MediaError, match="remote address"):
+        chatted = chat({"type": "image", key: "https://example.org/a.png"})[:1]
+        processor.apply_chat_template(chatted, tokenize=True)
 
 
 def words(processor: MeraProcessor, ids: torch.Tensor) -> list[str]:

@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polysense import Modality, UniAlignConfig, UniAlignModel
 from polysense.continual import apply_freezing
-from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError, UnregisteredModalityError
+from polysense.errors import (
+    CheckpointError,
+    ConfigError,
+    FeatureShapeError,
+    UnknownModalityError,
+    UnregisteredModalityError,
+)
+from polysense.outputs import UniAlignOutput
 from polysense.protocols import ModalityEncoder
-from polysense.testing import tiny_clip, tiny_features, tiny_senses
+from polysense.testing import tiny_clip, tiny_features, tiny_llama, tiny_senses
 from polysense.testing.counting import flops, parameter_bytes
 
 SENSES = {sense.name: sense for sense in tiny_senses()}
@@ -270,12 +278,53 @@ def test_batch_sizes_may_differ_between_senses() -> None:
 
 def test_keys_of_no_sense_are_refused() -> None:
     model = build("depth")
-    with pytest.raises(UnknownModalityError, match="unknown modality 'audio_values'"):
+    with pytest.raises(
+        UnknownModalityError, match=r"audio_values: unknown modality 'audio' \(known here: image, text"
+    ):
         model(audio_values=torch.zeros(1, 1, 1, 32, 32))
     with pytest.raises(UnknownModalityError, match=r"'audio' \(known here: image, text, depth\)"):
         model.embed("audio", torch.zeros(1))
     with pytest.raises(UnknownModalityError, match=r"features: unknown modality 'depth' \(known here: pixel_values\)"):
         model.embed("depth", {"pixel_values": torch.zeros(1)})
+    for key, message in {
+        "pixle_values": "unknown key 'pixle_values'. Did you mean 'pixel_values'", "output_attentions": "unknown key",
+    }.items():  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            model(**{key: torch.zeros(1)})
+
+
+def test_outputs_are_a_tuple_where_that_is_asked_for() -> None:
+    model, given = build("depth"), tiny_features()["depth_values"]
+    assert type(model(depth_values=given, return_dict=True)) is UniAlignOutput
+    embeddings, scale = model(depth_values=given, return_dict=False)
+    assert [*embeddings] == ["depth"] and torch.equal(scale, model.logit_scale)
+
+
+def test_raw_pixels_are_refused() -> None:
+    with pytest.raises(FeatureShapeError, match=r"image features are torch.uint8, not floating point"):
+        build().embed("image", torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("kind", ["unialign", "llama"])
+def test_a_new_model_begins_with_a_clip_and_with_nothing_else(tmp_path: Path, kind: str) -> None:
+    parts = {"unialign": build("depth"), "llama": tiny_llama()}
+    parts[kind].save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"the model is of type '{kind}', not 'clip'.*grows with add_modality"):
+        UniAlignModel.from_clip(tmp_path, ["audio"])
+
+
+def test_a_clip_without_all_its_weights_is_refused(tmp_path: Path) -> None:
+    tiny_clip().save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({k: v for k, v in state.items() if "visual_projection" not in k}, tmp_path / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    with pytest.raises(CheckpointError, match="lacks the weights"):
+        UniAlignModel.from_clip(tmp_path)
+
+
+def test_senses_to_add_are_a_list() -> None:
+    with pytest.raises(ConfigError, match=r"'depth' is one sense, not a list of them. Give \['depth'\]"):
+        UniAlignModel.from_clip(tiny_clip(), "depth")
 
 
 def test_images_of_another_size_are_refused() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
+from polysense.modality import listed
 from polysense.models.base import PolysenseModel, Source, checked_encoder, load_encoder
 from polysense.models.comet.configuration_comet import CometConfig, CometSense, sense_values
 from polysense.nn.alignment import cross_attention
@@ -116,7 +117,7 @@ class CometModel(PolysenseModel):
             ConfigError, UnknownModalityError: a sense of which the encoder has no tokens.
         """
         loaded: Any = load_encoder(encoder)
-        encoded = {name: {"feature_dim": loaded.token_spec(name).dim, "encoded": True} for name in modalities}
+        encoded = {name: {"feature_dim": loaded.token_spec(name).dim, "encoded": True} for name in listed(modalities)}
         senses = sense_values({**encoded, **(features or {})})
         model = cls._started(CometConfig(modalities=senses, encoder_config=loaded.config, **config), seed)
         model.encoder.load_state_dict(loaded.state_dict())

@@ -24,7 +24,7 @@ DEFAULT_TEMPLATE = (
 )
 
 _LOOPS_OVER_PARTS = re.compile(r"\bin\s+message(\.content|\[['\"]content['\"]\])")
-_SOURCES = ("path", "source")
+_SOURCES = ("path", "source", "url")
 _AS_COUNTED = "Give every item of a sense its number of tokens, such as {'image': [576, 576]}."
 
 
@@ -48,7 +48,7 @@ def take_apart(conversation: Conversation, tokens: Mapping[str, str], template: 
 
     Args:
         conversation: messages `{"role", "content"}`; a content is a text, or a list of texts and parts
-            `{"type": "text", "text": ...}` and `{"type": sense, "path" or sense: source, "facts": {...}}`.
+            `{"type": "text", "text": ...}` and `{"type": sense, "path" or "url" or sense: source, "facts": {...}}`.
         tokens: sense to its placeholder.
 
     Raises:

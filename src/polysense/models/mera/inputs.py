@@ -11,11 +11,15 @@ from torch import Tensor
 from transformers.utils import TransformersKwargs
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
+from polysense.models.base import unknown_input
 from polysense.models.mera.configuration_mera import MeraConfig
 from polysense.protocols import check_not_empty
 
 # what a language model takes beyond the named inputs; everything else must be of a sense
 _LANGUAGE_MODEL = frozenset(TransformersKwargs.__optional_keys__) | {"use_cache", "cache_position", "logits_to_keep"}
+
+# what `generate` was given for stop strings, and hands on to `forward` all the same
+_GENERATION = ("tokenizer", "assistant_tokenizer")
 
 IGNORED = -100
 """Label that no loss is computed for, as everywhere in transformers."""
@@ -53,6 +57,7 @@ def split_inputs(
 
     Raises:
         UnknownModalityError: features of a sense that this model has not learned, or a mask without features.
+        ConfigError: a name that is no input.
         FeatureShapeError: features, tokens or a mask that are none by their shapes.
     """
     if _LANGUAGE_MODEL.issuperset(arguments):
@@ -74,10 +79,12 @@ def split_inputs(
                 )
             if value is not None:
                 given[name] = replace(given.get(name, SenseInputs()), **{part: value})
+        elif strict and key in _GENERATION:
+            continue
         elif key in _LANGUAGE_MODEL or (not strict and not isinstance(value, Tensor)):
             rest[key] = value
         else:
-            raise UnknownModalityError(key, places, where="MERA's inputs")
+            raise unknown_input(key, places, config.modalities, where="MERA's inputs")
     for name, inputs in given.items():
         if (inputs.values is None) == (inputs.tokens is None):
             raise UnknownModalityError(f"{name}_mask", places, where="MERA's inputs (values or tokens, one of them)")

@@ -177,6 +177,7 @@ class MeraProcessor(PlaceholderProcessor):
         chat_template: str | None = None,
         *,
         add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
         tokenize: bool = False,
         return_dict: bool = False,
         **options: Any,
@@ -187,6 +188,7 @@ class MeraProcessor(PlaceholderProcessor):
             conversation: messages whose contents are texts or parts, of every sense that the processor has:
                 `{"type": "audio", "path": "a.flac"}` or `{"type": "audio", "audio": array}`.
             add_generation_prompt: end with what begins an answer.
+            continue_final_message: end with the last message, open to be continued, whatever else is asked for.
             tokenize: return `input_ids`; with `return_dict` all inputs, features included.
             options: further arguments of `__call__` where there are any.
 
@@ -197,7 +199,8 @@ class MeraProcessor(PlaceholderProcessor):
         """
         batched = bool(conversation) and not isinstance(conversation[0], Mapping)
         template, parts = self._taken_apart(conversation if batched else [conversation], chat_template)
-        texts = [self._rendered(template, each.messages, add_generation_prompt) for each in parts]
+        ends = {"continues": True} if continue_final_message else {"prompt": add_generation_prompt}
+        texts = [self._rendered(template, each.messages, **ends) for each in parts]
         self._check_places(texts, parts)
         if not tokenize:
             return texts if batched else texts[0]
@@ -290,9 +293,13 @@ class MeraProcessor(PlaceholderProcessor):
                               fix="Name one of them.")  # fmt: skip
         return template
 
-    def _rendered(self, template: str, messages: Sequence[Message], prompt: bool) -> str:
+    def _rendered(
+        self, template: str, messages: Sequence[Message], prompt: bool = False, *, continues: bool = False
+    ) -> str:
         try:
-            return str(super().apply_chat_template(list(messages), template, add_generation_prompt=prompt))
+            return str(super().apply_chat_template(
+                list(messages), template, add_generation_prompt=prompt, continue_final_message=continues
+            ))  # fmt: skip
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise ConfigError(f"the chat template refuses the conversation ({type(error).__name__}: {error})",
                               where="chat_template", fix="Ask as it wants, or use another.") from error  # fmt: skip

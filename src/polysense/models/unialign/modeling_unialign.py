@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPModel
+from transformers.utils.generic import can_return_tuple
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.modality import Modality, get_modality
-from polysense.models.base import HUB_ARGUMENTS, PolysenseModel, count_parameters, local_folder
+from polysense.modality import Modality, get_modality, specs_of
+from polysense.models.base import HUB_ARGUMENTS, PolysenseModel, count_parameters, load_foreign, unknown_input
 from polysense.models.unialign.configuration_unialign import OPTIONS, UniAlignConfig, config_on_clip
 from polysense.nn.experts import ExpertOptions
 from polysense.nn.masks import Mask, attention_mask, masked_mean, real_steps
@@ -24,6 +25,8 @@ from polysense.outputs import EncodedTokens, UniAlignOutput
 from polysense.protocols import TokenSpec, check_layer, check_not_empty
 from polysense.safety import check_keys
 
+_GROW = "Give a CLIP's folder; a UniAlign stage is loaded with from_pretrained, and grows with add_modality."
+_GIVE = "Give the processor sources of it too."
 _PREPARE = "Prepare them with the processor that was saved with this model."
 
 
@@ -86,17 +89,16 @@ class UniAlignModel(PolysenseModel):
                 other arguments of `from_pretrained` that concern the Hub.
 
         Raises:
+            CheckpointError: the folder holds no CLIP, or one that lacks weights.
             UnregisteredModalityError: a name that no one registered.
             ConfigError: a name that appears twice, a spec that does not fit this encoder, or an option that is
                 unknown or unusable.
         """
-        specs = [each if isinstance(each, Modality) else get_modality(each) for each in modalities]
+        specs = specs_of(modalities)
         senses = {spec.name: spec.to_dict() for spec in specs if spec.name not in {"image", "text"}}
-        if len({spec.name for spec in specs}) < len(specs):
-            raise ConfigError(f"a modality is named twice in {[spec.name for spec in specs]}", fix="Name each once.")
         if not isinstance(clip, CLIPModel):
             check_keys(options, (*OPTIONS, *HUB_ARGUMENTS), "from_clip")
-            clip = CLIPModel.from_pretrained(local_folder(clip, options), use_safetensors=True)
+            clip = cast(CLIPModel, load_foreign(CLIPModel, clip, hub=options, fix=_GROW))
         model = cls(config_on_clip(clip.config, senses, options, where="from_clip"))
         model.clip.load_state_dict(clip.state_dict())
         for group in model.config.groups:
@@ -267,6 +269,8 @@ class UniAlignModel(PolysenseModel):
             raise FeatureShapeError(f"text features {what}", fix=_PREPARE)
 
     def _image_sequence(self, pixels: Tensor) -> Float[Tensor, "batch tokens dim"]:
+        if not pixels.is_floating_point():  # which CLIP would take, raw and unscaled
+            raise FeatureShapeError(f"image features are {pixels.dtype}, not floating point", fix=_PREPARE)
         try:
             return cast(Tensor, self.clip.vision_model.embeddings(pixels))
         except (ValueError, RuntimeError) as error:
@@ -349,7 +353,7 @@ class UniAlignModel(PolysenseModel):
         if isinstance(features, Mapping):
             values_key, mask_key = self._keys(modality)
             if values_key not in features:
-                raise UnknownModalityError(modality, features.keys(), where="features")
+                raise UnknownModalityError(modality, features, where="features", fix=_GIVE)
             mask = features.get(mask_key, mask)
             features = features[values_key]
         if modality == "text" and not self.config.unified_text:
@@ -372,17 +376,19 @@ class UniAlignModel(PolysenseModel):
         pooled = self.clip.vision_model.post_layernorm(self._run(rows, self._group_of(modality))[:, 0])
         return F.normalize(self.clip.visual_projection(pooled), dim=-1)
 
+    @can_return_tuple
     def forward(self, **features: Tensor) -> UniAlignOutput:
         """Embed what is given: `pixel_values`, `input_ids` with `attention_mask`, `{modality}_values` with `_mask`.
 
         Raises:
-            UnknownModalityError: a key of no sense of this model.
+            UnknownModalityError: features of a sense that this model lacks.
+            ConfigError: a key that is no input.
             FeatureShapeError: see `encode_tokens`.
         """
         names = {modality: self._keys(modality) for modality in self.modalities}
         known = {key for pair in names.values() for key in pair}
-        if unknown := sorted(set(features) - known - {"return_dict"}):
-            raise UnknownModalityError(unknown[0], sorted(known), where="forward")
+        if unknown := sorted(set(features) - known):
+            raise unknown_input(unknown[0], known, self.modalities, where="forward")
         given = {name: keys for name, keys in names.items() if keys[0] in features}
         embeddings = {
             name: self.embed(name, features[values], features.get(mask)) for name, (values, mask) in given.items()

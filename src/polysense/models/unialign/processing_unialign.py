@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import Tensor
 from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessorPil
 
-from polysense.modality import JsonValue, Modality, get_modality, registered_modalities
+from polysense.modality import JsonValue, Modality, get_modality, listed, registered_modalities
 from polysense.models.base import HUB_ARGUMENTS, local_folder
 from polysense.models.processor import SensesProcessor
 from polysense.processing import ModalityProcessor, processor_for
@@ -48,12 +48,12 @@ class UniAlignProcessor(SensesProcessor):
 
         Raises:
             UnregisteredModalityError: a name that no one registered.
-            ConfigError: an argument that is none of these.
+            ConfigError: an argument that is none of these, or one name instead of a list.
         """
         check_keys(hub, HUB_ARGUMENTS, "from_clip")
         folder = local_folder(clip, hub)
         processor = cls(CLIPImageProcessorPil.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
-        for modality in modalities:
+        for modality in listed(modalities):
             if modality not in ("image", "text"):
                 processor.add_modality(modality)
         return processor
