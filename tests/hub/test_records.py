@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from polysense.errors import CheckpointError
-from polysense.hub.records import check_metrics, check_stage, lineage, read_metrics, read_stage, stage_settings
+from polysense.hub.records import (
+    check_metrics,
+    check_stage,
+    distinct,
+    lineage,
+    read_metrics,
+    read_stage,
+    stage_settings,
+)
 from tests.hub.stages import metrics_record, result, stage_record
 
 
@@ -54,6 +62,13 @@ def test_a_result_needs_a_value_but_neither_interval_nor_bound() -> None:
         check_metrics(metrics_record(short, {key: short[key] for key in short if key != "value"}))
     with pytest.raises(CheckpointError, match=r"results\[0\]: high is of type str"):
         check_metrics(metrics_record(result(high="0.9")))
+
+
+def test_two_data_sets_of_one_name_are_told_apart_once_and_for_all() -> None:
+    given = [("a (2)", 0.1), ("a", 0.2), ("a", 0.3)]
+    found = distinct([result(dataset=name, value=value) for name, value in given] + [result(dataset="a", metric="x")])
+    assert [each["dataset"] for each in found] == ["a (2)", "a", "a (3)", "a"]
+    assert [each["value"] for each in found[:3]] == [0.1, 0.2, 0.3] and distinct(found) == found
 
 
 def test_an_error_names_the_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import random
@@ -195,6 +196,24 @@ def test_a_foreign_model_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="the model cannot be loaded") as caught:
         load_foreign(AutoModel, tmp_path)
     assert caught.value.__cause__ is not None
+
+
+def test_weights_that_nobody_needs_are_not_listed_and_others_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("transformers.modeling_utils")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])  # transformers' records do not propagate
+    caplog.set_level(logging.WARNING, logger.name)
+    tiny_clip().save_pretrained(tmp_path)
+    weights(tmp_path, lambda state: (state.pop("visual_projection.weight"), state.update(head=torch.zeros(1))))
+    load_foreign(CLIPModel, tmp_path, may_lack=r"visual_projection\..*")
+    assert not caplog.messages
+    CLIPModel.from_pretrained(tmp_path)
+    assert "LOAD REPORT" in caplog.text, "transformers' own loading is as it was"
+    weights(tmp_path, lambda state: state.update({"visual_projection.weight": torch.zeros(1, 1)}))
+    with pytest.raises(CheckpointError, match="For details look at the above report"):
+        load_foreign(CLIPModel, tmp_path)
+    assert "MISMATCH" in caplog.text
 
 
 # ---- hostile folders --------------------------------------------------------------------------------------------

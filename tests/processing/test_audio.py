@@ -130,9 +130,11 @@ def test_an_mp3_of_a_low_rate_is_read_without_a_tag() -> None:
 
 def test_silence_is_refused_unless_it_is_allowed() -> None:
     silent = {"array": np.zeros(RATE, np.float32), "sampling_rate": RATE}
-    with pytest.raises(MediaError, match=r"digital silence.*allow_silence=True"):
-        _processor().load(silent)
-    assert _processor(allow_silence=True)([silent])["audio_values"].isfinite().all()
+    with pytest.raises(MediaError, match=r"digital silence.*--fact audio.silent=true.*allow_silence"):
+        _processor().load(silent, {"silent": False})
+    allowed = _processor(allow_silence=True)([silent])["audio_values"]
+    assert allowed.isfinite().all()
+    assert torch.equal(_processor()([silent], facts=[{"silent": True}])["audio_values"], allowed)
 
 
 @pytest.mark.parametrize(

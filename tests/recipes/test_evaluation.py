@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from polysense.data import MediaRef, Sample
 from polysense.errors import CheckpointError, ConfigError, MediaError, UnknownModalityError
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
 from polysense.recipes import evaluation
-from polysense.recipes.evaluation import EvaluationSettings, Evaluator, unique_pool
+from polysense.recipes.evaluation import EvaluationSettings, Evaluator, Result, metrics_record, unique_pool
 from polysense.recipes.sources import DatasetSettings
 from tests.recipes.fixtures import Parts, stages
 
@@ -119,6 +119,12 @@ def test_embeddings_of_a_data_set_that_is_gone_are_not_taken_for_anothers() -> N
         expected = torch.tensor([torch.deg2rad(torch.tensor(angle)).cos()] * 2)
         assert torch.allclose(scorer.embed(rows, "audio")[:, 0], expected, atol=1e-6)
         del rows
+
+
+def test_a_record_tells_data_sets_of_one_name_apart() -> None:
+    one = Result(task="retrieval", modality="audio", dataset="mine", metric="R@1", value=0.5, chance=0.1, count=10)
+    record = metrics_record([one, replace(one, value=0.7)], 0)
+    assert [(each["dataset"], each["value"]) for each in record["results"]] == [("mine", 0.5), ("mine (2)", 0.7)]
 
 
 def test_a_pool_holds_no_meaning_twice_and_is_the_same_for_all() -> None:

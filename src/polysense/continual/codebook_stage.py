@@ -146,8 +146,7 @@ def _check_features(senses: Sequence[str], batch: Mapping[str, Mapping[str, Tens
             raise FeatureShapeError(f"the first batch has {', '.join(batch)} alone", where=name,
                                     fix="Give samples of all senses of the pair.")  # fmt: skip
     sequences = {name: batch[name]["sequence"] for name in senses}
-    masks = {name: batch[name]["mask"].bool() for name in senses if "mask" in batch[name]}
-    for name, mask in real_masks(sequences, masks).items():
+    for name, mask in real_masks(sequences, {name: batch[name].get("mask") for name in senses}).items():
         steps = sequences[name][mask]
         if not len(steps) or not steps.isfinite().all():
             raise FeatureShapeError("the first batch has features that are missing or not finite", where=name,

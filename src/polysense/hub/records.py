@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ def check_metrics(metrics: Record, *, where: str = "metrics.json") -> dict[str, 
         _check(each, _RESULT, f"{where}: results[{index}]")
         _check({**dict.fromkeys(_RESULT_EXTRA), **each}, _RESULT_EXTRA, f"{where}: results[{index}]")
     return dict(metrics)
+
+
+def distinct(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The results of one stage; what was measured on a second data set of the same name gets a name of its own."""
+    named: dict[tuple[str, ...], dict[str, Any]] = {}
+    for result in results:
+        figure, name = [str(result[key]) for key in ("task", "metric", "modality")], str(result["dataset"])
+        names = chain([name], (f"{name} ({number})" for number in count(2)))
+        own = next(each for each in names if (*figure, each) not in named)
+        named[*figure, own] = {**result, "dataset": own}
+    return list(named.values())
 
 
 def _check(record: Any, expected: Mapping[str, tuple[type, ...]], where: str) -> None:

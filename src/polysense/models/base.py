@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -164,12 +166,30 @@ def load_foreign(
     fix = fix or f"Use a folder that {kind.__name__} can load."
     if (config := getattr(kind, "config_class", None)) is not None:  # which the Auto classes do not have
         check_kind(folder, config.model_type, fix=fix)
-    with reading(folder, fix=fix):
+    with reading(folder, fix=fix), _without_report():
         model, info = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     if missing := sorted(key for key in info["missing_keys"] if not re.fullmatch(may_lack, key)):
         raise CheckpointError(f"the folder lacks the weights {missing[:3]}", where=folder,
                               fix="Use a folder that save_pretrained wrote.")  # fmt: skip
     return cast(PreTrainedModel, model)
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Within this block, transformers does not list the weights of this thread's model that are there and not needed,
+    or that it lacks: heads of a pre-training, mostly, and what must not be lacking is an error of ours."""
+    logger, thread = logging.getLogger("transformers.modeling_utils"), threading.get_ident()
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        failed = "MISMATCH" in text or "CONVERSION" in text  # the error that follows only points at the list
+        return failed or record.thread != thread or "LOAD REPORT" not in text
+
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 def load_encoder(source: Source) -> PreTrainedModel:

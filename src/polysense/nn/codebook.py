@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from polysense.errors import ConfigError, FeatureShapeError
 from polysense.nn.alignment import ALIGNMENTS
+from polysense.nn.masks import MaskLike, step_mask
 from polysense.nn.nearest import nearest, nearest_with_scores
 from polysense.nn.starts import named_draws
 
 Sequences = Mapping[str, Float[Tensor, "batch _steps dim"]]
-Masks = Mapping[str, Bool[Tensor, "batch _steps"]]
+Masks = Mapping[str, MaskLike | None]
 
 
 @dataclass(frozen=True)
@@ -355,17 +356,18 @@ def perplexity(usage: Int[Tensor, " size"]) -> Float[Tensor, ""]:
 def real_masks(
     features: Mapping[str, Float[Tensor, "batch _steps *_sizes"]], masks: Masks | None
 ) -> dict[str, Bool[Tensor, "batch _steps"]]:
-    """The mask of every sense, all true where none is given.
+    """The mask of every sense as truth values, all true where none is given.
 
     Raises:
         FeatureShapeError: no sense, different batch sizes, or a mask of another shape or of no sense.
     """
-    given = dict(masks or {})
+    asked = {name: mask for name, mask in (masks or {}).items() if mask is not None}
     sizes = {name: each.shape[0] for name, each in features.items()}
     if len(set(sizes.values())) != 1:
         raise FeatureShapeError(f"sequences of {sizes} samples cannot be paired", fix="Give every sample all senses.")
-    if unknown := sorted(set(given) - set(features)):
+    if unknown := sorted(set(asked) - set(features)):
         raise FeatureShapeError(f"there are masks of {unknown} without features", fix="Give both or neither.")
+    given = {name: step_mask(mask, features[name].device, where=name) for name, mask in asked.items()}
     for name, mask in given.items():
         if mask.shape != features[name].shape[:2]:
             raise FeatureShapeError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import TypeAlias, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +14,21 @@ from polysense.errors import FeatureShapeError
 
 Mask = Bool[Tensor, "batch steps"] | Int[Tensor, "batch steps"]
 """True (or non-zero, as tokenizers of text give it) where a step is real and not padding."""
+MaskLike: TypeAlias = Mask | Sequence[Sequence[int]]
+"""The same, or as rows of truth values or numbers."""
+
+
+def step_mask(mask: MaskLike, device: torch.device, *, where: str) -> Bool[Tensor, "batch steps"]:
+    """A mask as truth values.
+
+    Raises:
+        FeatureShapeError: rows that are not of one length.
+    """
+    try:
+        return torch.as_tensor(mask, device=device).bool()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FeatureShapeError(f"the mask is no table of truth values ({error})", where=where,
+                                fix="Give one truth value per sample and step.") from error  # fmt: skip
 
 
 def attention_mask(mask: Mask, rows: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch 1 tokens tokens"]:

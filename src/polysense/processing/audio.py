@@ -94,7 +94,7 @@ class AudioProcessor(ModalityProcessor):
             source: path, bytes or binary file that soundfile reads; `{"array", "sampling_rate"}` as the datasets
                 library gives it; or an array, with `sampling_rate` among the facts. The longer axis of an array is
                 time.
-            facts: `sampling_rate` in Hz of a bare array.
+            facts: `sampling_rate` in Hz of a bare array; `silent`, true of a clip that is meant to be.
 
         Raises:
             SamplingRateError: another rate than the processor's without `resample`, or an array without a rate.
@@ -117,9 +117,10 @@ class AudioProcessor(ModalityProcessor):
         if fbank.frame_count(len(wave), self.sampling_rate) == 0:
             raise MediaError(f"has {len(wave)} samples, less than one frame of 25 ms", where=name,
                              fix="Record at least a few tenths of a second.")  # fmt: skip
-        if not self.allow_silence and np.ptp(wave) == 0:
+        if np.ptp(wave) == 0 and not (self.allow_silence or (facts or {}).get("silent")):
             raise MediaError("is digital silence (every sample is the same)", where=name,
-                             fix="Drop the clip, or set allow_silence=True.")  # fmt: skip
+                             fix=f"Drop the clip, or say that it is meant: the fact silent of the file (--fact "
+                                 f"{self.modality}.silent=true), or allow_silence of the processor.")  # fmt: skip
         return wave
 
     def features(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polysense.data.feature_sequences import TEXT
 from polysense.errors import ConfigError
+from polysense.hub.records import distinct
 from polysense.metrics import CodeActivation, code_activation
 from polysense.models.base import best_device
 from polysense.recipes.code_retrieval import RetrievalSettings
@@ -65,7 +66,7 @@ def run(
         found = score_codes(settings, reader, reader.modalities, place, size=reader.size).record(settings.seed)
         if "codes" in found:
             codes[name] = found.pop("codes")
-        record = {**record, **found, "results": [*record.get("results", ()), *found["results"]]}
+        record = {**record, **found, "results": distinct([*record.get("results", ()), *found["results"]])}
     if codes:
         record |= {"codes": next(iter(codes.values()))} if len(codes) == 1 else {"codes_by_dataset": codes}
     if not record["results"] and not codes:

@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoProcessor
 
 from polysense.data import Sample, SampleDataset, Subset, keyed_rng
 from polysense.errors import ConfigError, UnknownModalityError
+from polysense.hub.records import distinct
 from polysense.metrics import accuracy, composed, match_ranks, proportion_interval, recall_at
 from polysense.models.base import best_device, local_folder, reading
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
@@ -263,7 +264,7 @@ def _result(
 def metrics_record(results: Sequence[Result], seed: int | None) -> dict[str, Any]:
     """What `metrics.json` holds; `seed` is that of the training, and left out where it is not known."""
     known = {} if seed is None else {"seed": seed}
-    return {"command": command(), "commit": commit(), **known, "results": [asdict(each) for each in results]}
+    return {"command": command(), "commit": commit(), **known, "results": distinct(map(asdict, results))}
 
 
 def data_root(manifest: Path) -> Path:

@@ -301,8 +301,7 @@ class UniAlignRun:
         if self._finished(folder, stage):
             return folder
         ours = {sense for each in self.recipe.stages for sense in each.trains} & set(model.config.senses)
-        # every process trains the bounds
-        bounds = {sense: self.bound(sense) for sense in sorted(ours)} if self.recipe.bounds else {}
+        bounds = {sense: self.bound(sense) for sense in sorted(ours)} if self.recipe.bounds else {}  # all processes
 
         def write() -> None:
             results = Evaluator(model, processor, self.recipe.evaluation).run(self.root, bounds)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from polysense.hub.records import distinct
 from polysense.report.run import StageResults, stage_title
 
 RANKS = ("median_rank", "mean_rank")
@@ -70,7 +70,7 @@ def result_rows(stages: Sequence[StageResults]) -> list[Row]:
     """Rows of all results of `stages`: kinds of task together, then senses, in order of appearance."""
     found: dict[tuple[str, str, str, str], dict[str, Mapping[str, Any]]] = {}
     for stage in stages:
-        for result in _distinct(stage.results):
+        for result in distinct(stage.results):
             key = (result["task"], result["metric"], result["modality"], result["dataset"])
             found.setdefault(key, {})[stage.name] = result
     kinds = list(dict.fromkeys(task_kind(task, modality) for task, _, modality, _ in found))
@@ -84,15 +84,6 @@ def result_rows(stages: Sequence[StageResults]) -> list[Row]:
             upper_bound=newest.get("upper_bound"), count=newest.get("count"),
         ))  # fmt: skip
     return rows
-
-
-def _distinct(results: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The results of one stage; what was measured on a second data set of the same name gets a name of its own."""
-    seen: Counter[tuple[str, ...]] = Counter()
-    for result in results:
-        key = tuple(str(result[name]) for name in ("task", "metric", "modality", "dataset"))
-        seen[key] += 1
-        yield result if seen[key] == 1 else {**result, "dataset": f"{result['dataset']} ({seen[key]})"}
 
 
 def task_kind(task: str, modality: str) -> str:

@@ -276,6 +276,28 @@ def test_masks_of_another_shape_are_refused(shape: tuple[int, int]) -> None:
             method("text", text, torch.ones(shape, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, list])
+def test_a_mask_may_be_of_numbers_or_lists(kind: Any) -> None:
+    model, sequences = tiny_comet("text", "audio").train(), tiny_sequences("text", "audio")
+    real = torch.arange(4) < torch.tensor([4, 2, 1])[:, None]
+    mask = real.tolist() if kind is list else real.to(kind)
+    encoding = model.encode("text", sequences["text"], mask)
+    assert torch.equal(encoding.mask, real)
+    assert torch.equal(encoding.indices, model.encode("text", sequences["text"], real).indices)
+    out = model(sequences, {"text": mask}, update=False)
+    assert torch.equal(out.masks["text"], real) and out.masks["audio"].all()
+    usage = model.codebook(out.continuous, {"text": mask, "audio": None}, update=False).usage
+    assert int(usage["text"].sum()) == 7 and int(usage["audio"].sum()) == 12
+
+
+def test_a_mask_of_unequal_rows_is_refused() -> None:
+    unialign = UniAlignModel.from_clip(tiny_clip(), tiny_senses())
+    model = CometModel.from_encoder(unialign, ["video"], features={"text": {"feature_dim": 5}}, **SIZES)
+    for sense, features in {"text": torch.randn(2, 4, 5), "video": tiny_features()["video_values"]}.items():
+        with pytest.raises(FeatureShapeError, match=f"^{sense}: the mask is no table of truth values"):
+            model.encode(sense, features, [[1, 1, 1, 1], [1]])
+
+
 def test_unknown_senses_and_double_ones_are_refused_before_anything_changes() -> None:
     model = tiny_comet("text")
     keys = set(model.state_dict())

@@ -14,11 +14,11 @@ from polysense.modality import listed
 from polysense.models.base import PolysenseModel, Source, checked_encoder, load_encoder
 from polysense.models.comet.configuration_comet import CometConfig, CometSense, sense_values
 from polysense.nn.alignment import cross_attention
-from polysense.nn.codebook import Codebook, CodebookOutput, real_masks
+from polysense.nn.codebook import Codebook, CodebookOutput, Masks, real_masks
 from polysense.nn.codebook_growth import grow
 from polysense.nn.common_specific import CommonSpecificExperts
 from polysense.nn.gaussian import GaussianApproximation
-from polysense.nn.masks import Mask, zero_padding
+from polysense.nn.masks import MaskLike, step_mask, zero_padding
 from polysense.nn.prediction import ContextPredictor
 from polysense.nn.sequence_encoder import Decoder, MapDecoder, MapSpecificEncoder, SemanticEncoder, SpecificEncoder
 from polysense.nn.snapshot import Snapshot
@@ -269,7 +269,7 @@ class CometModel(PolysenseModel):
 
     @torch.no_grad()
     def extract(
-        self, modality: str, features: Tensor, mask: Mask | None = None
+        self, modality: str, features: Tensor, mask: MaskLike | None = None
     ) -> tuple[Float[Tensor, "batch time dim"], Bool[Tensor, "batch time"]]:
         """Raw features through the frozen encoder: the mean token of every time step; a still is repeated.
 
@@ -281,14 +281,14 @@ class CometModel(PolysenseModel):
         self.branch(modality)
         if not self.config.modalities[modality].get("encoded"):
             raise ConfigError("the sense is fed with sequences", where=modality, fix="Use encode_sequence.")
-        keywords = {} if mask is None else {"mask": mask}
+        keywords = {} if mask is None else {"mask": step_mask(mask, features.device, where=modality)}
         out = self.encoder.encode_tokens(modality, features, **keywords)
         sequence, real = out.tokens.mean(dim=2), out.mask
         if sequence.shape[1] == 1:
             sequence, real = (each.repeat_interleave(self.config.steps, dim=1) for each in (sequence, real))
         return sequence, real
 
-    def encode(self, modality: str, features: Tensor, mask: Mask | None = None) -> CometEncoding:
+    def encode(self, modality: str, features: Tensor, mask: MaskLike | None = None) -> CometEncoding:
         """Codes of one sense, from what its processor gives (senses of the model's encoder) or from sequences.
 
         Args:
@@ -305,11 +305,11 @@ class CometModel(PolysenseModel):
             features, mask = self.extract(modality, features, mask)
         return self.encode_sequence(modality, features, mask)
 
-    def encode_sequence(self, modality: str, sequence: Tensor, mask: Mask | None = None) -> CometEncoding:
+    def encode_sequence(self, modality: str, sequence: Tensor, mask: MaskLike | None = None) -> CometEncoding:
         """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier); errors: see
         there."""
         sequence = self.as_sequence(modality, sequence)
-        masks = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
+        masks = real_masks({modality: sequence}, {modality: mask})
         z, _, _ = self._continuous(modality, sequence, masks[modality])
         if not all(zero_padding(each, masks[modality]).isfinite().all() for each in (sequence, z)):
             raise FeatureShapeError("the features are not finite, or too large", where=modality,
@@ -319,11 +319,11 @@ class CometModel(PolysenseModel):
         return CometEncoding(indices=indices, quantized=quantized, continuous=z, mask=masks[modality])
 
     def specifics(
-        self, modality: str, sequence: Tensor, mask: Mask | None = None
+        self, modality: str, sequence: Tensor, mask: MaskLike | None = None
     ) -> tuple[Float[Tensor, "batch time ..."], Float[Tensor, "batch time width"]]:
         """What the codes leave out: the content that `decode` needs, and a summary per step; errors: see `encode`."""
         sequence, branch = self.as_sequence(modality, sequence), self.branch(modality)
-        real = real_masks({modality: sequence}, None if mask is None else {modality: mask.bool()})
+        real = real_masks({modality: sequence}, {modality: mask})
         front = cast(SemanticEncoder, self.semantic[branch]).front(sequence, real[modality])
         return cast(tuple[Tensor, Tensor], self.specific[branch](front))
 
@@ -335,7 +335,7 @@ class CometModel(PolysenseModel):
         return cast(Tensor, self.decoders[self.branch(modality)](quantized, content))
 
     def forward(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None, *, update: bool = True
+        self, features: Mapping[str, Tensor], masks: Masks | None = None, *, update: bool = True
     ) -> CometOutput:
         """All of it for sequences that belong together. In training mode the codebook moves, unless `update` is false.
 
@@ -344,7 +344,7 @@ class CometModel(PolysenseModel):
             FeatureShapeError: sequences of other sizes, or that cannot be paired.
         """
         sequences = {name: self.as_sequence(name, each) for name, each in features.items()}
-        real = real_masks(sequences, None if masks is None else {name: each.bool() for name, each in masks.items()})
+        real = real_masks(sequences, masks)
         ways = {name: self._continuous(name, each, real[name]) for name, each in sequences.items()}
         continuous = {name: z for name, (z, _, _) in ways.items()}
         targets = {name: front for name, (_, _, front) in ways.items()}
