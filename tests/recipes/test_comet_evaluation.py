@@ -44,6 +44,20 @@ def test_every_two_senses_of_a_manifest_find_each_other(stage: Path, parts: Part
     assert set(record["codes"]["hits"]) == {"audio", "video", "text"}
 
 
+def test_captions_are_the_text_of_a_sample_whatever_its_media_are(stage: Path, parts: Parts, tmp_path: Path) -> None:
+    rows = [json.loads(row) for row in (parts.world / "manifests" / "clips-test.jsonl").read_text().splitlines()]
+    told = [{**row, "media": {"audio": row["media"]["audio"], "text": "a bell rings"}} for row in rows]
+    manifest = parts.world / "manifests" / "told.jsonl"
+    manifest.write_text("".join(f"{json.dumps(row)}\n" for row in told))
+    record = comet_evaluation.run(str(stage), [manifest])
+    assert {each["task"] for each in record["results"]} == {"retrieval audio to text", "retrieval text to audio"}
+    assert set(record["codes"]["hits"]) == {"audio", "text"}
+    manifest.write_text("".join(f"{json.dumps({**row, 'captions': {}})}\n" for row in told))
+    with pytest.raises(ConfigError, match=r"told.jsonl: no two of .* or with captions, which are their text"):
+        comet_evaluation.run(str(stage), [manifest])
+    manifest.unlink()
+
+
 def test_every_data_set_keeps_how_its_senses_share_the_codes(stage: Path, parts: Parts, tmp_path: Path) -> None:
     manifests = [parts.world / "manifests" / f"clips-{split}.jsonl" for split in ("test", "train")]
     protocols = tmp_path / "protocols.yaml"

@@ -10,11 +10,18 @@ import torch
 from PIL import Image
 
 from polysense.data import SampleDataset
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, ManifestError
+from polysense.models.referring import ReferringSegmenter
 from polysense.recipes.codes import CodeSequences
-from polysense.recipes.comet_segmentation import Expressions, SegmentationSettings, segmentation_results
+from polysense.recipes.comet_segmentation import (
+    Expressions,
+    SegmentationSettings,
+    check_segmentation,
+    segmentation_results,
+)
 from polysense.recipes.config import build
 from tests.models.referring.tiny import VALUES
+from tests.processing.videos import write_video
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 ASSETS = Path(__file__).parents[1] / "assets" / "spoken"
@@ -87,6 +94,63 @@ def test_samples_without_masks_are_missed(tmp_path: Path) -> None:
     (tmp_path / "bare.jsonl").write_text('{"id": "a", "media": {"image": "a.png"}}\n')
     with pytest.raises(ConfigError, match="no sample has a picture, its mask"):
         segmentation_results(settings(tmp_path, train=[{"manifest": "bare.jsonl"}]), encode, tmp_path)
+
+
+def write_films(folder: Path, name: str, referring: list[Any], **facts: Any) -> dict[str, str]:
+    """A film of four frames with the masks of two things, of which the second is there in the first two alone."""
+    masks = np.zeros((4, 64, 64), np.uint8)
+    masks[:, 16:48, 8:24], masks[:2, 16:48, 40:56] = 1, 2
+    write_video(folder / f"{name}.mp4", frames=4)
+    Image.fromarray(masks.reshape(-1, 64)).save(folder / f"{name}.png")
+    media = {"video": f"{name}.mp4", "masks": {"path": f"{name}.png", "frames": 4, **facts}}
+    (folder / f"{name}.jsonl").write_text(json.dumps({"id": name, "media": media, "referring": referring}) + "\n")
+    return {"manifest": f"{name}.jsonl"}
+
+
+def test_a_film_is_scored_frame_by_frame_where_its_object_is_there_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [{"expression": "the blue one", "object": 2}, {"expression": "the red one", "object": 1}]
+    film = write_films(tmp_path, "film", said)
+    few = settings(tmp_path, head={"epochs": 1}, train=[film], tests={"film": film}, ask="depth")
+    left = torch.zeros(32, 32, dtype=torch.bool)
+    left[8:24, 4:12] = True  # the red thing, at half the film's size
+
+    def forward(self: ReferringSegmenter, frames: torch.Tensor, *_: Any) -> torch.Tensor:
+        untouched = torch.stack([each.sum() for each in self.parameters()]).sum() * 0
+        return (left.float() * 20 - 10).expand(len(frames), -1, -1) + untouched
+
+    monkeypatch.setattr(ReferringSegmenter, "forward", forward)
+    found = {each.metric: each for each in segmentation_results(few, encode, tmp_path)[1]}
+    # asked for the blue thing, it misses it altogether in two frames, and sees a thing in two where it is not
+    assert found["J"].value == 0 and found["J"].count == 1
+    monkeypatch.setattr(ReferringSegmenter, "forward", lambda *given: forward(*given) - 20)
+    values = [each.value for each in segmentation_results(few, encode, tmp_path)[1]]
+    assert values == [0.5, 0.5, 0.5], "it is right to see nothing where nothing is"
+
+
+@pytest.mark.parametrize(
+    ("referring", "facts", "reason"),
+    [
+        ([{"expression": "the red one", "object": "1"}], {}, r"film: .*tells no object from 1 to 255"),
+        ([{"expression": "the red one"}], {}, "tells no object"),
+        ([{"expression": "all", "object": 0}], {}, "tells no object"),
+        (["the red one"], {}, "tells no object"),
+        (
+            [{"expression": "the red one", "object": 1}],
+            {"frames": 1},
+            "1 masks of 256 x 64 beside a picture of 64 x 64",
+        ),
+    ],
+)
+def test_expressions_and_masks_that_do_not_fit_are_refused(
+    referring: list[Any], facts: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    film = write_films(tmp_path, "film", referring, **facts)
+    few = settings(tmp_path, head={"epochs": 1}, tests={"film": film})
+    with pytest.raises(ManifestError, match=reason):
+        check_segmentation(few, tmp_path)
+        segmentation_results(few, encode, tmp_path)
 
 
 def test_the_spoken_set_can_be_asked(tmp_path: Path) -> None:

@@ -101,8 +101,9 @@ _VECTORS = (
 _OUTCOMES = {
     "mera": "`answer` is what the model says about the file. A prompt may show several files, of different senses "
     "too; `polysense chat` holds a conversation about them.",
-    "comet": "`codes` has the number of one code for every second of the file. The same number means the same in "
-    "every sense: what is learned from the codes of one sense works on another. `polysense codes` shows them.",
+    "comet": "`codes` has the number of one code for every second of the file (a picture has one, a text one for "
+    "every word or span of words). The same number means the same in every sense: what is learned from the codes of "
+    "one sense works on another. `polysense codes` shows them.",
 }
 
 

@@ -84,12 +84,13 @@ def _of_manifest(path: Path, name: str, reader: CometReader) -> tuple[Downstream
     data = DatasetSettings(manifest=str(path.absolute().relative_to(root)))
     samples = data.open(root)
     rows = [samples[index] for index in range(len(samples))]
-    media = [sense for sense in reader.modalities if rows and all(sense in row.media for row in rows)]
+    files = [sense for sense in reader.modalities if sense != TEXT]  # captions are the text of a sample
+    media = [sense for sense in files if rows and all(sense in row.media for row in rows)]
     told = [sense for sense in media if TEXT in reader.modalities and all(row.captions.get(sense) for row in rows)]
     pairs = [*combinations(media, 2), *((sense, TEXT) for sense in told)]
     if not pairs:
         raise ConfigError(f"no two of {', '.join(reader.modalities)} are known of every sample", where=path,
-                          fix="Give samples of several senses, or with captions.")  # fmt: skip
+                          fix="Give samples of several senses, or with captions, which are their text.")  # fmt: skip
     retrieval = {f"{name}: {a} and {b}": RetrievalSettings(data=data, senses=(a, b), captions=1) for a, b in pairs}
     senses = [*media, *([TEXT] if told[:1] == media[:1] else [])]
     activation = ActivationSettings(data=data, senses=senses) if len(senses) > 1 else None

@@ -16,7 +16,7 @@ from transformers import CLIPSegConfig
 
 from polysense.data import MediaRef, Sample, SampleDataset, Subset, keyed_rng
 from polysense.data.feature_sequences import TEXT
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, ManifestError
 from polysense.losses import mask_loss
 from polysense.metrics import contour_accuracy, mean_interval, region_similarity
 from polysense.models.base import local_folder, reading
@@ -114,12 +114,14 @@ def check_segmentation(settings: SegmentationSettings, root: Path) -> None:
 
     Raises:
         ConfigError: a data set without such samples, or sizes that no CLIPSeg has.
+        ManifestError: an expression that names no object.
         CheckpointError: the CLIPSeg to begin with cannot be found.
     """
     _clipseg_config(settings)
     for each in [*settings.train, *settings.tests.values()]:
         dataset = each.open(root)
-        if not any(_is_referred(dataset[number]) for number in range(len(dataset))):
+        referred = [_is_referred(dataset[number]) for number in range(len(dataset))]
+        if not any(referred):
             raise _nothing_referred()
 
 
@@ -221,7 +223,15 @@ def _read(dataset: SampleDataset, settings: SegmentationSettings, *, training: b
 
 
 def _is_referred(sample: Sample) -> bool:
-    return bool(sample.extra.get("referring")) and bool({"mask", "masks"} & set(sample.media))
+    """Whether a sample has expressions and masks. Raises `ManifestError` for what is no expression of an object."""
+    said = sample.extra.get("referring") or []
+    for each in said if isinstance(said, list) else [said]:
+        told = each if isinstance(each, dict) else {}
+        number, words = told.get("object"), told.get("expression")
+        if type(number) is not int or not 1 <= number <= 255 or not isinstance(words, str):
+            raise ManifestError(f"{each!r:.80} among its `referring` tells no object from 1 to 255", where=sample.id,
+                                fix='Write {"expression": text, "object": the number of its pixels}.')  # fmt: skip
+    return bool(said) and bool({"mask", "masks"} & set(sample.media))
 
 
 def _nothing_referred() -> ConfigError:
@@ -239,17 +249,30 @@ def _film(sample: Sample, size: int, most: int | None) -> tuple[Tensor, np.ndarr
     """Frames and masks of a sample: one of a still, `most` evenly spaced or all of a clip."""
     if "masks" not in sample.media:
         processor = ImageProcessor(modality="image", size=size)
-        picture = processor.features(processor.load(sample.ref("image").open()))
-        return picture[None], resized_masks(load_masks(sample.ref("mask").open()), size)
+        picture = processor.load(sample.ref("image").open())
+        return processor.features(picture)[None], _fitting(sample, "mask", 1, picture.shape[:2], size)
     count = int(sample.ref("masks").facts.get("frames", 1))
     video = VideoProcessor(modality="video", size=size, num_frames=count)
-    frames = video.features(video.load(sample.ref("video").open()))
-    masks = resized_masks(load_masks(sample.ref("masks").open(), count), size)
+    film = video.load(sample.ref("video").open())
+    frames, masks = video.features(film), _fitting(sample, "masks", count, film.shape[1:3], size)
     if len(frames) != count:
         raise ConfigError(f"the film has {len(frames)} frames and {count} masks", where=sample.id,
                           fix="Give one mask for each frame.")  # fmt: skip
     chosen = np.linspace(0, count - 1, min(most or count, count)).round().astype(int)
     return frames[torch.from_numpy(chosen)], masks[chosen]
+
+
+def _fitting(
+    sample: Sample, name: str, count: int, picture: tuple[int, int], size: int
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The masks of a sample, cut as its picture is. Raises `ManifestError` if they are of another form than it."""
+    masks = load_masks(sample.ref(name).open(), count)
+    height, width = masks.shape[1:]
+    if abs(height * picture[1] - width * picture[0]) > max(*picture, height, width):  # but for the rounding of sides
+        raise ManifestError(f"{count} masks of {height} x {width} beside a picture of {picture[0]} x {picture[1]}",
+                            where=f"{sample.id}: {name}",
+                            fix="Give the picture's masks; `frames` tells how many are in a file.")  # fmt: skip
+    return resized_masks(masks, size)
 
 
 def _queries(read: _Read, encode: CodeEncoder, sense: str) -> Queries:
