@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polysense.cli.sources import Source, guess_modality, parse_source
-from polysense.errors import MediaError, UnknownModalityError
+from polysense.cli.sources import Source, facts_by_sense, guess_modality, parse_source
+from polysense.errors import ConfigError, MediaError, UnknownModalityError
 from tests.cli.stand_ins import write_media
 
 _KNOWN = ["image", "depth"]
@@ -60,3 +60,9 @@ def test_a_colon_may_belong_to_the_name(tmp_path: Path) -> None:
 def test_a_text_given_as_a_file_is_left_for_the_reader_to_refuse() -> None:
     text = "once upon a time: " * 300  # longer than any name may be
     assert parse_source(text, _KNOWN) == Source(text, Path(text), None)
+
+
+def test_a_clip_may_be_told_to_be_silent_and_no_fact_may_be_mistyped() -> None:
+    assert facts_by_sense([("audio", "silent", True)], ["audio"]) == {"audio": {"silent": True}}
+    with pytest.raises(ConfigError, match=r"audio has no fact 'silnt'.*sampling_rate, silent"):
+        facts_by_sense([("audio", "silnt", True)], ["audio"])

@@ -56,7 +56,7 @@ class AudioProcessor(ModalityProcessor):
     """
 
     kind: ClassVar[str] = "spectrogram"
-    fact_names: ClassVar[tuple[str, ...] | None] = ("sampling_rate",)
+    fact_names: ClassVar[tuple[str, ...] | None] = ("sampling_rate", "silent")
     time_axis: ClassVar[bool] = True
 
     channels: int = 1
