@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,15 @@ def _connect_nowhere_else(self: socket.socket, address: Any) -> None:
     if host not in {"localhost", "::1"} and not str(host).startswith("127."):
         raise OSError(f"tests may not open a connection to {host!r}")
     _connect(self, address)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard() -> None:
+    """Tests send themselves what a shell's background job and `nohup` ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")

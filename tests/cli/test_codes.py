@@ -19,7 +19,7 @@ class Reader:
     modalities, longest = ("audio", "image", "text"), 4
 
     def assumed(self, sense: str, facts: dict[str, Any]) -> dict[str, Any]:
-        return {} if sense == "text" or facts else {"gain": 2}
+        return {} if sense != "audio" or facts else {"gain": 2}
 
     def timeline(self, sense: str, source: Any, facts: dict[str, Any] | None = None) -> list[int]:
         if facts:
@@ -72,9 +72,10 @@ def test_facts_reach_the_sense_that_they_are_of(tmp_path: Path, capsys: pytest.C
 def test_what_is_assumed_of_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     media = write_media(tmp_path)
     words = ["codes", str(media / "sound.wav"), str(media / "photo.png"), "--text", "a bell", "--model", "x"]
-    assert main([*words, "--fact", "image.code=99"]) == 0
+    assert main(words) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "sound.wav: audio.gain=2 are assumed; say otherwise with --fact" in said and said.count("are assumed") == 1
+    assert main([*words, "--fact", "audio.sampling_rate=99"]) == 0 and "assumed" not in capsys.readouterr().err
 
 
 def test_a_file_of_a_sense_that_the_model_lacks_is_named(

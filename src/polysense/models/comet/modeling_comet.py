@@ -306,8 +306,7 @@ class CometModel(PolysenseModel):
         return self.encode_sequence(modality, features, mask)
 
     def encode_sequence(self, modality: str, sequence: Tensor, mask: MaskLike | None = None) -> CometEncoding:
-        """`encode` of sequences, also for senses of the model's encoder (of what `extract` gave earlier); errors: see
-        there."""
+        """`encode` of sequences, also for senses of the encoder (of what `extract` gave); errors: see there."""
         sequence = self.as_sequence(modality, sequence)
         masks = real_masks({modality: sequence}, {modality: mask})
         z, _, _ = self._continuous(modality, sequence, masks[modality])
