@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 from polysense.cli.arguments import Commands, add_command
@@ -39,12 +40,11 @@ def add(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    # these import every part of the library, which --help does not need
+    # these import every part of the library; only the one that is run is imported, and --help needs none
     from polysense.cli.results import show_results, show_tables
-    from polysense.recipes import demo, demo_comet, demo_mera
 
-    recipe, show = {
-        "unialign": (demo, show_results), "comet": (demo_comet, show_tables), "mera": (demo_mera, show_tables),
+    name, show = {
+        "unialign": ("demo", show_results), "comet": ("demo_comet", show_tables), "mera": ("demo_mera", show_tables),
     }[arguments.system]  # fmt: skip
-    recipe.run(arguments.output, console.say, show, arguments.config)
+    import_module(f"polysense.recipes.{name}").run(arguments.output, console.say, show, arguments.config)
     return 0
