@@ -208,6 +208,16 @@ def verify_folder(folder: str | Path, required: tuple[str, ...] = (), ignore: tu
     return manifest
 
 
+def check_intact(folder: Path) -> None:
+    """Verify a folder but for its README, where it has a manifest: one that others wrote has none.
+
+    Raises:
+        CheckpointError, UnsafeFileError: see `verify_folder`.
+    """
+    if (folder / MANIFEST).exists():
+        verify_folder(folder, ignore=("README.md",))
+
+
 def fingerprint(folder: str | Path, ignore: tuple[str, ...] = ()) -> str:
     """SHA-256 of what a folder holds: its manifest's, once that is verified, or of all files where there is none.
 

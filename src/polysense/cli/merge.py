@@ -11,7 +11,7 @@ from polysense.cli.arguments import Commands, add_command, add_imports
 from polysense.cli.console import console
 from polysense.cli.loading import fetched
 from polysense.errors import ConfigError
-from polysense.storage import MANIFEST, verify_folder
+from polysense.storage import check_intact
 
 if TYPE_CHECKING:
     from polysense.merging.lora_delta import Factors
@@ -122,8 +122,7 @@ def _folder(name: str) -> Path:
     path = Path(name)
     if not (path / _ADAPTER).exists():
         return fetched(name)
-    if (path / MANIFEST).exists():
-        verify_folder(path, ignore=("README.md",))
+    check_intact(path)
     return path
 
 

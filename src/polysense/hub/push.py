@@ -19,7 +19,7 @@ from polysense.hub.public import redacted, secrets_in
 from polysense.hub.quick_start import published
 from polysense.hub.records import read_metrics, read_stage
 from polysense.safety import check_checkpoint_folder
-from polysense.storage import MANIFEST, verify_folder
+from polysense.storage import MANIFEST, check_intact
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,7 @@ def publishable(folder: Path, repo_id: str, tag: str | None = None) -> dict[str,
         CheckpointError: the folder is unsafe, incomplete or damaged, or a text file in it holds a secret.
     """
     check_checkpoint_folder(folder)
-    if (folder / MANIFEST).exists():  # nobody could load what does not fit its checksums
-        verify_folder(folder, ignore=(_CARD,))
+    check_intact(folder)  # nobody could load what does not fit its checksums
     read_metrics(folder)
     tag = tag or _tag(read_stage(folder))
     contents: dict[str, Content] = {}

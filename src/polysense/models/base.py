@@ -23,7 +23,7 @@ from polysense.errors import CheckpointError, ConfigError, PolysenseError, Unkno
 from polysense.modality import JsonValue
 from polysense.protocols import ModalityEncoder
 from polysense.safety import check_checkpoint_folder, read_json
-from polysense.storage import MANIFEST, verify_folder
+from polysense.storage import check_intact
 
 Source: TypeAlias = str | Path | PreTrainedModel
 """Where a model comes from: a folder, a name on the Hub, or a model at hand."""
@@ -94,8 +94,7 @@ def local_folder(name_or_path: str | Path, arguments: dict[str, Any], *, fix: st
                               fix="Leave it out, or name a repository on the Hub.")  # fmt: skip
         folder = Path(name_or_path) / subfolder
         check_checkpoint_folder(folder)
-        if (folder / MANIFEST).exists():
-            verify_folder(folder, ignore=("README.md",))
+        check_intact(folder)
         return folder
     name, hub = str(name_or_path), {key: value for key, value in hub.items() if value is not None}
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
