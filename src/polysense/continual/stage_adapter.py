@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ ROOT = "base_model.model."
 RECORD = "merge.json"
 """File beside an adapter that says what its delta counts."""
 
+_BODY = "model.language_model."  # in a MERA model
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _BEYOND_FACTORS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_dora", "layer_replication")
 _KEEP_BASE = (True, False, None, "gaussian", "eva", "orthogonal")  # starts of a LoRA; others change the base weights
@@ -119,9 +121,11 @@ def add_adapter(
         The peft model; `model` itself has the adapter's parameters among its own.
 
     Raises:
-        ConfigError: the pattern matches no linear.
+        ConfigError: the pattern matches no linear, or more than linears of the language model; nothing has been
+            changed then.
         CheckpointError: the settings are not those that `go_on` was trained with.
     """
+    _check_targets(model, settings.targets)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
                         target_modules=settings.targets, bias="none")  # fmt: skip
     with named_draws(f"{seed}/stage-{stage}.lora"):
@@ -133,6 +137,17 @@ def add_adapter(
     if go_on is not None:
         _put_factors(wrapped, go_on)
     return wrapped
+
+
+def _check_targets(model: nn.Module, pattern: str) -> None:
+    """Refuse what no merge could take in: encoders are frozen and shared, and peft turns or keeps whole other layers.
+
+    The head is no layer of the body, and may be the embedding matrix.
+    """
+    for name, module in model.named_modules():
+        if re.fullmatch(pattern, name) and not (name.startswith(_BODY) and isinstance(module, nn.Linear)):
+            raise ConfigError(f"{name} ({type(module).__name__}) is no linear of the language model's body",
+                              where="adapter: targets", fix="Give a pattern of its linears alone.")  # fmt: skip
 
 
 @torch.no_grad()
