@@ -15,7 +15,7 @@ from polysense.errors import CheckpointError, ConfigError, UnsafeFileError, near
 
 _PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
-_MAX_JSON_BYTES = 32 << 20
+_MAX_JSON_BYTES = 64 << 20  # tokenizers of 256,000 words take half of that
 MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
 _CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "transformers_weights"}
 _MAX_LABELS = 100_000  # transformers makes a table of `num_labels` names as soon as it reads the number
@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of bounded size.
 
     Raises:
-        CheckpointError: missing, larger than 32 MiB, no JSON, or no object.
+        CheckpointError: missing, larger than 64 MiB, no JSON, or no object.
     """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
@@ -113,6 +113,16 @@ def check_links(folder: Path) -> None:
             raise UnsafeFileError("the link leads outside the folder", where=entry, fix=_DO_NOT_USE)
 
 
+def check_config_files(folder: Path) -> None:
+    """Refuse a folder one of whose JSON files, whatever it configures, fails `check_config`.
+
+    Raises:
+        UnsafeFileError, CheckpointError: see `check_config` and `read_json`.
+    """
+    for path in sorted(folder.glob("*.json")):
+        check_config(read_json(path), where=str(path))
+
+
 def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
     """Refuse a model folder that is unsafe or plainly incomplete, before anything in it is loaded.
 
@@ -132,8 +142,7 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
         raise UnsafeFileError("an adapter config here sends the loading on to another model", where=folder,
                               fix="Load the base model, then the adapter with peft.")  # fmt: skip
     read_json(folder / "config.json")
-    for path in sorted(folder.glob("*.json")):
-        check_config(read_json(path), where=str(path))
+    check_config_files(folder)
     index = folder / "model.safetensors.index.json"
     shards = {path.name for path in folder.glob("*.safetensors")} or {"model.safetensors"}
     if index.exists():

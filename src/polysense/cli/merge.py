@@ -127,17 +127,14 @@ def _folder(name: str) -> Path:
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
-    import yaml
+    from polysense.recipes.plain_yaml import read_yaml
 
     options = {}
     for each in given:
         key, sign, value = each.partition("=")
         if not sign:
             raise ConfigError(f"the option {each!r} has no '='", where="--options", fix="Write key=value.")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError("the value is not YAML", where=f"--options {each}", fix="Correct it.") from error
+        options[key] = read_yaml(value, f"--options {key}")
     return options
 
 
