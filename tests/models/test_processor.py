@@ -84,6 +84,13 @@ def test_a_sense_is_added_once(processor: SensesProcessor) -> None:
     [
         ("processor_config.json", "auto_map", {"AutoProcessor": "x.Y"}, UnsafeFileError, "'auto_map'.* name code"),
         ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["x.Y", None]}, UnsafeFileError, "name code"),
+        (
+            "processor_config.json",
+            "audio_tokenizer",
+            {"audio_tokenizer_class": "DacModel"},
+            UnsafeFileError,
+            "name co",
+        ),
         ("processor_config.json", "senses", {"depth": 1}, CheckpointError, "the processor cannot be loaded"),
         ("processor_config.json", "senses", "depth", CheckpointError, "the processor cannot be loaded"),
         ("tokenizer_config.json", "tokenizer_class", 3, CheckpointError, "the processor cannot be loaded"),
