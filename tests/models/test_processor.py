@@ -84,13 +84,7 @@ def test_a_sense_is_added_once(processor: SensesProcessor) -> None:
     [
         ("processor_config.json", "auto_map", {"AutoProcessor": "x.Y"}, UnsafeFileError, "'auto_map'.* name code"),
         ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["x.Y", None]}, UnsafeFileError, "name code"),
-        (
-            "processor_config.json",
-            "audio_tokenizer",
-            {"audio_tokenizer_class": "DacModel"},
-            UnsafeFileError,
-            "name co",
-        ),
+        ("processor_config.json", "audio_tokenizer", {"audio_tokenizer_class": "X"}, UnsafeFileError, "name code"),
         ("processor_config.json", "senses", {"depth": 1}, CheckpointError, "the processor cannot be loaded"),
         ("processor_config.json", "senses", "depth", CheckpointError, "the processor cannot be loaded"),
         ("tokenizer_config.json", "tokenizer_class", 3, CheckpointError, "the processor cannot be loaded"),
@@ -104,7 +98,7 @@ def test_a_hostile_or_damaged_folder_is_an_error_of_ours(
     folder = tmp_path / "saved"
     processor.save_pretrained(folder)
     for kind in (UniAlignProcessor, AutoProcessor):
-        assert kind.from_pretrained(folder).modalities == processor.modalities
+        assert set(kind.from_pretrained(folder).modalities) == set(processor.modalities)
     path = folder / file
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(error, match=rf"^{folder}\S*: .*{message}"):

@@ -6,7 +6,12 @@ import math
 import re
 from dataclasses import dataclass
 
+from torch import nn
+
 from polysense.errors import ConfigError
+
+BODY = "model.language_model."
+"""What the names of the language model's parts, without its head, begin with in a MERA model."""
 
 LANGUAGE_MODEL_LINEARS = r"(.*\.)?language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
 """Every linear of the language model's blocks, nothing of encoders, connectors or the head."""
@@ -41,4 +46,18 @@ class AdapterSettings:
                               fix="Correct it.") from error  # fmt: skip
 
 
-__all__ = ["LANGUAGE_MODEL_LINEARS", "AdapterSettings"]
+def check_targets(model: nn.Module, pattern: str) -> None:
+    """Refuse what no merge could take in: encoders are frozen and shared, and peft turns or keeps whole other layers.
+
+    The head is no layer of the body, and may be the embedding matrix.
+
+    Raises:
+        ConfigError: naming the first such module.
+    """
+    for name, module in model.named_modules():
+        if re.fullmatch(pattern, name) and not (name.startswith(BODY) and isinstance(module, nn.Linear)):
+            raise ConfigError(f"{name} ({type(module).__name__}) is no linear of the language model's body",
+                              where="adapter: targets", fix="Give a pattern of its linears alone.")  # fmt: skip
+
+
+__all__ = ["BODY", "LANGUAGE_MODEL_LINEARS", "AdapterSettings", "check_targets"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from polysense.continual.adapter_settings import AdapterSettings
+from polysense.continual.adapter_settings import BODY, AdapterSettings, check_targets
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight, get_merge_method
 from polysense.merging.lora_delta import Factors
@@ -44,7 +43,6 @@ ROOT = "base_model.model."
 RECORD = "merge.json"
 """File beside an adapter that says what its delta counts."""
 
-_BODY = "model.language_model."  # in a MERA model
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _BEYOND_FACTORS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_dora", "layer_replication")
 _KEEP_BASE = (True, False, None, "gaussian", "eva", "orthogonal")  # starts of a LoRA; others change the base weights
@@ -95,9 +93,9 @@ def coefficient_of(method: str | None, stage: int, options: Mapping[str, JsonVal
     return 1.0 if method is None else get_merge_method(method).coefficient(stage, options)
 
 
-def bare_key(key: str) -> str:
-    """Name that a weight of MERA's language model has in the language model alone."""
-    return key.replace("model.language_model.", "model.", 1)
+def bare_key(key: str, prefix: str = "model") -> str:
+    """Name that a weight of MERA's language model has in the language model alone, whose body is `prefix`."""
+    return key.replace(BODY, f"{prefix}.", 1)
 
 
 def base_digest(keys: Iterable[str], weight_of: Callable[[str], Tensor]) -> str:
@@ -125,7 +123,7 @@ def add_adapter(
             changed then.
         CheckpointError: the settings are not those that `go_on` was trained with.
     """
-    _check_targets(model, settings.targets)
+    check_targets(model, settings.targets)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
                         target_modules=settings.targets, bias="none")  # fmt: skip
     with named_draws(f"{seed}/stage-{stage}.lora"):
@@ -137,17 +135,6 @@ def add_adapter(
     if go_on is not None:
         _put_factors(wrapped, go_on)
     return wrapped
-
-
-def _check_targets(model: nn.Module, pattern: str) -> None:
-    """Refuse what no merge could take in: encoders are frozen and shared, and peft turns or keeps whole other layers.
-
-    The head is no layer of the body, and may be the embedding matrix.
-    """
-    for name, module in model.named_modules():
-        if re.fullmatch(pattern, name) and not (name.startswith(_BODY) and isinstance(module, nn.Linear)):
-            raise ConfigError(f"{name} ({type(module).__name__}) is no linear of the language model's body",
-                              where="adapter: targets", fix="Give a pattern of its linears alone.")  # fmt: skip
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from transformers import PreTrainedConfig
 
@@ -21,7 +21,7 @@ class PolysenseConfig(PreTrainedConfig):
         """
         where = options.get("name_or_path")
         try:
-            return super().from_dict(config_dict, **options)
+            return cast(Self, super().from_dict(config_dict, **options))
         except PolysenseError:
             raise
         except Exception as error:  # checks of transformers, of strict dataclasses and of torch's names
