@@ -111,6 +111,7 @@ def test_a_config_may_not_name_code_or_files(config: dict[str, Any]) -> None:
 def test_ordinary_configs_pass() -> None:
     check_config({"attn_implementation": "sdpa", "num_labels": 1000, "a": [{"b": [1, None, "x/y"]}]}, where="x")
     check_config({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.json"]}, where="x")
+    check_config({"model": {"vocab": {"_internal": 32_000, "auto_map": 0}}}, where="tokenizer.json")
 
 
 def test_a_config_may_not_exhaust_its_reader() -> None:

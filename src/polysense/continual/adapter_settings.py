@@ -23,7 +23,7 @@ class AdapterSettings:
 
     Attributes:
         rank, alpha, dropout: of the LoRA; its scaling is alpha / rank.
-        targets: pattern of the whole names of the linears that get one.
+        targets: pattern of the whole names of the linears that get one, all within the language model's body.
 
     Raises:
         ConfigError: no rank or scaling, a dropout that keeps nothing, or no regular expression.
