@@ -79,7 +79,7 @@ def _prefix(stage_folder: Path) -> str:
     kind = text.get("model_type") if isinstance(text, dict) else None
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         return "model"
-    llm = MODEL_FOR_CAUSAL_LM_MAPPING.get(CONFIG_MAPPING[kind])
+    llm = MODEL_FOR_CAUSAL_LM_MAPPING.get(CONFIG_MAPPING[kind], None)
     return "model" if llm is None else str(llm.base_model_prefix)
 
 
