@@ -64,7 +64,7 @@ def test_a_missing_file_a_folder_and_a_giant_are_named(folder: Path) -> None:
     (folder / "sub.json").mkdir()
     with pytest.raises(CheckpointError, match="cannot be read as JSON"):
         read_json(folder / "sub.json")
-    os.truncate(folder / "config.json", 40 << 20)  # sparse: a hole costs nothing
+    os.truncate(folder / "config.json", 65 << 20)  # sparse: a hole costs nothing
     with pytest.raises(CheckpointError, match=rf"^{folder}/config\.json: the file is larger than any config"):
         read_json(folder / "config.json")
 
@@ -97,6 +97,9 @@ def test_names_that_lead_elsewhere_are_refused(name: object) -> None:
         {"attn_implementation": "someone/kernels"},
         {"_attn_implementation": {"vision_config": "someone/kernels:evil"}},
         {"clip_config": {"experts_implementation": "someone/kernels"}},
+        {"audio_tokenizer": {"audio_tokenizer_class": "DacModel", "audio_tokenizer_name_or_path": "someone/model"}},
+        {"audio_tokenizer_name_or_path": "../other"},
+        {"fast_tokenizer_files": ["tokenizer.json", "../other/tokenizer.4.0.json"]},
     ],
     ids=str,
 )
@@ -107,6 +110,8 @@ def test_a_config_may_not_name_code_or_files(config: dict[str, Any]) -> None:
 
 def test_ordinary_configs_pass() -> None:
     check_config({"attn_implementation": "sdpa", "num_labels": 1000, "a": [{"b": [1, None, "x/y"]}]}, where="x")
+    check_config({"fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.json"]}, where="x")
+    check_config({"model": {"vocab": {"_internal": 32_000, "auto_map": 0}}}, where="tokenizer.json")
 
 
 def test_a_config_may_not_exhaust_its_reader() -> None:

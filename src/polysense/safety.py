@@ -15,9 +15,10 @@ from polysense.errors import CheckpointError, ConfigError, UnsafeFileError, near
 
 _PICKLE_NAMES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zipped or a plain pickle
-_MAX_JSON_BYTES = 32 << 20
+_MAX_JSON_BYTES = 64 << 20  # tokenizers of 256,000 words take half of that
 MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
-_CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "transformers_weights"}
+_CODE_KEYS = {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "transformers_weights",
+              "audio_tokenizer_class", "audio_tokenizer_name_or_path"}  # fmt: skip
 _MAX_LABELS = 100_000  # transformers makes a table of `num_labels` names as soon as it reads the number
 SAVE_AGAIN = "Save the model again with save_pretrained and use that folder."
 _CONVERT = "Convert the weights to safetensors in a sandbox; pickles can run code."
@@ -28,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of bounded size.
 
     Raises:
-        CheckpointError: missing, larger than 32 MiB, no JSON, or no object.
+        CheckpointError: missing, larger than 64 MiB, no JSON, or no object.
     """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
@@ -74,7 +75,8 @@ def check_config(value: Any, *, where: str, depth: int = 0) -> None:
     """Refuse a config that names code or files to be used, at any level, or is made to exhaust the reader.
 
     transformers takes an attention (or experts) implementation with a slash in its name for a Hub repository of
-    kernels, fetches it and runs it.
+    kernels, fetches it and runs it. A processor may name a whole model to be loaded from anywhere (its "audio
+    tokenizer"), and a tokenizer a file in any folder.
 
     Raises:
         UnsafeFileError: names the place and the keys.
@@ -93,7 +95,10 @@ def check_config(value: Any, *, where: str, depth: int = 0) -> None:
 
 
 def _is_unsafe(key: str, value: Any) -> bool:
-    fetched = "_implementation" in key and "/" in json.dumps(value, default=str)
+    if type(value) is int:  # a word of a vocabulary, such as "_internal", with its number
+        return False
+    names_place = "_implementation" in key or key == "fast_tokenizer_files"
+    fetched = names_place and "/" in json.dumps(value, default=str)
     return key in _CODE_KEYS or key.endswith("_internal") or fetched
 
 
@@ -111,6 +116,16 @@ def check_links(folder: Path) -> None:
     for entry in folder.rglob("*"):
         if entry.is_symlink() and not entry.resolve().is_relative_to(root):
             raise UnsafeFileError("the link leads outside the folder", where=entry, fix=_DO_NOT_USE)
+
+
+def check_config_files(folder: Path) -> None:
+    """Refuse a folder one of whose JSON files, whatever it configures, fails `check_config`.
+
+    Raises:
+        UnsafeFileError, CheckpointError: see `check_config` and `read_json`.
+    """
+    for path in sorted(folder.glob("*.json")):
+        check_config(read_json(path), where=str(path))
 
 
 def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
@@ -132,8 +147,7 @@ def check_checkpoint_folder(folder: Path, *, own_links: bool = True) -> None:
         raise UnsafeFileError("an adapter config here sends the loading on to another model", where=folder,
                               fix="Load the base model, then the adapter with peft.")  # fmt: skip
     read_json(folder / "config.json")
-    for path in sorted(folder.glob("*.json")):
-        check_config(read_json(path), where=str(path))
+    check_config_files(folder)
     index = folder / "model.safetensors.index.json"
     shards = {path.name for path in folder.glob("*.safetensors")} or {"model.safetensors"}
     if index.exists():

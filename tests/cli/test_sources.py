@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from polysense.cli.sources import Source, facts_by_sense, guess_modality, parse_source
+from polysense.cli.sources import Source, add_facts, facts_by_sense, guess_modality, parse_source
 from polysense.errors import ConfigError, MediaError, UnknownModalityError
 from tests.cli.stand_ins import write_media
 
@@ -60,6 +61,15 @@ def test_a_colon_may_belong_to_the_name(tmp_path: Path) -> None:
 def test_a_text_given_as_a_file_is_left_for_the_reader_to_refuse() -> None:
     text = "once upon a time: " * 300  # longer than any name may be
     assert parse_source(text, _KNOWN) == Source(text, Path(text), None)
+
+
+@pytest.mark.parametrize("value", ["2020-13-01", "[1", "[" * 2000, "9" * 5000, "!!int x"], ids=lambda text: text[:10])
+def test_a_fact_that_is_no_plain_yaml_is_a_mistake_of_usage(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_facts(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--fact", f"depth.focal={value}"])
+    assert "argument --fact: depth.focal" in capsys.readouterr().err
 
 
 def test_a_clip_may_be_told_to_be_silent_and_no_fact_may_be_mistyped() -> None:

@@ -12,8 +12,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 
+from polysense.continual.adapter_checks import stored_key
 from polysense.continual.adapter_settings import AdapterSettings
 from polysense.continual.peft_export import export_adapters
 from polysense.continual.stage_adapter import (
@@ -71,6 +72,29 @@ def test_one_adapter_gives_the_merged_logits_on_the_bare_language_model_and_on_m
         loaded: Any = PeftModel.from_pretrained(base, tmp_path / name)
         assert torch.allclose(logits(loaded), logits(merged), atol=1e-5)
         assert torch.allclose(logits(loaded.merge_and_unload()), logits(merged), atol=1e-5)
+
+
+def test_a_language_model_that_names_its_body_otherwise_gets_it_by_that_name(tmp_path: Path) -> None:
+    config = GPTNeoXConfig(vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=1, pad_token_id=0,
+                           num_attention_heads=2, max_position_embeddings=32)  # fmt: skip
+    GPTNeoXForCausalLM(config).save_pretrained(tmp_path / "llm")
+    model: Any = MeraForConditionalGeneration.from_parts(tmp_path / "llm")
+    settings = AdapterSettings(rank=2, alpha=4.0, dropout=0.0, targets=r".*language_model\.layers\.0\..*\.dense\w*")
+    wrapped = add_adapter(model, settings, stage=1, seed=0)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape) * 0.1
+    adapter = trained_adapter(wrapped, stage=1, method=None)
+    save_adapter(wrapped, tmp_path / "stage" / "adapters" / "stage-1", adapter, method=None)
+    merge_adapter(wrapped, adapter, method=None)
+    model.config.save_pretrained(tmp_path / "stage")
+    export_adapters(tmp_path / "stage", tmp_path / "one")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "llm")
+    assert (logits(base) - logits(model)).abs().max() > 0.01
+    assert torch.allclose(logits(PeftModel.from_pretrained(base, tmp_path / "one")), logits(model), atol=1e-5)
+    stored = AutoModelForCausalLM.from_pretrained(tmp_path / "llm").state_dict()
+    assert all(stored_key(key, stored).startswith("gpt_neox.layers.0.") for key in adapter.factors)
+    assert stored_key("model.language_model.layers.9.x.weight", stored) == "model.layers.9.x.weight"
 
 
 def test_it_is_what_peft_concatenates(tmp_path: Path) -> None:

@@ -245,6 +245,23 @@ def test_an_adapter_that_is_a_link_to_elsewhere_is_not_read(tmp_path: Path) -> N
         read_factors(tmp_path / "links")
 
 
+@pytest.mark.parametrize(
+    ("targets", "named"),
+    [
+        (r".*(q_proj|embed_tokens)", r"model\.encoders\.image\.\S+q_proj \(Linear\)"),
+        (r".*language_model\.(embed_tokens|layers\.0\.mlp\.up_proj)", r"\S+embed_tokens \(Embedding\)"),
+        (r".*(language_model\.\S+_proj|lm_head)", r"lm_head \(Linear\)"),
+        (r".*language_model\.layers\.0\.mlp", r"\S+layers\.0\.mlp \(LlamaMLP\)"),
+    ],
+)
+def test_only_linears_of_the_language_models_body_get_an_adapter(targets: str, named: str) -> None:
+    model = tiny_mera()
+    names = list(model.state_dict())
+    with pytest.raises(ConfigError, match=f"adapter: targets: {named} is no linear of the language model's body"):
+        add_adapter(model, AdapterSettings(rank=2, targets=targets), stage=1, seed=0)
+    assert list(model.state_dict()) == names
+
+
 def test_a_pattern_without_a_linear_and_an_unknown_method_are_refused() -> None:
     with pytest.raises(ConfigError, match="no adapter can be added"):
         add_adapter(tiny_mera(), AdapterSettings(rank=2, targets=r"nothing\.at\.all"), stage=1, seed=0)

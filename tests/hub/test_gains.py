@@ -65,3 +65,14 @@ def test_an_expert_with_another_encoder_is_nothing_to_compare_with(tmp_path: Pat
     changed = json.loads(own.read_text()) | {"hyperparameters": record["hyperparameters"]}
     own.write_text(json.dumps(changed))
     assert chain_gains(last)[last.name].forward is not None
+
+
+def test_what_a_dead_process_left_half_written_does_not_keep_a_stage_from_its_card(tmp_path: Path) -> None:
+    stages = write_mera_run(tmp_path) / "stages"
+    last = max(stages.iterdir(), key=lambda each: each.name)
+    before = chain_gains(last)
+    (stages / ".stage-9-x.tmp").mkdir()
+    (stages / ".stage-9-x.tmp" / "stage.json").write_text('{"system": "me')
+    assert chain_gains(last) == before
+    last.rename(hidden := stages / f".{last.name}.tmp")
+    assert chain_gains(hidden) == before

@@ -100,3 +100,24 @@ def test_secret_variables_are_known_by_name_and_switches_are_not(monkeypatch: py
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false-or-true")
     monkeypatch.setenv("USE_TOKEN", "1")
     assert redacted("k-12345678 false-or-true 1") == "[removed] false-or-true 1"
+
+
+@pytest.mark.parametrize("secret", ['say "friend" \\o/', "pässword-ü", "first line\nsecond line"])
+def test_a_secret_is_known_in_json_too(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_PASSWORD", secret)
+    for plain in (True, False):
+        text = json.dumps({"a": [secret]}, ensure_ascii=plain)
+        assert list(secrets_in(text)) == [(1, "the value of SERVICE_PASSWORD")]
+        assert redacted(text) == '{"a": ["[removed]"]}'
+
+
+def test_a_secret_that_begins_with_another_is_removed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "k-12345678")
+    monkeypatch.setenv("B_TOKEN", "k-12345678-and-more")
+    assert redacted("k-12345678-and-more k-12345678") == "[removed] [removed]"
+
+
+@pytest.mark.parametrize("address", ["redis://:opensesame@host/0", "HTTPS://Ann:opensesame@host/x.git"])
+def test_a_password_in_an_address_is_found_whatever_stands_around_it(address: str) -> None:
+    assert list(secrets_in(address)) == [(1, "a password in an address")]
+    assert "opensesame" not in redacted(address)

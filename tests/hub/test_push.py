@@ -242,6 +242,8 @@ def test_a_run_of_rivals_is_refused_before_anything_is_sent(tmp_path: Path) -> N
         push_run(tmp_path, "me/x")
 
 
-def test_a_run_without_stages_is_refused(tmp_path: Path) -> None:
+def test_a_run_without_finished_stages_is_refused(tmp_path: Path) -> None:
+    (unfinished := tmp_path / "stages" / ".stage-1-image.tmp").mkdir(parents=True)
+    (unfinished / "stage.json").write_text(json.dumps(stage_record(stage=1)))
     with pytest.raises(CheckpointError, match="no stages"):
         push_run(tmp_path, "me/x")

@@ -17,6 +17,7 @@ from polysense.hub.records import (
     read_metrics,
     read_stage,
     stage_settings,
+    stages_in,
 )
 from tests.hub.stages import metrics_record, result, stage_record
 
@@ -83,6 +84,13 @@ def test_the_lineage_follows_the_parents_and_not_the_names(tmp_path: Path) -> No
     write(tmp_path, "a", "b")
     write(tmp_path, "another", "b")
     assert [each["name"] for each in lineage(write(tmp_path, "c", "a"))] == ["b", "a"]
+
+
+def test_a_stage_that_is_being_written_counts_for_nothing_but_itself(tmp_path: Path) -> None:
+    first, hidden = write(tmp_path, "a", None), write(tmp_path, ".b.tmp", "a")
+    (write(tmp_path, ".c.tmp", "a") / "stage.json").write_text('{"system": "me')
+    assert stages_in(tmp_path) == [first]
+    assert [each["name"] for each in lineage(hidden)] == ["a"] and lineage(first) == []
 
 
 def test_the_lineage_begins_after_a_parent_that_lies_elsewhere(tmp_path: Path) -> None:

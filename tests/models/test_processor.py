@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPImageProcessorPil
+from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from polysense import UniAlignProcessor
-from polysense.errors import ConfigError, UnknownModalityError
+from polysense.errors import CheckpointError, ConfigError, UnknownModalityError, UnsafeFileError
 from polysense.modality import get_modality
 from polysense.models.processor import SensesProcessor, argument_of, sense_of
 from polysense.testing import tiny_anchor
@@ -76,6 +77,41 @@ def test_facts_and_generators_reach_the_part(processor: SensesProcessor) -> None
 def test_a_sense_is_added_once(processor: SensesProcessor) -> None:
     with pytest.raises(ConfigError, match="the processor already has the modality 'depth'"):
         processor._new_options(get_modality("depth"), 32)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "error", "message"),
+    [
+        ("processor_config.json", "auto_map", {"AutoProcessor": "x.Y"}, UnsafeFileError, "'auto_map'.* name code"),
+        ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["x.Y", None]}, UnsafeFileError, "name code"),
+        ("processor_config.json", "audio_tokenizer", {"audio_tokenizer_class": "X"}, UnsafeFileError, "name code"),
+        ("processor_config.json", "senses", {"depth": 1}, CheckpointError, "the processor cannot be loaded"),
+        ("processor_config.json", "senses", "depth", CheckpointError, "the processor cannot be loaded"),
+        ("tokenizer_config.json", "tokenizer_class", 3, CheckpointError, "the processor cannot be loaded"),
+        ("tokenizer.json", "model", {"type": "none"}, CheckpointError, "the processor cannot be loaded"),
+    ],
+)
+def test_a_hostile_or_damaged_folder_is_an_error_of_ours(
+    file: str, key: str, value: Any, error: type[CheckpointError], message: str, processor: SensesProcessor,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = tmp_path / "saved"
+    processor.save_pretrained(folder)
+    for kind in (UniAlignProcessor, AutoProcessor):
+        assert set(kind.from_pretrained(folder).modalities) == set(processor.modalities)
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(error, match=rf"^{folder}\S*: .*{message}"):
+        UniAlignProcessor.from_pretrained(folder, trust_remote_code=True)
+
+
+def test_a_processors_files_are_not_read_from_elsewhere(processor: SensesProcessor, tmp_path: Path) -> None:
+    folder, own = tmp_path / "saved", "tokenizer.json"
+    processor.save_pretrained(folder / "inner")
+    (folder / "inner" / own).rename(tmp_path / own)
+    (folder / "inner" / own).symlink_to(tmp_path / own)
+    with pytest.raises(UnsafeFileError, match=f"{own}: the link leads outside the folder"):
+        UniAlignProcessor.from_pretrained(folder, subfolder="inner")
 
 
 def test_what_it_was_used_for_does_not_change_what_is_saved(processor: SensesProcessor, tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ def test_a_text_that_is_too_long_is_refused() -> None:
         ("depth", {"colour": 1}, "tokenizer options .* do not fit kind 'grid'"),
         ("depth", {"patch_size": "8"}, "tokenizer options .* do not fit kind 'grid'"),
         ("point_cloud", {"width": -4}, "tokenizer options .* do not fit kind 'points'"),
+        ("point_cloud", {"groups": 0}, "there are 0 groups"),
+        ("point_cloud", {"groups": True}, "there are True groups"),
         ("point_cloud", {"norm": "group"}, "norm 'group' with 6 channels cannot tokenize points"),
     ],
 )

@@ -97,6 +97,9 @@ def test_another_sampling_rate_is_refused_or_converted(tmp_path: Path) -> None:
     np.testing.assert_allclose(wave[100:-100], np.sin(2 * np.pi * 440 * np.arange(16_000) / RATE)[100:-100], atol=1e-2)
     with pytest.raises(SamplingRateError, match="without a sampling rate"):
         _processor().load(_noise(1))
+    for rate in (10**400, float("nan"), float("inf")):
+        with pytest.raises(SamplingRateError, match="has a sampling rate of"):
+            _processor(resample=True).load(_noise(1), {"sampling_rate": rate})
     with pytest.raises(SamplingRateError, match="can be converted"):
         _processor(resample=True).load(_noise(1), {"sampling_rate": 3})
 

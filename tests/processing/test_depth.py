@@ -94,6 +94,7 @@ def test_augmentation_is_decided_by_the_generator() -> None:
         (_map(70000, np.int32), {}, "above 16 bits"),
         (_map(np.inf, np.float32), {}, "not finite"),
         (_map(9), {"intrinsics": []}, "no numbers"),
+        (_map(9), {"focal": 10**400}, "no numbers"),
         (_map(9), {"baseline": -1}, "baseline -1.0"),
         (_map(9), {"camera": "box"}, "unknown camera 'box'"),
         (_map(9), {"camera": ["kv1"]}, "unknown camera"),

@@ -18,6 +18,7 @@ from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight
 from polysense.models.mera import MeraForConditionalGeneration, MeraProcessor
 from polysense.models.unialign import UniAlignModel, UniAlignProcessor
+from polysense.nn.adapter_in_adapter import AdapterOptions
 from polysense.recipes import mera
 from polysense.recipes.config import read_config
 from polysense.recipes.extension import Start, open_start
@@ -176,6 +177,21 @@ def test_a_sense_that_is_known_and_a_merge_that_needs_the_beginning_are_refused(
         with pytest.raises(ConfigError, match=f"stage-1: the stage has no adapter of its own that {name} could go on"):
             mera.run("world", tmp_path / "run", rival, start=llava)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_chain_of_pathweave_is_extended_by_pathweave_alone(parts: Parts, tmp_path: Path) -> None:
+    start = write_mera(tmp_path / "paths")
+    model = MeraForConditionalGeneration.from_pretrained(start)
+    model.add_adapters(["layers.0.mlp.up_proj", "layers.1.mlp.up_proj"], AdapterOptions(rank=2))
+    model.add_path("image")
+    model.save_pretrained(start)
+    asked = overrides(parts, "video", "image")
+    with pytest.raises(ConfigError, match="paths: the language model has PathWeave's adapters, which no LoRA can"):
+        mera.run("world", tmp_path / "run", asked, start=start)
+    assert not (tmp_path / "run").exists()
+    stage = mera.run("world", tmp_path / "run", [*asked, "method={name: pathweave}"], start=start)
+    after = MeraForConditionalGeneration.from_pretrained(stage)
+    assert after.config.adapters is not None and after.config.adapters["paths"] == ["image", "video"]
 
 
 def test_a_published_stage_is_extended_from_the_hubs_cache(

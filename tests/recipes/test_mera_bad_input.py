@@ -76,6 +76,7 @@ def refused(config: Path, output: Path, capsys: pytest.CaptureFixture[str], *ove
         ("senses.depth.pool=0", "tiny.yaml: senses: depth: "),
         ("senses.depth.encoder=nowhere/at/all", "senses: depth: encoder: nowhere/at/all: there is no such folder"),
         ("adapter.targets=nothing", "tiny.yaml: adapter: targets: no adapter can be added"),
+        ("adapter.targets='.*_proj'", "tiny.yaml: adapter: targets: model.encoders."),
         ("method={name: ewc}", "depth: method: image: a share of 0.01 of its 8 samples is less than one sample"),
         ("loop.mixed_precision=fp8", "mixed_precision is 'fp8'"),
         ("llm=''", "llm: there is no language model to begin with"),

@@ -38,6 +38,10 @@ def test_plain_values_and_their_aliases_are_read() -> None:
         ("a: [", r"x\.yaml: the text is not YAML"),
         ("[" * 600, r"x\.yaml: the text is not YAML"),
         ("? [1]\n: 2", r"x\.yaml: the text is not YAML"),
+        ("a: !!int x", r"x\.yaml: the text is not YAML"),
+        ("a: !!bool x", r"x\.yaml: the text is not YAML"),
+        ("a: !!int ''", r"x\.yaml: the text is not YAML"),
+        ("a: " + "9" * 5000, r"x\.yaml: the text is not YAML"),
     ],
 )  # fmt: skip
 def test_what_is_not_plain_is_refused_at_its_line(text: str, message: str) -> None:

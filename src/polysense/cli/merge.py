@@ -127,17 +127,14 @@ def _folder(name: str) -> Path:
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
-    import yaml
+    from polysense.recipes.plain_yaml import read_yaml
 
     options = {}
     for each in given:
         key, sign, value = each.partition("=")
         if not sign:
             raise ConfigError(f"the option {each!r} has no '='", where="--options", fix="Write key=value.")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError("the value is not YAML", where=f"--options {each}", fix="Correct it.") from error
+        options[key] = read_yaml(value, f"--options {key}")
     return options
 
 
@@ -166,8 +163,8 @@ def _merge_adapters(
         ConfigError: a method that is no sum of deltas, options that it cannot have, or an adapter of another model.
         CheckpointError: an adapter that cannot be read, or was trained on other weights.
     """
-    from polysense.continual.adapter_checks import check_added, check_sum
-    from polysense.continual.stage_adapter import RECORD, bare_key, coefficient_of, read_adapter, read_factors
+    from polysense.continual.adapter_checks import check_added, check_sum, stored_key
+    from polysense.continual.stage_adapter import RECORD, coefficient_of, read_adapter, read_factors
     from polysense.merging import add_deltas
     from polysense.merging.streaming import check_apart
     from polysense.merging.weight_files import read_headers
@@ -189,7 +186,7 @@ def _merge_adapters(
             raise ConfigError(f"merge method {method!r} does not add up deltas", where=adapter,
                               fix="Merge the adapter with running_average, or merge whole models.")  # fmt: skip
         for key, (A, B, scaling) in (known.factors if known else read_factors(adapter)).items():
-            own = key if key in weights else bare_key(key)  # a MERA stage's adapter on the bare language model
+            own = stored_key(key, weights)  # a MERA stage's adapter may be meant for the bare language model
             deltas.setdefault(own, []).append((A, B, scaling * coefficient))
     check_added(models[0], models[1:])
     add_deltas(models[0], deltas, output, finish=_forget)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from polysense.cli.console import console
 from polysense.errors import ConfigError, MediaError, UnknownModalityError, UnregisteredModalityError
 from polysense.modality import get_processor_class
 from polysense.processing import ModalityProcessor, media
+from polysense.recipes.plain_yaml import read_yaml
 
 _ALL = (*media.PICTURES, *media.SOUNDS, *media.VIDEOS, *media.CLOUDS, "text")
 _DEEP = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # Pillow's modes with more than 8 bits: distances, not colours
@@ -55,9 +55,9 @@ def _fact(text: str) -> tuple[str, str, Any]:
     if not (sign and dot and sense and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not SENSE.NAME=VALUE")
     try:
-        return sense, name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{value!r} is not YAML") from error
+        return sense, name, read_yaml(value, place)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def facts_by_sense(given: Sequence[tuple[str, str, Any]], known: Collection[str]) -> dict[str, dict[str, Any]]:

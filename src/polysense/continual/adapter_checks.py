@@ -7,7 +7,7 @@ says which weights it was trained on and which ones its stage ended with; one of
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -110,18 +110,26 @@ def check_added(model: Path, adapters: Sequence[Path]) -> None:
     stored = read_headers(model)
 
     def weight_of(key: str) -> Tensor:
-        tensor = stored[key if key in stored else bare_key(key)]
+        tensor = stored[stored_key(key, stored)]
         return read_numbers(tensor, 0, prod(tensor.shape)).reshape(tensor.shape)
 
     known = {folder: read_adapter(folder) for folder in adapters if (folder / RECORD).exists()}
     for folder, each in known.items():
         others = [other.merged for other in known.values() if other is not each]
-        untold = each.base is None or None in others or not {*each.factors, *map(bare_key, each.factors)} & set(stored)
+        known_here = any(stored_key(key, stored) in stored for key in each.factors)
+        untold = each.base is None or None in others or not known_here
         if not untold and each.base not in others and base_digest(each.factors, weight_of) != each.base:
             raise CheckpointError(
                 f"the adapter of stage {each.stage} was trained on other weights than those of {model}", where=folder,
                 fix="Give the model that it was trained on, or all adapters from there.",
             )  # fmt: skip
+
+
+def stored_key(key: str, stored: Collection[str]) -> str:
+    """Name that a weight of MERA's language model has among those of a MERA model, or of the language model alone."""
+    prefixes = ("model", *sorted({each.partition(".")[0] for each in stored}))
+    names = (key, *(bare_key(key, prefix) for prefix in prefixes))
+    return next((name for name in names if name in stored), bare_key(key))
 
 
 def check_sum(adapters: Sequence[StageAdapter], where: str | Path) -> None:
@@ -143,4 +151,4 @@ def _of_others(adapter: StageAdapter, whose: str) -> CheckpointError:
     )  # fmt: skip
 
 
-__all__ = ["check_adapters", "check_added", "check_base", "check_record", "check_settings", "check_sum"]
+__all__ = ["check_adapters", "check_added", "check_base", "check_record", "check_settings", "check_sum", "stored_key"]

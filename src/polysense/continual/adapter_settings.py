@@ -6,7 +6,12 @@ import math
 import re
 from dataclasses import dataclass
 
+from torch import nn
+
 from polysense.errors import ConfigError
+
+BODY = "model.language_model."
+"""What the names of the language model's parts, without its head, begin with in a MERA model."""
 
 LANGUAGE_MODEL_LINEARS = r"(.*\.)?language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
 """Every linear of the language model's blocks, nothing of encoders, connectors or the head."""
@@ -18,7 +23,7 @@ class AdapterSettings:
 
     Attributes:
         rank, alpha, dropout: of the LoRA; its scaling is alpha / rank.
-        targets: pattern of the whole names of the linears that get one.
+        targets: pattern of the whole names of the linears that get one, all within the language model's body.
 
     Raises:
         ConfigError: no rank or scaling, a dropout that keeps nothing, or no regular expression.
@@ -41,4 +46,18 @@ class AdapterSettings:
                               fix="Correct it.") from error  # fmt: skip
 
 
-__all__ = ["LANGUAGE_MODEL_LINEARS", "AdapterSettings"]
+def check_targets(model: nn.Module, pattern: str) -> None:
+    """Refuse what no merge could take in: encoders are frozen and shared, and peft turns or keeps whole other layers.
+
+    The head is no layer of the body, and may be the embedding matrix.
+
+    Raises:
+        ConfigError: naming the first such module.
+    """
+    for name, module in model.named_modules():
+        if re.fullmatch(pattern, name) and not (name.startswith(BODY) and isinstance(module, nn.Linear)):
+            raise ConfigError(f"{name} ({type(module).__name__}) is no linear of the language model's body",
+                              where="adapter: targets", fix="Give a pattern of its linears alone.")  # fmt: skip
+
+
+__all__ = ["BODY", "LANGUAGE_MODEL_LINEARS", "AdapterSettings", "check_targets"]

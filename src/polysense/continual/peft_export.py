@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 from polysense.continual.adapter_checks import check_sum
 from polysense.continual.stage_adapter import ROOT, StageAdapter, bare_key, read_adapters
@@ -20,6 +21,7 @@ from polysense.errors import CheckpointError
 from polysense.merging import concatenate_factors
 from polysense.merging.lora_delta import Factors
 from polysense.merging.streaming import check_apart
+from polysense.safety import read_json
 from polysense.storage import atomic_folder
 
 Base: TypeAlias = Literal["llm", "mera"]
@@ -53,7 +55,8 @@ def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base 
     check_sum(adapters, stage_folder)
     joined = {key: concatenate_factors(scaled) for key, scaled in _by_key(adapters).items()}
     rank = max(len(A) for A, _, _ in joined.values())
-    places = {key: (bare_key(key) if base == "llm" else key).removesuffix(".weight") for key in joined}
+    prefix = _prefix(Path(stage_folder))
+    places = {key: (bare_key(key, prefix) if base == "llm" else key).removesuffix(".weight") for key in joined}
     config = LoraConfig(
         r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", inference_mode=True,
         target_modules=sorted(places.values()), task_type="CAUSAL_LM" if base == "llm" else None,
@@ -67,6 +70,17 @@ def export_adapters(stage_folder: str | Path, target: str | Path, *, base: Base 
         config.save_pretrained(folder)
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return rank
+
+
+def _prefix(stage_folder: Path) -> str:
+    """What the names of the body's weights begin with in the language model alone: "gpt_neox" of a GPT-NeoX."""
+    config = stage_folder / "config.json"
+    text = read_json(config).get("text_config") if config.exists() else None
+    kind = text.get("model_type") if isinstance(text, dict) else None
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        return "model"
+    llm = MODEL_FOR_CAUSAL_LM_MAPPING.get(CONFIG_MAPPING[kind], None)
+    return "model" if llm is None else str(llm.base_model_prefix)
 
 
 def _by_key(adapters: Sequence[StageAdapter]) -> dict[str, list[Factors]]:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from polysense.continual.adapter_settings import AdapterSettings
+from polysense.continual.adapter_settings import BODY, AdapterSettings, check_targets
 from polysense.errors import CheckpointError, ConfigError
 from polysense.merging import effective_weight, get_merge_method
 from polysense.merging.lora_delta import Factors
@@ -93,9 +93,9 @@ def coefficient_of(method: str | None, stage: int, options: Mapping[str, JsonVal
     return 1.0 if method is None else get_merge_method(method).coefficient(stage, options)
 
 
-def bare_key(key: str) -> str:
-    """Name that a weight of MERA's language model has in the language model alone."""
-    return key.replace("model.language_model.", "model.", 1)
+def bare_key(key: str, prefix: str = "model") -> str:
+    """Name that a weight of MERA's language model has in the language model alone, whose body is `prefix`."""
+    return key.replace(BODY, f"{prefix}.", 1)
 
 
 def base_digest(keys: Iterable[str], weight_of: Callable[[str], Tensor]) -> str:
@@ -119,9 +119,11 @@ def add_adapter(
         The peft model; `model` itself has the adapter's parameters among its own.
 
     Raises:
-        ConfigError: the pattern matches no linear.
+        ConfigError: the pattern matches no linear, or more than linears of the language model; nothing has been
+            changed then.
         CheckpointError: the settings are not those that `go_on` was trained with.
     """
+    check_targets(model, settings.targets)
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
                         target_modules=settings.targets, bias="none")  # fmt: skip
     with named_draws(f"{seed}/stage-{stage}.lora"):

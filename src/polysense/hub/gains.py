@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from polysense.errors import ConfigError
-from polysense.hub.records import lineage, read_metrics, read_stage, stage_settings
+from polysense.hub.records import lineage, read_metrics, read_stage, stage_settings, stages_in
 from polysense.metrics import relative_gain
 
 Scores = Mapping[str, float]
@@ -66,7 +66,8 @@ def chain_gains(folder: Path) -> dict[str, StageGains]:
     Raises:
         CheckpointError: a record is damaged.
     """
-    folders = [path.parent for path in sorted(folder.resolve().parent.glob("*/stage.json"))]
+    own = folder.resolve()  # hidden while it is being written
+    folders = sorted({own, *stages_in(own.parent)})
     read = [(read_stage(each), list((read_metrics(each) or {}).get("results") or [])) for each in folders]
     chain = [*lineage(folder), read_stage(folder)]
     parts = {sense: _parts(record) for record in chain for sense in record["trained"]}
@@ -75,8 +76,8 @@ def chain_gains(folder: Path) -> dict[str, StageGains]:
     alone, results = alone_scores(alike), {record["name"]: found for record, found in read}
     gains, seen = dict[str, StageGains](), list[str]()
     for record in chain:
-        own = results[record["name"]]
-        gains[record["name"]] = StageGains(mean_gain(own, seen, alone), mean_gain(own, record["trained"], alone))
+        scored = results[record["name"]]
+        gains[record["name"]] = StageGains(mean_gain(scored, seen, alone), mean_gain(scored, record["trained"], alone))
         seen += record["trained"]
     return gains
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -42,7 +43,7 @@ _SECRETS = {
     "a GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",
     "an API key": r"\b(?:sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{10,})",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@]+:[^\s/@]+@",
+    "a password in an address": r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@",
 }
 _PATTERNS = {kind: re.compile(pattern) for kind, pattern in _SECRETS.items()}
 _SECRET_NAME = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIALS?)(?:_|$)", re.I)
@@ -56,8 +57,9 @@ def redacted(text: str) -> str:
 
 def without_secrets(text: str) -> str:
     """`text` with everything that looks like a secret, or is one of this process, replaced by `[removed]`."""
-    for secret in _known_secrets().values():
-        text = text.replace(secret, REMOVED)
+    written = {each for secret in _known_secrets().values() for each in _written(secret)}
+    for each in sorted(written, key=len, reverse=True):  # one may begin with another
+        text = text.replace(each, REMOVED)
     for pattern in _PATTERNS.values():
         text = pattern.sub(REMOVED, text)
     return text
@@ -77,7 +79,13 @@ def secrets_in(text: str) -> Iterator[tuple[int, str]]:
     known = _known_secrets()
     for number, line in enumerate(text.splitlines(), start=1):
         yield from ((number, kind) for kind, pattern in _PATTERNS.items() if pattern.search(line))
-        yield from ((number, f"the value of {name}") for name, secret in known.items() if secret in line)
+        yield from ((number, f"the value of {name}") for name, secret in known.items()
+                    if any(each in line for each in _written(secret)))  # fmt: skip
+
+
+def _written(secret: str) -> set[str]:
+    """How a secret may stand in a text: as it is, and as JSON has its quotation marks, line breaks and letters."""
+    return {secret, *(json.dumps(secret, ensure_ascii=plain)[1:-1] for plain in (True, False))}
 
 
 def _known_secrets() -> dict[str, str]:

@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import RepoFile
 from polysense.errors import CheckpointError, HubError, PolysenseError
 from polysense.hub.public import redacted, secrets_in
 from polysense.hub.quick_start import published
-from polysense.hub.records import read_metrics, read_stage
+from polysense.hub.records import read_metrics, read_stage, stages_in
 from polysense.safety import check_checkpoint_folder
 from polysense.storage import MANIFEST, check_intact
 
@@ -94,19 +94,19 @@ def push_run(run: str | Path, repo_id: str, *, private: bool = False, api: HfApi
     Raises:
         CheckpointError: no stages, or several of one number, as a run of rivals has. Nothing is sent.
     """
-    numbers = {path: int(read_stage(path.parent)["stage"]) for path in (Path(run) / "stages").glob("*/stage.json")}
-    folders = sorted(numbers, key=lambda path: numbers[path])
-    for before, path in pairwise(folders):
-        if numbers[before] == numbers[path]:
+    numbers = {each: int(read_stage(each)["stage"]) for each in stages_in(Path(run) / "stages")}
+    folders = sorted(numbers, key=lambda each: numbers[each])
+    for before, after in pairwise(folders):
+        if numbers[before] == numbers[after]:
             raise CheckpointError(
-                f"both {before.parent.name} and {path.parent.name} are stage {numbers[path]}", where=run,
+                f"both {before.name} and {after.name} are stage {numbers[after]}", where=run,
                 fix="Publish the stages of one method, each by its own folder.",
             )  # fmt: skip
     if not folders:
         raise CheckpointError("the run has no stages", where=run, fix="Train first, or give a stage's own folder.")
-    for path in folders:
-        publishable(path.parent, repo_id)  # a fault of a later stage must show before the first is out
-    return [push_stage(path.parent, repo_id, private=private, api=api) for path in folders]
+    for each in folders:
+        publishable(each, repo_id)  # a fault of a later stage must show before the first is out
+    return [push_stage(each, repo_id, private=private, api=api) for each in folders]
 
 
 def publishable(folder: Path, repo_id: str, tag: str | None = None) -> dict[str, Content]:

@@ -50,9 +50,15 @@ def read_metrics(folder: Path) -> dict[str, Any] | None:
     return check_metrics(read_json(path), where=str(path)) if path.exists() else None
 
 
+def stages_in(folder: Path) -> list[Path]:
+    """The stages' folders within one, by name. One that is being written, or was when its process died, is hidden."""
+    found = (path.parent for path in folder.glob("*/stage.json"))
+    return sorted(each for each in found if not each.name.startswith("."))
+
+
 def lineage(folder: Path) -> list[dict[str, Any]]:
     """The stages that `folder` was built on, first to last, as far as they lie beside it and name one another."""
-    beside = [read_stage(path.parent) for path in sorted(folder.resolve().parent.glob("*/stage.json"))]
+    beside = [read_stage(each) for each in stages_in(folder.resolve().parent)]
     by_name = {each["name"]: each for each in beside}
     chain = [read_stage(folder)]
     by_name.pop(chain[0]["name"], None)

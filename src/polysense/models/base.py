@@ -60,7 +60,7 @@ def best_device() -> torch.device:
 
 
 @contextmanager
-def reading(where: str | Path, *, fix: str = _NAME_ONE) -> Iterator[None]:
+def reading(where: str | Path, *, what: str = "model", fix: str = _NAME_ONE) -> Iterator[None]:
     """Within this block, whatever transformers or the Hub's client raise becomes a `CheckpointError` about `where`."""
     try:
         yield
@@ -70,7 +70,7 @@ def reading(where: str | Path, *, fix: str = _NAME_ONE) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"the model cannot be loaded ({type(error).__name__}: {reason})", where=where, fix=fix
+            f"the {what} cannot be loaded ({type(error).__name__}: {reason})", where=where, fix=fix
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,9 @@ from transformers import ProcessorMixin
 
 from polysense.errors import ConfigError, UnknownModalityError
 from polysense.modality import JsonValue, Modality, get_modality
+from polysense.models.base import reading
 from polysense.processing import ModalityProcessor, processor_for
+from polysense.safety import check_config_files, check_links
 
 _SENSES = {"images": "image", "videos": "video"}  # transformers' own names; every other sense goes by its own
 _ARGUMENTS = {sense: argument for argument, sense in _SENSES.items()}
@@ -32,6 +34,9 @@ def sense_of(argument: str) -> str:
 def argument_of(sense: str) -> str:
     """The keyword argument of a processor that holds a sense's sources."""
     return _ARGUMENTS.get(sense, sense)
+
+
+_SAVED = "Use a folder that save_pretrained of this processor wrote, with the tokenizer's files."
 
 
 class SensesProcessor(ProcessorMixin):
@@ -55,6 +60,21 @@ class SensesProcessor(ProcessorMixin):
     def size(self) -> int:
         """Side of the pictures that the encoder takes, in pixels."""
         return int(self.image_processor.crop_size["height"])
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **options: Any) -> Self:
+        """As in transformers, after a look at what the folder's files name; nothing in them is run.
+
+        Raises:
+            UnsafeFileError: a file names code, or a link leads outside the folder; nothing has been loaded then.
+            CheckpointError: there is no such processor, or its files are damaged.
+        """
+        options.pop("trust_remote_code", None)
+        if (folder := Path(pretrained_model_name_or_path, options.get("subfolder") or "")).is_dir():
+            check_links(folder)
+            check_config_files(folder)
+        with reading(pretrained_model_name_or_path, what="processor", fix=_SAVED):
+            return cast(Self, super().from_pretrained(pretrained_model_name_or_path, *args, **options))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> Any:
         """As transformers does it, whatever this processor was used for before.

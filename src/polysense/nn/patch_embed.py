@@ -241,7 +241,7 @@ class PointTokenizer(Tokenizer):
         norm: "layer" (default: independent of the other samples, hence of processes and accumulation) or "batch".
 
     Raises:
-        ConfigError: an unknown norm, or points without three coordinates.
+        ConfigError: an unknown norm, no number of groups, or points without three coordinates.
     """
 
     layout = "batch groups neighbours channels"
@@ -258,6 +258,8 @@ class PointTokenizer(Tokenizer):
                 where=modality.name,
                 fix="Use norm layer or batch, and at least the three coordinates.",
             )
+        if type(groups) is not int or groups < 1:
+            raise ConfigError(f"there are {groups!r} groups", where=modality.name, fix="Give a positive whole number.")
         self.channels, self.groups, self.grid = modality.channels, groups, (1, 1, groups)
         normal, wide = norms[norm], 2 * width
         self.local = nn.Sequential(

@@ -190,7 +190,7 @@ class AudioProcessor(ModalityProcessor):
             raise SamplingRateError("comes without a sampling rate", where=name, fix=fix)
         if rate == self.sampling_rate:
             return wave
-        rate = int(float(rate)) if isinstance(rate, Real) and float(rate).is_integer() else rate
+        rate = math.floor(rate) if isinstance(rate, Real) and rate % 1 == 0 else rate
         if not self.resample:
             what = f"has a sampling rate of {rate} Hz, and {self.modality} takes {self.sampling_rate} Hz"
             raise SamplingRateError(what, where=name, fix="Resample the file, or set resample=True.")

@@ -130,7 +130,7 @@ class DepthProcessor(GridProcessor):
         try:
             focal = float(facts["intrinsics"][0] if "intrinsics" in facts else facts.get("focal", focal))
             baseline = float(facts.get("baseline", baseline))
-        except (TypeError, ValueError, IndexError, KeyError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise MediaError(
                 "has camera facts that are no numbers",
                 where=name,

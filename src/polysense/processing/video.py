@@ -109,7 +109,7 @@ def _frame_rate(facts: Facts, name: str) -> float:
     """Frames per second of an array or list."""
     try:
         rate = float(facts.get("frame_rate", 1.0))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = 0.0
     if not 0 < rate < np.inf:
         raise MediaError(f"has a frame rate of {facts.get('frame_rate')!r}", where=name,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
@@ -107,7 +107,7 @@ def _folder(name: str, nets: Path) -> Path:
 def _part(encoder: Any, folder: Path, sense: str) -> ModalityProcessor:
     """The processor that belongs to an encoder: of the sense itself, or of the only one that it knows."""
     if encoder.config.model_type == "unialign":
-        return cast(ModalityProcessor, UniAlignProcessor.from_pretrained(folder).part(sense))
+        return UniAlignProcessor.from_pretrained(folder).part(sense)
     specs = getattr(encoder.config, "senses", {})
     spec = specs.get(sense) or next(iter(specs.values()), None)
     if spec is None:

@@ -249,7 +249,8 @@ class MeraRun:
         model, processor = copy.deepcopy(begun, {id(each): each for each in begun[0].parameters()})
         for sense in later:
             self._add(model, processor, sense)
-        add_adapter(model, self.recipe.adapter, stage=1, seed=self.recipe.seed)
+        if model.config.adapters is None:  # PathWeave only adds paths to those that are there
+            add_adapter(model, self.recipe.adapter, stage=1, seed=self.recipe.seed)
 
     def run(self, *, shared: bool = True) -> list[Path]:
         """All stages; their folders are returned.

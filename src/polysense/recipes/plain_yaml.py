@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from polysense.errors import ConfigError
+from polysense.errors import ConfigError, PolysenseError
 
 MAX_VALUES = 100_000
 """Most values of a text, each counted wherever an alias puts it."""
@@ -26,7 +26,10 @@ def read_yaml(text: str, where: str) -> Any:
         if (node := yaml.compose(text, Loader=yaml.SafeLoader)) is not None:
             _count(node, where, {})
         return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except PolysenseError:
+        raise
+    # "!!int x" and numbers of more digits than Python reads end in errors of Python's own, of many kinds
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError) as error:
         raise ConfigError(f"the text is not YAML ({error})", where=where, fix="Correct it.") from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polysense.errors import CheckpointError
-from polysense.hub.records import stage_settings
+from polysense.hub.records import stage_settings, stages_in
 from polysense.modality import JsonValue
 from polysense.safety import read_json
 
@@ -98,7 +98,7 @@ def read_run(folder: str | Path) -> Run:
         CheckpointError: there are no stages, or one of their records is damaged.
     """
     folder = Path(folder)
-    found = (_stage(path.parent) for path in folder.glob("stages/*/stage.json"))
+    found = (_stage(each) for each in stages_in(folder / "stages"))
     stages = sorted(found, key=lambda each: (each.number, each.name))
     if not stages:
         raise CheckpointError(

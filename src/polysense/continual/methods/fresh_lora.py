@@ -21,9 +21,11 @@ from polysense.continual.stage_adapter import (
     save_adapter,
     trained_adapter,
 )
+from polysense.errors import CheckpointError
 from polysense.merging import chosen_method
 from polysense.modality import JsonValue
 from polysense.models.mera import MeraForConditionalGeneration
+from polysense.safety import read_json
 
 
 @register_method("fresh_lora")
@@ -50,6 +52,11 @@ class FreshLora(LearningMethod):
             return {"merge": None}
         method, options = chosen_method(self.merge)
         return {"merge": {"name": method.name, **options} if options else method.name}
+
+    def check_start(self, folder: Path, stage: int) -> None:
+        if read_json(folder / "config.json").get("adapters") is not None:
+            raise CheckpointError("the language model has PathWeave's adapters, which no LoRA can be merged into",
+                                  where=folder, fix="Go on with `method: {name: pathweave}`.")  # fmt: skip
 
     def trains(self, sense: str) -> str:
         return TRAINED

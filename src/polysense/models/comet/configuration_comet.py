@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import check_limits, nested_config, nested_values, strict_errors
 from polysense.nn.codebook import CodebookOptions
 from polysense.nn.codebook_growth import MAX_CODES
@@ -83,7 +84,7 @@ def sense_values(senses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @strict
-class CometConfig(PreTrainedConfig):
+class CometConfig(PolysenseConfig):
     """What a COMET model is made of. The defaults are CMG's released sizes (method-facts 2).
 
     Attributes:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import check_limits
 
 _LIMITS = {
@@ -42,7 +42,7 @@ window is Povey's where ours is Hann's, and energies below 1e-7 of full scale ar
 
 
 @strict
-class BeatsConfig(PreTrainedConfig):
+class BeatsConfig(PolysenseConfig):
     """What a `BeatsEncoder` is made of; the defaults are those of BEATs iter3+ (method-facts 4.1).
 
     Attributes:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import nested_config
 
 _PREFIX_TOKENS = {
@@ -21,7 +22,7 @@ _MAX_RANK = 4
 
 
 @strict
-class HFEncoderConfig(PreTrainedConfig):
+class HFEncoderConfig(PolysenseConfig):
     """What an `HFEncoder` is made of.
 
     Attributes:

@@ -7,10 +7,10 @@ is a string.
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import check_limits
 
 _LIMITS = {
@@ -20,7 +20,7 @@ _LIMITS = {
 
 
 @strict
-class PointBertConfig(PreTrainedConfig):
+class PointBertConfig(PolysenseConfig):
     """What a `PointBertEncoder` is made of; the defaults are those of PointLLM's v1.2 (method-facts 4.1).
 
     Attributes:

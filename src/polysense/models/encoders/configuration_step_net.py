@@ -7,10 +7,10 @@ is a string.
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import check_limits
 
 _LIMITS = {"channels": 64, "frames_per_step": 64, "height": 4_096, "width": 4_096, "groups": 1_024}
@@ -19,7 +19,7 @@ _MAX_STAGES = 12
 
 
 @strict
-class StepNetConfig(PreTrainedConfig):
+class StepNetConfig(PolysenseConfig):
     """What a `StepNet` is made of; the defaults are those of a film's net on the embedded world.
 
     Attributes:

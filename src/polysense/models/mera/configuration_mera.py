@@ -14,6 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.config import PolysenseConfig
 from polysense.models.mera.adapters import MeraAdapters
 from polysense.models.nested import nested_config, nested_values
 from polysense.nn.connectors import connector_options
@@ -86,7 +87,7 @@ class MeraSense:
 
 
 @strict
-class MeraConfig(PreTrainedConfig):
+class MeraConfig(PolysenseConfig):
     """What a MERA model is made of.
 
     Attributes:

@@ -11,13 +11,14 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import check_limits, nested_config
 
 _LIMITS = {"code_dim": 65_536}
 
 
 @strict
-class ReferringSegmenterConfig(PreTrainedConfig):
+class ReferringSegmenterConfig(PolysenseConfig):
     """What a `ReferringSegmenter` is made of.
 
     Attributes:

@@ -15,6 +15,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from polysense.errors import ConfigError
 from polysense.modality import Modality
+from polysense.models.config import PolysenseConfig
 from polysense.models.nested import check_limits, strict_errors
 from polysense.safety import check_config, check_keys
 
@@ -28,7 +29,7 @@ _CLIP_LIMITS = {
 
 
 @strict
-class UniAlignConfig(PreTrainedConfig):
+class UniAlignConfig(PolysenseConfig):
     """What a UniAlign model is made of.
 
     Attributes:
