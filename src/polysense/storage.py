@@ -90,7 +90,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def writing(place: str | Path) -> Iterator[None]:
     """Within this block, what the disk refuses becomes a `ConfigError` about the file or folder `place`."""
     try:
         yield
