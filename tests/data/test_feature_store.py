@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from polysense.data.feature_store import FeatureStore
@@ -97,6 +98,14 @@ def test_damage_is_noticed_at_the_latest_when_a_sequence_is_used(tmp_path: Path)
         FeatureStore(tmp_path, "key")["a"]
     path.write_bytes(whole[:-1])
     with pytest.raises(CheckpointError, match="Delete the file: its features are then extracted again"):
+        FeatureStore(tmp_path, "key")
+
+
+@pytest.mark.parametrize("skipped", ["[1, 2]", "7", "no JSON"])
+def test_a_file_that_is_not_of_a_store_is_named(tmp_path: Path, skipped: str) -> None:
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key/a.safetensors").write_bytes(save({"a": torch.ones(2, 3)}, metadata={"skipped": skipped}))
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be read"):
         FeatureStore(tmp_path, "key")
 
 

@@ -163,9 +163,9 @@ class FeatureStore:
         """Note what a file holds; its header alone is read."""
         try:
             with safe_open(path, framework="pt") as shard:
-                reasons = json.loads((shard.metadata() or {}).get(_SKIPPED, "{}"))
+                reasons = dict(json.loads((shard.metadata() or {}).get(_SKIPPED, "{}")))
                 samples = list(shard.keys())
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError) as error:
             raise _damaged(path, f"cannot be read ({error})") from error
         self._shards |= dict.fromkeys(samples, path)
         known = {**self.skipped, **reasons}
