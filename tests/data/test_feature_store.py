@@ -130,5 +130,5 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, written: int) -> None
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(CheckpointError, match="store/key/about.json: features cannot be written"):
+    with pytest.raises(CheckpointError, match=r"store/key/about\.json: features cannot be written"):
         FeatureStore(tmp_path / "store", "key").fill({"a": made(1)})
