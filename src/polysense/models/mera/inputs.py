@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -202,12 +203,12 @@ def within_positions(config: MeraConfig, mask: Tensor | None, tokens: int) -> It
     Raises:
         ConfigError: the language model has no such position.
     """
-    most = getattr(config.llm, "max_position_embeddings", None)
-    beyond = most is not None and tokens > most
+    most: float = getattr(config.llm, "max_position_embeddings", None) or math.inf
+    beyond = tokens > most
     if beyond and isinstance(mask, Tensor) and mask.ndim == 2:
         beyond = int(mask.sum(dim=1).max()) > most
     if beyond:
-        _warn_of_length(most)
+        _warn_of_length(int(most))
     try:
         yield
     except IndexError as error:
