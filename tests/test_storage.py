@@ -238,7 +238,25 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         write_whole(path, "second")
-    assert path.read_text() == "first"
+    assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]
+
+
+def test_processes_that_write_a_file_at_once_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "about.json", Path.replace
+
+    def after_another(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        if (child := os.fork()) == 0:
+            write_whole(path, "theirs")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0 and path.read_text() == "theirs"
+        return self.replace(target)
+
+    monkeypatch.setattr(Path, "replace", after_another)
+    write_whole(path, "ours")
+    assert path.read_text() == "ours"
 
 
 def test_a_fingerprint_is_the_manifests_or_that_of_all_files(tmp_path: Path) -> None:

@@ -66,11 +66,19 @@ def digest(data: bytes) -> str:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under its name at once, whole or not at all; its folder is made if need be."""
+    """Write a file under its name at once, whole or not at all; its folder is made if need be.
+
+    Of several processes that write it at once, one has the last word.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def refusal(error: BaseException) -> str | None:
@@ -82,7 +90,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
+def writing(place: str | Path) -> Iterator[None]:
     """Within this block, what the disk refuses becomes a `ConfigError` about the file or folder `place`."""
     try:
         yield

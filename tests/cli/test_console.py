@@ -79,3 +79,15 @@ def test_figures_are_aligned_to_the_right_of_the_text(capsys: pytest.CaptureFixt
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     first, second = lines[-2:]
     assert len(first) == len(second) and first[-3:] == "  1" and first.index(" a ") == second.index(" b ")
+
+
+def test_a_full_disk_under_the_results_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(ConfigError, match=r"standard output: it cannot be written \(No space left on device\)"):
+        console.say("result")
+    with pytest.raises(ConfigError, match="standard output"):
+        console.table("scores", ["sense"], [["depth"]])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from polysense.data.feature_store import FeatureStore
@@ -100,12 +101,34 @@ def test_damage_is_noticed_at_the_latest_when_a_sequence_is_used(tmp_path: Path)
         FeatureStore(tmp_path, "key")
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("skipped", ["[1, 2]", "7", "no JSON"])
+def test_a_file_that_is_not_of_a_store_is_named(tmp_path: Path, skipped: str) -> None:
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key/a.safetensors").write_bytes(save({"a": torch.ones(2, 3)}, metadata={"skipped": skipped}))
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be read"):
+        FeatureStore(tmp_path, "key")
+
+
+@pytest.mark.parametrize("written", [0, 1], ids=["what the store is about", "sequences"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, written: int) -> None:
+    left = written
+
     class Full(FileSystem):
         def write(self, path: Path, data: bytes) -> None:
-            raise OSError(28, "No space left on device")
+            nonlocal left
+            left -= 1
+            super().write(path, data if left >= 0 else data[:3])
+            if left < 0:
+                raise OSError(28, "No space left on device")
 
     FeatureStore(tmp_path, "key").fill({"a": made(1)})
+    files = set(tmp_path.rglob("*"))
     with pytest.raises(CheckpointError, match="No space left"):
         FeatureStore(tmp_path, "key", files=Full()).fill({"b": made(2)})
-    assert sorted(FeatureStore(tmp_path, "key")) == ["a"]
+    assert sorted(FeatureStore(tmp_path, "key")) == ["a"] and set(tmp_path.rglob("*")) == files
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(CheckpointError, match=r"store/key/about\.json: features cannot be written"):
+        FeatureStore(tmp_path / "store", "key").fill({"a": made(1)})

@@ -49,3 +49,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written to"):
         FolderLock(tmp_path / "file/run").__enter__()
+
+
+def test_a_full_disk_is_named_and_leaves_the_folder_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match="No space left on device"):
+        patched.setattr(os, "pwrite", full)
+        FolderLock(tmp_path).__enter__()
+    with FolderLock(tmp_path):
+        pass

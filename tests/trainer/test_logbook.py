@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import io
 import json
 import logging
+import resource
 from pathlib import Path
 
 import pytest
@@ -30,16 +30,21 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_a_line_and_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Full(io.BytesIO):
-        def write(self, data: object) -> int:
-            super().write(b"half of the li")
-            raise OSError(28, "No space left on device")
-
-    with Logbook(tmp_path / "log.jsonl", first=0, steps=2, active=True) as log, caplog.at_level(logging.WARNING):
-        log._file = full = Full(b"")
+    path, (soft, hard) = tmp_path / "log.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Logbook(path, first=0, steps=3, active=True) as log, caplog.at_level(logging.WARNING):
         log.write("train", 1)
-        assert full.getvalue() == b""
-    assert "No space left on device" in caplog.text and '"step": 1' in caplog.text
+        whole = path.read_bytes()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 7, hard))
+            log.write("train", 2)  # of which 7 bytes go in
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole), hard))
+            log.write("train", 3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert path.read_bytes() == whole
+        log.write("end", 3)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3]
+    assert "No space left on device" in caplog.text and '"step": 2' in caplog.text and '"step": 3' in caplog.text
 
 
 def test_time_is_measured_between_calls(tmp_path: Path) -> None:

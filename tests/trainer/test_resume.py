@@ -42,6 +42,11 @@ def test_other_frozen_parameters_and_too_few_steps_are_refused() -> None:
         check_origin(Checkpoint(5, {}, {}, origin()), origin(steps=4))
 
 
+def test_more_processes_whose_epochs_have_fewer_steps_are_told_how_many_there_were() -> None:
+    with pytest.raises(CheckpointError, match=r"Start as many processes as before \(1\)"):
+        check_origin(Checkpoint(5, {}, {}, origin()), {**origin(steps=4), "world": 2})
+
+
 @pytest.mark.parametrize("change", [{"config": None}, {"data": [1]}, {"skipped_steps": "3"}, {"seconds": None}])
 def test_a_state_that_no_training_wrote_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=f"its state has no {next(iter(change))}"):

@@ -13,16 +13,23 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from polysense.errors import ConfigError
+from polysense.storage import writing
 
+_OUTPUT = "standard output"
 _WIDE = 200  # columns where the output is no terminal: a table in a file must not be wrapped
 
 
 class Console:
-    """Plain lines and tables; of several processes of one run, only the first speaks."""
+    """Plain lines and tables; of several processes of one run, only the first speaks.
+
+    Raises:
+        ConfigError: from `say` and `table`, where standard output is a file on a disk that is full.
+    """
 
     def say(self, text: str = "") -> None:
         """One result, as it stands: brackets and colons are no markup, and long lines stay whole."""
-        self._to(stderr=False).print(text, soft_wrap=True)
+        with writing(_OUTPUT):
+            self._to(stderr=False).print(text, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """What a person may want to know and a program does not; nobody hears it where the terminal was closed."""
@@ -58,7 +65,8 @@ class Console:
             table.add_column(name, justify="left" if index < left else "right")
         for row in rows:
             table.add_row(*row)
-        self._to(stderr=False).print(table)
+        with writing(_OUTPUT):
+            self._to(stderr=False).print(table)
 
     def _to(self, *, stderr: bool, always: bool = False) -> RichConsole:
         # made anew for each line, so that it follows a standard output that was redirected since

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 
 from polysense.errors import CheckpointError, ManifestError, MediaError, QuotaExceededError
 from polysense.modality import JsonValue
-from polysense.storage import FileSystem, digest, write_whole
+from polysense.storage import FileSystem, digest
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class FeatureStore:
         """
         missing = [sample for sample in wanted if sample not in self]
         if missing:
-            write_whole(self.folder / "about.json", json.dumps(self._about, indent=1) + "\n")
+            self._put(self.folder / "about.json", json.dumps(self._about, indent=1).encode() + b"\n")
         full: dict[str, Tensor] = {}
         reasons: dict[str, str] = {}
         size = 0
@@ -138,29 +139,33 @@ class FeatureStore:
             )  # fmt: skip
 
     def _write(self, sequences: Mapping[str, Tensor], reasons: Mapping[str, str]) -> None:
-        files = self._files or FileSystem()
         content = save(dict(sequences), metadata={_SKIPPED: json.dumps(dict(reasons))})
         path = self.folder / f"{digest(content)}.safetensors"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self._put(path, content)
+        self._index(path)
+
+    def _put(self, path: Path, content: bytes) -> None:
+        files, temporary = self._files or FileSystem(), path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            files.make_folder(self.folder)
             files.write(temporary, content)
             files.sync(temporary)
             files.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise CheckpointError(
                 f"features cannot be written ({error.strerror or error}; {len(content):,} bytes are needed)",
                 where=path, fix="Make room, then start again: what was written before is kept.",
             ) from error  # fmt: skip
-        self._index(path)
 
     def _index(self, path: Path) -> None:
         """Note what a file holds; its header alone is read."""
         try:
             with safe_open(path, framework="pt") as shard:
-                reasons = json.loads((shard.metadata() or {}).get(_SKIPPED, "{}"))
+                reasons = dict(json.loads((shard.metadata() or {}).get(_SKIPPED, "{}")))
                 samples = list(shard.keys())
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError) as error:
             raise _damaged(path, f"cannot be read ({error})") from error
         self._shards |= dict.fromkeys(samples, path)
         known = {**self.skipped, **reasons}

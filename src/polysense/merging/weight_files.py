@@ -153,9 +153,9 @@ def _write_shard(path: Path, outputs: Mapping[str, Output], workers: int, bar: t
     text += b" " * (-len(text) % 8)
     pieces = (piece for output in outputs.values() for piece in output.pieces())
     with path.open("wb", buffering=0) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        _write(file, len(text).to_bytes(8, "little") + text)
         for piece in _made_ahead(pieces, workers):
-            _write(file, piece)
+            _write(file, piece.view(torch.uint8).numpy().data)
             bar.update(piece.nbytes)
 
 
@@ -169,8 +169,8 @@ def _made_ahead(pieces: Iterator[Piece], workers: int) -> Iterator[Shaped[Tensor
             yield made
 
 
-def _write(file: FileIO, piece: Tensor) -> None:
-    data = piece.view(torch.uint8).numpy().data
+def _write(file: FileIO, data: bytes | memoryview) -> None:
+    """All of it: a disk that is nearly full takes a part, and refuses the rest when it is asked again."""
     while data:
         data = data[file.write(data) :]
 

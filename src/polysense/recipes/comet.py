@@ -41,7 +41,7 @@ from polysense.recipes.feature_pairs import ExtractorSettings, PairStages
 from polysense.recipes.features import TEXT_NET, train_features
 from polysense.recipes.sources import data_record
 from polysense.recipes.stages import StageRecord, check_output, known_limits, running, save_stage
-from polysense.storage import read_verified
+from polysense.storage import read_verified, writing
 from polysense.trainer import LoopConfig, TrainingResult, train, world_size
 from polysense.trainer.comet import CometObjective, consolidate
 from polysense.trainer.comet_terms import PENALTY
@@ -144,8 +144,9 @@ class CometRun:
             if not Path(source).is_dir():
                 raise ConfigError("there is no such folder", where=f"spoken: {source}", fix="Name the spoken set.")
             temporary = target.with_name(f".{_SPOKEN}")
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
-            temporary.rename(target)
+            with writing(target):
+                shutil.copytree(source, temporary, dirs_exist_ok=True)
+                temporary.rename(target)
 
     # ---- what the stages are ------------------------------------------------------------------------------------
 

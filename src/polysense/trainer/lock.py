@@ -35,17 +35,17 @@ class FolderLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._acquire(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
         except OSError as error:
             raise ConfigError(
                 f"the folder cannot be written to ({error.strerror})",
                 where=self.path.parent,
-                fix="Choose another one.",
+                fix="Choose another one, or make room there.",
             ) from error
-        try:
-            self._acquire(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
         self._descriptor = descriptor
         return self
 

@@ -5,9 +5,11 @@ Steps since the last checkpoint are run and logged again after a kill: the later
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -47,9 +49,10 @@ class Logbook:
         if self._file is None:
             return
         line = json.dumps(_finite({"event": event, "step": step, **values}), ensure_ascii=False, allow_nan=False)
-        end = self._file.tell()
+        end, data = self._file.seek(0, os.SEEK_END), line.encode() + b"\n"
         try:
-            self._file.write(line.encode() + b"\n")
+            if self._file.write(data) != len(data):  # so much there was room for
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._file.truncate(end)
             logger.warning("a line of the log could not be written (%s): %s", error.strerror, line)

@@ -49,10 +49,13 @@ def check_origin(checkpoint: Checkpoint, now: Mapping[str, JsonValue]) -> None:
             fix="Start from the same base model and freezing table, or choose another run folder.",
         )
     if checkpoint.step > now["config"]["steps"]:
+        fix = "Give more steps or choose another run folder."
+        if then.get("world") != now["world"]:  # more of them have fewer steps in an epoch
+            fix = f"Start as many processes as before ({then.get('world')}), give more steps or choose another folder."
         raise CheckpointError(
             f"the run has {now['config']['steps']} steps, the checkpoint {checkpoint.step}",
             where=checkpoint.path,
-            fix="Give more steps or choose another run folder.",
+            fix=fix,
         )
     before, after = _flat(then), _flat(now)
     for key in sorted(set(before) | set(after)):

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import OPTConfig, OPTForCausalLM
 
 from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityError
-from polysense.models.mera.inputs import check_batch, check_labels, split_inputs
+from polysense.models.mera import MeraForConditionalGeneration
+from polysense.models.mera.inputs import _warn_of_length, check_batch, check_labels, split_inputs
 from polysense.testing import tiny_mera
+from polysense.testing.tiny import tiny_tokenizer
 
 CONFIG = tiny_mera("video").config
 VALUES, MASK = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, dtype=torch.bool)
@@ -105,3 +109,30 @@ def test_options_of_generation_pass_where_they_may() -> None:
     with pytest.raises(ConfigError, match="unknown key 'max_new_tokens'"):
         split_inputs(CONFIG, {"max_new_tokens": 3})
     assert split_inputs(CONFIG, {"tokenizer": str, "use_cache": True}) == ({}, {"use_cache": True})
+
+
+def test_more_tokens_than_a_language_model_was_made_for_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_mera()
+    model.config.llm.max_position_embeddings = 6
+    ids, mask = torch.full((2, 8), 5), torch.ones(2, 8, dtype=torch.long)
+    _warn_of_length.cache_clear()
+    with caplog.at_level(logging.WARNING), torch.no_grad():
+        model(input_ids=ids[:, :6])
+        model(input_ids=ids, attention_mask=mask.triu(2).flip(1))  # 6 of them are real
+        assert not caplog.records
+        for _ in range(2):
+            assert model(input_ids=ids, attention_mask=mask).logits.isfinite().all()
+    (record,) = caplog.records
+    assert "longer than the 6 tokens that the language model was made for" in record.getMessage()
+
+
+def test_positions_that_a_language_model_lacks_are_named() -> None:
+    llm = OPTConfig(vocab_size=96, hidden_size=16, word_embed_proj_dim=16, ffn_dim=16, num_hidden_layers=1,
+                    num_attention_heads=2, max_position_embeddings=6, pad_token_id=0)  # fmt: skip
+    model = MeraForConditionalGeneration.from_parts(OPTForCausalLM(llm), tokenizer=tiny_tokenizer())
+    ids = torch.full((1, 20), 5)
+    assert model(input_ids=ids[:, :6]).logits.shape == (1, 6, model.config.llm.vocab_size)
+    with pytest.raises(ConfigError, match="20 tokens are more than the 6 positions of the language model"):
+        model(input_ids=ids, labels=ids)
+    with pytest.raises(ConfigError, match="more than the 6 positions"):
+        model.generate(ids[:, :5], max_new_tokens=9, min_new_tokens=9)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from polysense.models.mera.token_store import FrozenTokenStore
@@ -64,18 +66,36 @@ def test_another_encoder_or_other_facts_have_tokens_of_their_own(source: Path, t
     assert encoder.calls == 3 and len(files(tmp_path / "store")) == 3
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-9],
+        lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+        lambda whole: b"",
+        lambda whole: save({"tokens": torch.zeros(2, 3, 4)}, metadata={"sha256": "another file's"}),
+    ],
+    ids=["cut", "flipped", "emptied", "exchanged"],
+)
 def test_a_damaged_file_is_named_and_computed_again(
-    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: Callable[[bytes], bytes], source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, encoder = FrozenTokenStore(tmp_path / "store"), Encoder()
     wanted = store.get(ENCODING, source, {}, encoder)
     (path,) = files(tmp_path / "store")
-    path.write_bytes(path.read_bytes()[:-9])
+    path.write_bytes(damage(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         assert torch.equal(store.get(ENCODING, source, {}, encoder), wanted)
     assert str(path) in caplog.text
     store.get(ENCODING, source, {}, encoder)
     assert encoder.calls == 2
+
+
+def test_files_of_the_time_before_checksums_serve_on(source: Path, tmp_path: Path) -> None:
+    store, encoder = FrozenTokenStore(tmp_path / "store"), Encoder()
+    store.get(ENCODING, source, {}, encoder)
+    (path,) = files(tmp_path / "store")
+    path.write_bytes(save({"tokens": torch.full((2, 3, 4), 7.0)}))
+    assert store.get(ENCODING, source, {}, encoder)[0, 0, 0] == 7 and encoder.calls == 1
 
 
 def test_what_does_not_fit_is_computed_and_not_kept(source: Path, tmp_path: Path) -> None:

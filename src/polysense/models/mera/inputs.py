@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -14,6 +18,8 @@ from polysense.errors import ConfigError, FeatureShapeError, UnknownModalityErro
 from polysense.models.base import unknown_input
 from polysense.models.mera.configuration_mera import MeraConfig
 from polysense.protocols import check_not_empty
+
+logger = logging.getLogger(__name__)
 
 # what a language model takes beyond the named inputs; everything else must be of a sense
 _LANGUAGE_MODEL = frozenset(TransformersKwargs.__optional_keys__) | {"use_cache", "cache_position", "logits_to_keep"}
@@ -182,6 +188,42 @@ def check_vocabulary(ids: Tensor, vocabulary: int, *, where: str, fix: str) -> N
         sample = int(strange.nonzero()[0, 0])
         raise ConfigError(f"the id {int(ids[strange][0])} is none of the {vocabulary} of the vocabulary",
                           where=f"{where} of sample {sample}", fix=fix)  # fmt: skip
+
+
+@contextmanager
+def within_positions(config: MeraConfig, mask: Tensor | None, tokens: int) -> Iterator[None]:
+    """Tell of sequences that are longer than the language model was made for, while it runs on them.
+
+    Positions that are computed go on, so that is warned of, once; a table of positions ends.
+
+    Args:
+        mask: of all tokens so far, or `None` where all are real.
+        tokens: so far.
+
+    Raises:
+        ConfigError: the language model has no such position.
+    """
+    most: float = getattr(config.llm, "max_position_embeddings", None) or math.inf
+    beyond = tokens > most
+    if beyond and isinstance(mask, Tensor) and mask.ndim == 2:
+        beyond = int(mask.sum(dim=1).max()) > most
+    if beyond:
+        _warn_of_length(int(most))
+    try:
+        yield
+    except IndexError as error:
+        if not beyond:
+            raise
+        raise ConfigError(
+            f"{tokens} tokens are more than the {most} positions of the language model", where="MERA's inputs",
+            fix="Give shorter texts or fewer files, or encode them to fewer tokens.",
+        ) from error  # fmt: skip
+
+
+@cache
+def _warn_of_length(most: int) -> None:
+    logger.warning("a sequence is longer than the %d tokens that the language model was made for: shorten it, or do "
+                   "not rely on what follows", most)  # fmt: skip
 
 
 def _check_shapes(name: str, inputs: SenseInputs) -> None:

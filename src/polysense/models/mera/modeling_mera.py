@@ -30,6 +30,7 @@ from polysense.models.mera.inputs import (
     check_labels,
     prompt_mask,
     split_inputs,
+    within_positions,
 )
 from polysense.models.mera.layout import TokenLayout, pooled_grid, token_layout
 from polysense.models.mera.placeholders import check_counts, exchange, known_ids
@@ -208,14 +209,16 @@ class MeraModel(MeraPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None) or (given and input_ids is None):
             raise ConfigError("give input_ids or inputs_embeds, and with features input_ids", where="MERA's inputs",
                               fix="Call the model with what MeraProcessor returned.")  # fmt: skip
-        begun = cache is not None and cache.get_seq_length() > 0
+        begun = 0 if cache is None else cache.get_seq_length()
         check_batch(input_ids, inputs_embeds, None if begun else attention_mask)  # which tells of earlier tokens too
         if input_ids is not None:
-            inputs_embeds = self.embed(input_ids, given, begun=begun)
-        return cast(ModelOutput, self.language_model(
-            attention_mask=attention_mask, position_ids=position_ids, cache=cache,
-            inputs_embeds=inputs_embeds, **options,
-        ))  # fmt: skip
+            inputs_embeds = self.embed(input_ids, given, begun=begun > 0)
+        tokens = begun + cast(Tensor, inputs_embeds).shape[1]
+        with within_positions(self.config, attention_mask, tokens):
+            return cast(ModelOutput, self.language_model(
+                attention_mask=attention_mask, position_ids=position_ids, cache=cache,
+                inputs_embeds=inputs_embeds, **options,
+            ))  # fmt: skip
 
 
 class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, GenerationMixin):
@@ -311,7 +314,8 @@ class MeraForConditionalGeneration(MeraConstruction, MeraPreTrainedModel, Genera
         Raises:
             UnknownModalityError: features of a sense that this model has not learned.
             FeatureShapeError: placeholders and features do not agree; the message names sample and sense.
-            ConfigError: ids, labels or a mask of another shape, or an id or label that the vocabulary lacks.
+            ConfigError: ids, labels or a mask of another shape, an id or label that the vocabulary lacks, or more
+                tokens than the language model has positions.
         """
         items = arguments.pop("num_items_in_batch", None)
         if labels is not None:

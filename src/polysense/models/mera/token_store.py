@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ from polysense.storage import digest
 logger = logging.getLogger(__name__)
 
 _KEY_LENGTH = 24
+_CHECKSUM = "sha256"  # of the numbers, in a file's metadata
 
 
 class FrozenTokenStore:
@@ -68,10 +70,13 @@ class FrozenTokenStore:
     @staticmethod
     def _read(path: Path) -> Tensor | None:
         try:
-            return load(path.read_bytes())["tokens"]
+            content = path.read_bytes()
+            tokens = load(content)["tokens"]
+            _check(content)
+            return tokens
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, SafetensorError, KeyError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             logger.warning("%s cannot be used (%s) and is computed again", path, error)
             return None
 
@@ -82,7 +87,7 @@ class FrozenTokenStore:
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(save({"tokens": tokens.contiguous()}))  # save_file's are for their owner alone
+            temporary.write_bytes(_content(tokens.contiguous()))  # save_file's are for their owner alone
             temporary.replace(path)
             self._left -= size
         except (OSError, SafetensorError) as error:
@@ -90,6 +95,25 @@ class FrozenTokenStore:
             with suppress(OSError):
                 temporary.unlink()
             logger.warning("no further tokens are kept in %s (%s)", self.folder, error)
+
+
+def _content(tokens: Tensor) -> bytes:
+    """A file of tokens that says what its numbers are."""
+    _, numbers = _taken_apart(save({"tokens": tokens}))
+    return save({"tokens": tokens}, metadata={_CHECKSUM: digest(numbers)})
+
+
+def _check(content: bytes) -> None:
+    """Raise `ValueError` if the numbers are not those that were written; older files do not say what these were."""
+    header, numbers = _taken_apart(content)
+    if header.get("__metadata__", {}).get(_CHECKSUM) not in (None, digest(numbers)):
+        raise ValueError("SHA-256 differs")
+
+
+def _taken_apart(content: bytes) -> tuple[Mapping[str, Any], bytes]:
+    """Header and numbers of a safetensors file."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:begin]), content[begin:]
 
 
 __all__ = ["FrozenTokenStore"]
