@@ -17,6 +17,9 @@ from polysense.cli.main import build_parser
 from polysense.data import Manifest
 from polysense.data.conversations import Conversations
 from polysense.recipes import demo, demo_mera, llama_anchor
+from polysense.recipes.config import read_config
+from polysense.recipes.sources import open_sources
+from polysense.recipes.unialign import UniAlignRecipe
 from polysense.report import Table
 from polysense.testing import tiny_anchor
 from polysense.trainer import atomic_folder
@@ -91,6 +94,19 @@ def test_a_row_of_the_readme_is_one_of_a_manifest(tmp_path: Path) -> None:
     sample = Manifest(tmp_path / "train.jsonl")[0]
     assert sample.media["depth"].facts == {"focal": 525, "baseline": 0.075} and sample.labels["audio"] == "dog"
     assert [turn.answers for turn in Conversations().test(sample, "audio")] == [("a dog barks", "barking"), ("a dog",)]
+
+
+def test_a_recipe_on_files_of_ones_own_opens_them_and_builds_no_world(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(example("mine.yaml"), encoding="utf-8")
+    recipe = read_config(UniAlignRecipe, "unialign", tmp_path / "mine.yaml")
+    files = tmp_path / recipe.data_root
+    files.mkdir(parents=True)
+    for name in ("train.jsonl", "test.jsonl"):
+        (files / name).write_text(example("train.jsonl"), encoding="utf-8")
+    opened = open_sources(recipe.sources, files)
+    assert [list(data.labels(name)) for name, data in opened.items()] == [["dog"]]
+    assert [len(data.open(files)) for split in recipe.evaluation.splits.values() for data in split] == [1]
+    assert recipe.world is None and {*recipe.stages[0].trains} == {*recipe.sources}
 
 
 def commands() -> list[str]:

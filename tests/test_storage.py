@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,6 +258,26 @@ def test_processes_that_write_a_file_at_once_do_not_disturb_each_other(
     monkeypatch.setattr(Path, "replace", after_another)
     write_whole(path, "ours")
     assert path.read_text() == "ours"
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    check_writable(pipe)
+    reader.start()
+    write_whole(pipe, "figures")
+    reader.join(timeout=10)
+    assert read == ["figures"] and pipe.is_fifo() and [each.name for each in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_stays_one_and_the_file_that_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "scores.json"
+    link.symlink_to("there/scores.json")
+    check_writable(link)
+    write_whole(link, "figures")
+    assert link.is_symlink() and (tmp_path / "there/scores.json").read_text() == "figures"
 
 
 def test_a_fingerprint_is_the_manifests_or_that_of_all_files(tmp_path: Path) -> None:

@@ -65,15 +65,26 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is a device or a pipe, such as /dev/stdout: one writes to it, and no file may take its place."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under its name at once, whole or not at all; its folder is made if need be.
 
-    Of several processes that write it at once, one has the last word.
+    Of several processes that write it at once, one has the last word. A link stays one, and the file that it leads to
+    is written; so is a device or a pipe, as it is.
     """
+    data = content if isinstance(content, bytes) else content.encode()
+    if is_stream(path):
+        path.write_bytes(data)
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.write_bytes(data)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -110,6 +121,11 @@ def check_writable(path: Path) -> None:
     with writing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if is_stream(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -293,6 +293,39 @@ def test_csv_files_are_texts_and_json_files_are_rows(tmp_path: Path) -> None:
     assert data[1].ref("video").source == tmp_path.resolve() / "vid8.avi"
 
 
+def test_what_is_missing_from_a_list_of_texts_is_no_text(tmp_path: Path) -> None:
+    columns = {"image": [png()] * 3, "text": [["a", None, "", "b"], [None], None], "kind": [[None, "dog"], [], None]}
+    file = parquet(tmp_path / "p.parquet", columns)
+    mapping = ColumnMapping(media={"image": "image"}, captions={"image": "text"}, labels={"image": "kind"})
+    data = ColumnDataset.from_parquet(file, mapping)
+    assert [data[row].captions["image"] for row in range(3)] == [("a", "b"), (), ()]
+    assert list(data.labels("image")) == ["dog", None, None]
+    each = ColumnMapping(media={"image": "image"}, captions={"image": "text"}, lists={"text": "each"})
+    data = ColumnDataset.from_parquet(file, each)
+    assert [data[row].captions["image"] for row in range(len(data))] == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(
+    "text", [{"raw": "a dog", "tokens": ["a"]}, [{"answer": "a dog"}], [["a", "dog"]], b"a dog"], ids=str
+)
+@pytest.mark.parametrize(
+    "read", [{"captions": {"image": "text"}}, {"labels": {"image": "text"}},
+             {"questions": {"image": {"question": "image", "answer": "text"}}}], ids=str,
+)  # fmt: skip
+def test_objects_are_not_read_as_texts(tmp_path: Path, text: Any, read: dict[str, Any]) -> None:
+    file = parquet(tmp_path / "p.parquet", {"image": ["a.png"], "text": [text]})
+    with pytest.raises(ConfigError, match=r"column 'text' holds no texts but .* put what is meant into one"):
+        ColumnDataset.from_parquet(file, ColumnMapping(media={"image": "image"}, **read), root=tmp_path)
+
+
+@pytest.mark.parametrize("rows", ["1.wav,a dog, barking\n2.wav,rain\n", "1.wav,a dog,\n2.wav,rain,\n"])
+def test_the_first_column_of_a_csv_file_is_no_index_where_its_rows_are_too_long(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "a.csv").write_text(f"file,caption\n{rows}")
+    mapping = ColumnMapping(media={"audio": "file"}, captions={"audio": "caption"})
+    with pytest.raises(ConfigError, match=r"a\.csv: .*the first row has more columns than the line of names"):
+        ColumnDataset.from_files("csv", str(tmp_path / "a.csv"), mapping, root=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

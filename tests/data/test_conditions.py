@@ -15,7 +15,7 @@ from polysense.errors import ConfigError
     [
         ({"equals": "yes"}, ["yes"], ["no", "Yes", None]),
         ({"one_of": ["yes", "Yes"]}, ["yes", "Yes"], ["no", None]),
-        ({"at_most_characters": 3}, ["red", "", None, ["a", "red"], []], ["blue", ["red", "blue"]]),
+        ({"at_most_characters": 3}, ["red", "", None, ["a", None, "red"], [], 123], ["blue", ["red", "blue"], 1234]),
         ({"one_of": ["a", "bcde"], "at_most_characters": 3}, ["a"], ["bcde", "b"]),
     ],
     ids=str,

@@ -92,6 +92,15 @@ def test_a_base_is_refined_section_by_section(tmp_path: Path) -> None:
     assert read(tmp_path, "base: base.yaml\ninner: {rate: 2}") == Outer(inner=Inner(rate=2.0, kind="b"), count=7)
 
 
+def test_a_text_that_begins_with_a_tilde_leads_into_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("inner: {rate: 1}\nnames: [~/data, a~/b, ~c]\n")
+    assert read_config(Outer, "unialign", "~/mine.yaml").names == (f"{tmp_path}/data", "a~/b", "~c")
+    assert read_config(Outer, "unialign", "~/mine.yaml", ["names=[~/more]"]).names == (f"{tmp_path}/more",)
+
+
 def test_bases_in_a_circle_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="in a circle"):
         read(tmp_path, "base: x.yaml")

@@ -28,8 +28,9 @@ def add(commands: Commands) -> None:
             Talk with a MERA checkpoint about files of any sense that it has learned. What a file is, is judged by its
             content; FILE:modality, or --as for all of them, says it yourself. With --ask every question is answered
             in one line and the command ends; without, questions are read from standard input, one a line, and
-            {_COMMANDS}. A depth map shows what its camera measured: without --fact, one of the sensor that the
-            checkpoint names is assumed. Answers alone go to standard output.""",
+            {_COMMANDS}.
+            A depth map shows what its camera measured: without --fact, one of the sensor that the checkpoint names is
+            assumed. Answers alone go to standard output.""",
         examples="""
             polysense chat runs/mera/stages/stage-3-audio-* sound.flac --ask "what is it ?"
             polysense chat me/my-mera --revision stage-2 photo.jpg clip.mp4 --ask "what is it ?" --ask "how many ?"

@@ -26,11 +26,10 @@ def add(commands: Commands) -> None:
         about="""
             The codes of any mix of films, sounds, pictures and texts in the codebook of a COMET checkpoint, one for
             each second, however long the file (a picture has one, a text one for each word or span of words, as the
-            checkpoint reads it). The same number means the same in every sense;
-            of several files, the last column says how many of a file's seconds have a code that another one has too.
-            A file that cannot be used is reported in one line and the others are shown all the same (exit code 1).
-            A depth map shows what its camera measured: without --fact, one of the sensor that the checkpoint names is
-            assumed.""",
+            checkpoint reads it). The same number means the same in every sense; of several files, the last column
+            says how many of a file's seconds have a code that another one has too. A file that cannot be used is
+            reported in one line and the others are shown all the same (exit code 1). A depth map shows what its
+            camera measured: without --fact, one of the sensor that the checkpoint names is assumed.""",
         examples="""
             polysense codes clip.mp4 sound.flac --model runs/comet/stages/stage-2-audio-text-*
             polysense codes sound.flac --text "a bell rings twice" --model me/my-comet --revision stage-2

@@ -11,19 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset, Features, Image, Value, Video, load_dataset
+from datasets import Audio, ClassLabel, Dataset, Image, Video
 
 from polysense.data.conditions import check_conditions, fulfils
 from polysense.data.manifest import resolve_inside
 from polysense.data.samples import MediaRef, Sample
+from polysense.data.tables import FileKind, holds_texts, read_files
 from polysense.errors import ConfigError, ManifestError, UnsafeFileError
 from polysense.modality import JsonValue
 from polysense.safety import check_keys
-
-FileKind = Literal["parquet", "csv", "json"]
 
 _LIST_RULES = ("first", "each", "distinct")
 _QUESTION_KEYS = {"question", "answer"}
@@ -112,9 +111,14 @@ class ColumnMapping:
             if isinstance(spec, str) or "column" in spec
         ]
         media = [column for path in self.media.values() for column in _path_columns(path) or (path,)]
-        questions = [column for columns in self.questions.values() for column in columns.values()]
-        names = [*media, *self.labels.values(), *self._captions, *questions, *self.where, *facts, self.id]
+        names = [*media, *self.texts, *self.where, *facts, self.id]
         return list(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def texts(self) -> list[str]:
+        """The columns of labels, captions, questions and answers."""
+        questions = [column for columns in self.questions.values() for column in columns.values()]
+        return [*self.labels.values(), *self._captions, *questions]
 
     @property
     def _captions(self) -> list[str]:
@@ -141,7 +145,8 @@ class ColumnDataset:
             themselves are read.
 
     Raises:
-        ConfigError: the data set lacks a column of the mapping, or has no row that is taken.
+        ConfigError: the data set lacks a column of the mapping, has something else than texts where they are wanted,
+            or has no row that is taken.
     """
 
     def __init__(self, dataset: Dataset, mapping: ColumnMapping, *, root: str | Path | None = None) -> None:
@@ -153,6 +158,13 @@ class ColumnDataset:
             )
         if not len(dataset):
             raise ConfigError("the data set has no rows", where="column mapping", fix="Choose another split.")
+        for name in mapping.texts:
+            if not holds_texts(feature := dataset.features[name]):
+                raise ConfigError(
+                    f"column {name!r} holds no texts but {feature}",
+                    where="column mapping",
+                    fix="Name a column of texts or of lists of texts; put what is meant into one.",
+                )
         self.mapping, self.root = mapping, None if root is None else Path(root).resolve()
         self._given_root = None if root is None else Path(root).absolute()  # where paths in rows may lead by its name
         dataset = dataset.select_columns(mapping.columns)
@@ -173,17 +185,8 @@ class ColumnDataset:
     def from_files(
         cls, kind: FileKind, files: str | Sequence[str], mapping: ColumnMapping, **options: Any
     ) -> ColumnDataset:
-        """Local files with a row per sample, as `from_parquet`.
-
-        Args:
-            kind: "json" is a list of objects or one in each line; all columns of "csv" are texts, named in its first
-                line.
-        """
-        reading: dict[str, Any] = {}
-        if kind == "csv":  # guessing would take the zeros off an id, and lose the answer "none"
-            names = load_dataset(kind, data_files=files, split="train", nrows=1).column_names
-            reading = {"features": Features(dict.fromkeys(names, Value("string"))), "keep_default_na": False}
-        return cls(load_dataset(kind, data_files=files, split="train", **reading), mapping, **options)
+        """Local files with a row per sample, as `from_parquet`; kinds and errors: see `tables.read_files`."""
+        return cls(read_files(kind, files), mapping, **options)
 
     def __len__(self) -> int:
         return len(self._rows) if self._places is None else len(self._places)
@@ -360,10 +363,9 @@ def _named(feature: Any, value: Any) -> Any:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    if value is None or (isinstance(value, str) and not value):
-        return ()
+    """The texts of an entry, without those that are missing: none, empty, or not a number."""
     listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-    return tuple(str(entry) for entry in value) if listed else (str(value),)
+    return tuple(str(each) for each in (value if listed else (value,)) if each not in (None, "") and each == each)
 
 
 def _entries(texts: Sequence[str], rule: str) -> list[int]:

@@ -21,8 +21,8 @@ def _one_of(value: Any, wanted: JsonValue) -> bool:
 
 
 def _at_most_characters(value: Any, wanted: JsonValue) -> bool:
-    texts = [value] if isinstance(value, str) else value or ()
-    return all(len(text) <= wanted for text in texts)
+    texts = value if isinstance(value, list | tuple) else (value,)
+    return all(len(str(text)) <= wanted for text in texts if text is not None)
 
 
 _CONDITIONS: Mapping[str, tuple[Callable[[Any, JsonValue], bool], tuple[type, ...], str]] = {

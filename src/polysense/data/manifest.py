@@ -67,7 +67,8 @@ class Manifest:
         self.root = Path(root if root is not None else self.path.parent).resolve()
         self.check_sha256 = check_sha256
         if not self.path.is_file():
-            raise ManifestError("there is no such manifest", where=self.path, fix="Build the data set first.")
+            raise ManifestError("there is no such manifest", where=self.path,
+                                fix="Put it there, or correct its path; a world is built first.")  # fmt: skip
         self._starts, self._ends, self._lines = _row_bounds(self.path)
         if not len(self._starts):
             raise ManifestError("the manifest has no rows", where=self.path, fix="Build the data set again.")

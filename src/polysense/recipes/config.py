@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -50,6 +51,8 @@ def read_config(
         imports: modules to import, with those that the config names, before its values are looked at: these may name
             what they register. `None` imports none, as for a look at a config.
 
+    Texts that begin with ~/ are paths in the home folder, as a shell has it.
+
     Raises:
         ConfigError: naming the file and the key.
     """
@@ -61,6 +64,7 @@ def read_config(
         if not sign:
             raise ConfigError(f"the override {override!r} has no '='", fix="Write key.subkey=value.")
         _set(data, key.split("."), read_yaml(value, f"override {override}"), override)
+    data = _at_home(data)
     if imports is not None:
         own = _build(Sequence[str], data.get("imports", ()), f"{path}: imports")
         import_modules([*own, *imports])
@@ -179,7 +183,7 @@ def _locate(name: str, beside: Path, shipped: Path) -> Path:
     Raises:
         ConfigError: it could be either.
     """
-    path = beside / name
+    path = beside / os.path.expanduser(name)
     if name not in config_names(shipped):
         return path
     if path.is_file():
@@ -222,6 +226,15 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             continue
         out[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return out
+
+
+def _at_home(value: Any) -> Any:
+    """The value, in which texts that begin with ~/ lead into the home folder."""
+    if isinstance(value, dict):
+        return {key: _at_home(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

@@ -18,7 +18,7 @@ from polysense.recipes.answering import AnswerEvaluator, AnsweringSettings
 from polysense.recipes.config import build, import_modules
 from polysense.recipes.evaluation import data_root, named, seed_of
 from polysense.recipes.kept_answers import KeptAnswers
-from polysense.storage import check_writable, fingerprint, write_whole, writing
+from polysense.storage import check_writable, fingerprint, is_stream, write_whole, writing
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
     folder = local_folder(checkpoint, {"revision": revision})
     senses, asked = check_mera(folder), conversations_of(folder)
     verdicts = kept = None
-    if output is not None:
+    if output is not None and not is_stream(output):
         verdicts = output.with_suffix(".verdicts.jsonl")
         kept = KeptAnswers(output.with_suffix(".answers"), fingerprint(folder, ignore=("README.md",)))
     settings = settings or AnsweringSettings()

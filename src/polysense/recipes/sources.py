@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import load_dataset
-from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
 from polysense.data import (
@@ -28,7 +26,7 @@ from polysense.data import (
     Subset,
     keyed_rng,
 )
-from polysense.data.columns import FileKind
+from polysense.data.tables import FileKind, read_hub
 from polysense.errors import ConfigError
 from polysense.recipes.config import build, check_positive, place
 from polysense.trainer.distributed import on_main
@@ -188,19 +186,10 @@ class DatasetSettings:
             if not _matches(root, pattern):
                 raise ConfigError(f"there is no such {kind} file", where=root / pattern,
                                   fix="Put the files there, or correct data_root or the pattern.")  # fmt: skip
-        try:
-            if patterns:
-                return ColumnDataset.from_files(kind, [_under(root, each) for each in patterns], mapping, root=root)
-            rows = load_dataset(self.hub, split=self.split)
-            return ColumnDataset(rows, mapping, root=root if mapping.has_paths else None)
-        except ConfigError:
-            raise
-        except (OSError, ValueError, DatasetsError) as error:
-            reason = error.__cause__ or error  # datasets says that something went wrong, and what only behind that
-            raise ConfigError(
-                f"the data set cannot be opened ({type(reason).__name__}: {reason})",
-                where=self.hub or root / patterns[0], fix="Correct its files, or download it again.",
-            ) from error  # fmt: skip
+        if patterns:
+            return ColumnDataset.from_files(kind, [_under(root, each) for each in patterns], mapping, root=root)
+        rows = read_hub(str(self.hub), self.split)
+        return ColumnDataset(rows, mapping, root=root if mapping.has_paths else None)
 
     @property
     def name(self) -> str:

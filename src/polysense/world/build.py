@@ -201,7 +201,8 @@ def _exclusive(root: Path, config: WorldConfig) -> Iterator[None]:
     """Hold the folder for this process and this config; released by the system if the process dies."""
     mark = root / _MARK
     if root.is_dir() and any(root.iterdir()) and not mark.is_file():
-        raise ConfigError("the folder is not empty and holds no world", where=root, fix="Choose an empty folder.")
+        raise ConfigError("the folder is not empty and holds no world", where=root,
+                          fix="Choose an empty one; a recipe on files of your own has `world: null`.")  # fmt: skip
     root.mkdir(parents=True, exist_ok=True)
     with mark.open("a+") as file:
         try:
