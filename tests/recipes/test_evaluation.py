@@ -150,7 +150,7 @@ def test_a_checkpoint_is_scored_on_manifests(joint: Path, parts: Parts, tmp_path
 def test_a_checkpoint_without_its_processor_is_refused(joint: Path, parts: Parts, tmp_path: Path) -> None:
     without = shutil.ignore_patterns("processor_config.json", "MANIFEST.json")
     shutil.copytree(stages(joint)[1], tmp_path / "bare", ignore=without)
-    with pytest.raises(CheckpointError, match="bare: the model cannot be loaded"):
+    with pytest.raises(CheckpointError, match="bare: the processor cannot be loaded"):
         evaluation.run(str(tmp_path / "bare"), [parts.world / "manifests/stills-test.jsonl"])
 
 
