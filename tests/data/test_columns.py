@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, List, Value
+from datasets import Array2D, Audio, ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PillowImage
 
 from polysense.data import ColumnDataset, ColumnMapping
@@ -357,3 +357,10 @@ def test_mappings_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     for fact in wrong:
         with pytest.raises(ConfigError, match="fact 'baseline'"):
             ColumnMapping(media={"depth": "d"}, facts={"depth": {"baseline": fact}})
+
+
+def test_streamed_data_and_dictionaries_of_splits_are_refused() -> None:
+    rows = Dataset.from_dict({"file": ["a.flac"]})
+    for given in (rows.to_iterable_dataset(), DatasetDict(train=rows)):
+        with pytest.raises(ConfigError, match=f"this is a {type(given).__name__}, .*without streaming"):
+            ColumnDataset(given, ColumnMapping(media={"audio": "file"}))

@@ -139,17 +139,20 @@ class ColumnDataset:
     """Samples from the columns of a `datasets.Dataset`.
 
     Args:
-        dataset: a map-style data set; columns that the mapping does not name are not read.
+        dataset: a `datasets.Dataset`; columns that the mapping does not name are not read.
         mapping: which columns hold what.
         root: folder that media *paths* in the data set must stay in; without it only media stored in the rows
             themselves are read.
 
     Raises:
-        ConfigError: the data set lacks a column of the mapping, has something else than texts where they are wanted,
-            or has no row that is taken.
+        ConfigError: the data set is streamed or a dictionary of splits, lacks a column of the mapping, has something
+            else than texts where they are wanted, or has no row that is taken.
     """
 
-    def __init__(self, dataset: Dataset, mapping: ColumnMapping, *, root: str | Path | None = None) -> None:
+    def __init__(self, dataset: Any, mapping: ColumnMapping, *, root: str | Path | None = None) -> None:
+        if not isinstance(dataset, Dataset):
+            raise ConfigError(f"this is a {type(dataset).__name__}, not a datasets.Dataset", where="column mapping",
+                              fix="Load one split with load_dataset(..., split=...), without streaming.")  # fmt: skip
         if missing := [name for name in mapping.columns if name not in dataset.column_names]:
             raise ConfigError(
                 f"the data set has no columns {missing}, only {dataset.column_names}",

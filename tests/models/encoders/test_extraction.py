@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizer
+from transformers import BertTokenizer, RobertaConfig, RobertaModel
 
 from polysense.errors import CheckpointError, ConfigError, FeatureShapeError, MediaError
 from polysense.models.encoders import PointBertConfig, PointBertEncoder, StepNet, StepNetConfig
@@ -109,6 +109,15 @@ def test_a_sentence_has_a_step_per_token_and_none_for_what_the_tokenizer_adds() 
         assert torch.allclose(steps, extractor.model(input_ids=ids).last_hidden_state[0, 1:], atol=1e-6)
     cut = extractor(("a red ball and a cup",))
     assert len(cut) == 4 and torch.allclose(cut[:3], steps, atol=1e-5)  # causal
+
+
+def test_a_text_is_cut_to_what_its_net_takes_where_positions_are_more_than_tokens() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 4
+    config = RobertaConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+                           intermediate_size=8, max_position_embeddings=6, pad_token_id=1)  # fmt: skip
+    extractor = TextExtractor(model=RobertaModel(config).eval(), tokenizer=tokenizer, steps=8)
+    assert len(extractor(("a red ball and a cup and a red ball",))) == 3  # and the tokenizer's first
 
 
 def test_a_narration_has_a_step_per_phrase() -> None:

@@ -27,6 +27,7 @@ from polysense.storage import digest
 Steps = Float[Tensor, "time ..."]
 
 _WHITENING = "whitening.safetensors"
+_ENDLESS = 1 << 30  # tokens
 LONGEST = 60
 """Most sequences that a file is read as, end to end."""
 
@@ -162,8 +163,9 @@ class TextExtractor:
         return {}
 
     def _words(self, phrase: str) -> Float[Tensor, "tokens dim"]:
-        longest = getattr(self.model.config, "max_position_embeddings", None)
-        inputs = self.tokenizer(phrase, return_special_tokens_mask=True, truncation=longest is not None,
+        # a RoBERTa has two positions more than it takes tokens, which its tokenizer alone knows
+        longest = min(getattr(self.model.config, "max_position_embeddings", _ENDLESS), self.tokenizer.model_max_length)
+        inputs = self.tokenizer(phrase, return_special_tokens_mask=True, truncation=longest < _ENDLESS,
                                 max_length=longest)  # fmt: skip
         words = [place for place, special in enumerate(inputs["special_tokens_mask"]) if not special]
         if not words:
