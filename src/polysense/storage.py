@@ -70,6 +70,11 @@ def is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
+def _behind_links(path: Path) -> Path:
+    """The file that a link leads to, there or not; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under its name at once, whole or not at all; its folder is made if need be.
 
@@ -80,7 +85,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     if is_stream(path):
         path.write_bytes(data)
         return
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    path = _behind_links(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -125,7 +130,7 @@ def check_writable(path: Path) -> None:
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
-        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        path = _behind_links(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
